@@ -1,0 +1,192 @@
+//! JSON Web Tokens of configured issuers (RFC 7519), as an alternative to API keys.
+//!
+//! What a token may claim about its own verification is not believed: the algorithm must be one that the configuration
+//! allows for the issuer, and the key must be of that algorithm's kind. Keys come from the configuration alone; `jku`,
+//! `x5u` and `jwk` headers are never looked at.
+
+use base64::Engine as _;
+use jsonwebtoken::jwk::{Jwk, JwkSet};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde_json::Value;
+
+use super::{AuthError, Principal};
+use crate::config::{JwtAlgorithm, JwtIssuer};
+
+/// Longest token that is looked at, in bytes.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// By how much clocks may differ, in seconds.
+const LEEWAY_SECONDS: u64 = 30;
+
+/// Verifies a token; `now` is in Unix seconds.
+///
+/// # Errors
+/// [`AuthError::Token`] with the reason, for the log.
+pub fn verify(token: &str, issuers: &[JwtIssuer], now: u64) -> Result<Principal, AuthError> {
+    let refuse = |why: &'static str| AuthError::Token(why);
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(refuse("too long"));
+    }
+    let header = jsonwebtoken::decode_header(token).map_err(|_| refuse("unreadable header"))?;
+    let unverified = unverified_claims(token).ok_or(refuse("unreadable claims"))?;
+    let issuer = issuers
+        .iter()
+        .find(|issuer| unverified.get("iss").and_then(Value::as_str) == Some(&issuer.issuer))
+        .ok_or(refuse("unknown issuer"))?;
+    let algorithm = issuer
+        .algorithms
+        .iter()
+        .map(|allowed| algorithm(*allowed))
+        .find(|allowed| *allowed == header.alg)
+        .ok_or(refuse("algorithm not allowed"))?;
+    let keys: JwkSet = serde_json::from_value(issuer.jwks.clone()).map_err(|_| refuse("issuer without keys"))?;
+    let key = choose(&keys, header.kid.as_deref()).ok_or(refuse("unknown key id"))?;
+    let key = DecodingKey::from_jwk(key).map_err(|_| refuse("unusable key"))?;
+
+    // Times are checked here, with the caller's clock; the library would ask the system's.
+    let mut validation = Validation::new(algorithm);
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    validation.required_spec_claims.clear();
+    let claims = jsonwebtoken::decode::<Value>(token, &key, &validation).map_err(|_| refuse("wrong signature"))?.claims;
+
+    let audience_matches = match claims.get("aud") {
+        Some(Value::String(audience)) => *audience == issuer.audience,
+        Some(Value::Array(audiences)) => audiences.iter().any(|audience| audience == &issuer.audience),
+        _ => false,
+    };
+    if claims.get("iss").and_then(Value::as_str) != Some(&issuer.issuer) || !audience_matches {
+        return Err(refuse("wrong issuer or audience"));
+    }
+    let time = |name: &str| claims.get(name).and_then(Value::as_f64).filter(|seconds| *seconds >= 0.0);
+    let expires = time("exp").ok_or(refuse("no expiry"))?;
+    if now as f64 >= expires + LEEWAY_SECONDS as f64 {
+        return Err(AuthError::Expired);
+    }
+    match claims.get("nbf") {
+        None => {}
+        Some(_) if time("nbf").is_some_and(|start| start <= now.saturating_add(LEEWAY_SECONDS) as f64) => {}
+        Some(_) => return Err(refuse("not valid yet")),
+    }
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let account = text(&issuer.account_claim).ok_or(refuse("no account claim"))?;
+    Ok(Principal {
+        account: account.to_owned(),
+        key_id: format!("jwt:{}", text("sub").unwrap_or(account)),
+        models: issuer.models.clone(),
+    })
+}
+
+fn algorithm(allowed: JwtAlgorithm) -> Algorithm {
+    match allowed {
+        JwtAlgorithm::RS256 => Algorithm::RS256,
+        JwtAlgorithm::ES256 => Algorithm::ES256,
+        JwtAlgorithm::EdDSA => Algorithm::EdDSA,
+    }
+}
+
+/// The key with the token's key id; a token without one may only mean the only key there is.
+fn choose<'a>(keys: &'a JwkSet, id: Option<&str>) -> Option<&'a Jwk> {
+    match (id, keys.keys.as_slice()) {
+        (Some(id), _) => keys.find(id),
+        (None, [only]) => Some(only),
+        (None, _) => None,
+    }
+}
+
+fn unverified_claims(token: &str) -> Option<Value> {
+    let payload = token.split('.').nth(1)?;
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+    use jsonwebtoken::{EncodingKey, Header, encode};
+    use serde_json::json;
+
+    // The Ed25519 key pair of RFC 8032, section 7.1, test 1.
+    const PRIVATE: [u8; 32] = [
+        0x9d, 0x61, 0xb1, 0x9d, 0xef, 0xfd, 0x5a, 0x60, 0xba, 0x84, 0x4a, 0xf4, 0x92, 0xec, 0x2c, 0xc4, 0x44, 0x49,
+        0xc5, 0x69, 0x7b, 0x32, 0x69, 0x19, 0x70, 0x3b, 0xac, 0x03, 0x1c, 0xae, 0x7f, 0x60,
+    ];
+    const PUBLIC: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+
+    fn issuer() -> JwtIssuer {
+        JwtIssuer {
+            issuer: "https://id.example".into(),
+            audience: "gateway".into(),
+            algorithms: vec![JwtAlgorithm::EdDSA],
+            jwks: json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": PUBLIC, "kid": "k1", "alg": "EdDSA", "use": "sig"}]}),
+            account_claim: "team".into(),
+            models: vec![],
+        }
+    }
+
+    fn claims() -> Value {
+        json!({"iss": "https://id.example", "aud": ["other", "gateway"], "sub": "u1", "team": "t1", "exp": 2000, "nbf": 1000})
+    }
+
+    fn signed(header: Header, claims: &Value) -> String {
+        let mut der =
+            vec![0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
+        der.extend_from_slice(&PRIVATE);
+        encode(&header, claims, &EncodingKey::from_ed_der(&der)).unwrap()
+    }
+
+    fn header(kid: Option<&str>) -> Header {
+        let mut header = Header::new(Algorithm::EdDSA);
+        header.kid = kid.map(str::to_owned);
+        header
+    }
+
+    fn with(name: &str, value: Value) -> Value {
+        let mut claims = claims();
+        claims[name] = value;
+        claims
+    }
+
+    #[test]
+    fn a_good_token_names_account_and_subject() {
+        let principal = verify(&signed(header(Some("k1")), &claims()), &[issuer()], 1500).unwrap();
+        assert_eq!((principal.account.as_str(), principal.key_id.as_str()), ("t1", "jwt:u1"));
+        assert!(verify(&signed(header(None), &claims()), &[issuer()], 1500).is_ok());
+    }
+
+    #[test]
+    fn every_flaw_is_refused() {
+        let token = |claims: &Value| signed(header(Some("k1")), claims);
+        let at = |claims: &Value, now| verify(&token(claims), &[issuer()], now).is_ok();
+        assert!(at(&claims(), 1500));
+        assert!(!at(&claims(), 2030), "expired");
+        assert!(at(&claims(), 2029), "within the leeway");
+        assert!(!at(&claims(), 969), "not valid yet");
+        assert!(!at(&with("exp", Value::Null), 1500), "without expiry");
+        assert!(!at(&with("exp", json!("2000")), 1500), "expiry of the wrong type");
+        assert!(!at(&with("nbf", json!("x")), 1500));
+        assert!(!at(&with("aud", json!("other")), 1500));
+        assert!(!at(&with("iss", json!("https://evil.example")), 1500));
+        assert!(!at(&with("team", json!("")), 1500));
+        assert!(verify(&signed(header(Some("k2")), &claims()), &[issuer()], 1500).is_err(), "unknown key id");
+        let long = with("x", json!("y".repeat(9000)));
+        assert!(!at(&long, 1500), "oversized");
+    }
+
+    #[test]
+    fn a_token_cannot_choose_how_it_is_verified() {
+        let payload = B64.encode(claims().to_string());
+        let none = format!("{}.{payload}.", B64.encode(r#"{"alg":"none","typ":"JWT"}"#));
+        assert!(verify(&none, &[issuer()], 1500).is_err());
+        // The public key as an HMAC secret: the classic confusion.
+        let confused =
+            encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(PUBLIC.as_bytes())).unwrap();
+        assert!(verify(&confused, &[issuer()], 1500).is_err());
+        let only_rsa = JwtIssuer { algorithms: vec![JwtAlgorithm::RS256], ..issuer() };
+        assert!(verify(&signed(header(Some("k1")), &claims()), &[only_rsa], 1500).is_err());
+        let mut tampered = signed(header(Some("k1")), &claims());
+        tampered.pop();
+        assert!(verify(&tampered, &[issuer()], 1500).is_err());
+    }
+}

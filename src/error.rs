@@ -1,0 +1,191 @@
+//! What went wrong with a request, and how each dialect says so.
+//!
+//! Every domain has its own error enum; all of them become a [`Problem`], and this module is the one place where a
+//! problem becomes bytes. A problem says what was wrong, where, and what to do. It never carries a provider's
+//! credential, nor says whether a key, account or model of somebody else exists.
+
+use serde_json::{Value, json};
+
+/// The wire format an endpoint speaks with its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// OpenAI's Chat Completions and everything that is not another dialect's.
+    OpenAi,
+    /// Anthropic's Messages.
+    Anthropic,
+}
+
+/// The class of a problem. It fixes the status and each dialect's error type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// 400: the request is wrong.
+    InvalidRequest,
+    /// 401: no valid credential.
+    Authentication,
+    /// 403: not allowed.
+    Permission,
+    /// 404: no such thing, or not for this caller.
+    NotFound,
+    /// 405: not with this method.
+    MethodNotAllowed,
+    /// 408: the caller took too long to send the request.
+    RequestTimeout,
+    /// 413: the request is too large.
+    TooLarge,
+    /// 500: a fault of the gateway.
+    Internal,
+    /// 502: the provider answered with something unusable, or not at all.
+    Upstream,
+    /// 503: the gateway is not ready to serve this.
+    Unavailable,
+    /// 504: the provider took too long.
+    UpstreamTimeout,
+}
+
+impl Kind {
+    /// The HTTP status.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::InvalidRequest => 400,
+            Self::Authentication => 401,
+            Self::Permission => 403,
+            Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::RequestTimeout => 408,
+            Self::TooLarge => 413,
+            Self::Internal => 500,
+            Self::Upstream => 502,
+            Self::Unavailable => 503,
+            Self::UpstreamTimeout => 504,
+        }
+    }
+}
+
+/// The `type` that OpenAI gives an error with this status.
+pub fn openai_type(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        403 => "permission_error",
+        429 => "rate_limit_error",
+        400..=499 => "invalid_request_error",
+        _ => "server_error",
+    }
+}
+
+/// The `type` that Anthropic gives an error with this status.
+pub fn anthropic_type(status: u16) -> &'static str {
+    match status {
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        504 => "timeout_error",
+        503 | 529 => "overloaded_error",
+        400..=499 => "invalid_request_error",
+        _ => "api_error",
+    }
+}
+
+/// An error on its way to the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: u16,
+    /// A stable word that programs can test.
+    pub code: String,
+    /// A sentence for people: what was wrong and what to do.
+    pub message: String,
+    /// The field that is at fault, as a path into the request.
+    pub param: Option<String>,
+    /// Whether sending the same request again can help. SDKs retry 408, 409, 429 and 5xx by themselves unless told
+    /// not to (`x-should-retry`).
+    pub retryable: Option<bool>,
+    /// Seconds after which the provider wants to be asked again, in its own words.
+    pub retry_after: Option<String>,
+    /// For a 405: the methods that would do.
+    pub allow: Option<String>,
+}
+
+impl Problem {
+    /// A problem of a class.
+    pub fn new(kind: Kind, code: &str, message: impl Into<String>) -> Self {
+        Self {
+            status: kind.status(),
+            code: code.to_owned(),
+            message: message.into(),
+            param: None,
+            retryable: None,
+            retry_after: None,
+            allow: None,
+        }
+    }
+
+    /// A 400 that names the field at fault.
+    pub fn invalid(param: &str, message: impl Into<String>) -> Self {
+        let mut problem = Self::new(Kind::InvalidRequest, "invalid_value", message);
+        problem.param = (!param.is_empty()).then(|| param.to_owned());
+        problem
+    }
+
+    /// Says that a retry would meet the same answer.
+    #[must_use]
+    pub fn final_answer(mut self) -> Self {
+        self.retryable = Some(false);
+        self
+    }
+
+    /// The error as a JSON body in the caller's dialect.
+    pub fn body(&self, dialect: Dialect, request_id: &str) -> Value {
+        match dialect {
+            Dialect::OpenAi => json!({"error": self.openai_error()}),
+            Dialect::Anthropic => json!({
+                "type": "error",
+                "error": {"type": anthropic_type(self.status), "message": self.message},
+                "request_id": request_id,
+            }),
+        }
+    }
+
+    /// The error as a stream's last event in the caller's dialect. What follows it is nothing: neither a finish
+    /// reason nor `[DONE]`, so no client takes the reply for complete.
+    pub fn stream_event(&self, dialect: Dialect, request_id: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        let body = self.body(dialect, request_id).to_string();
+        match dialect {
+            Dialect::OpenAi => crate::protocol::sse::write_data(&mut out, body.as_bytes()),
+            Dialect::Anthropic => crate::protocol::sse::write_event(&mut out, "error", body.as_bytes()),
+        }
+        out
+    }
+
+    fn openai_error(&self) -> Value {
+        json!({
+            "message": self.message,
+            "type": openai_type(self.status),
+            "param": self.param,
+            "code": self.code,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_dialect_gets_its_own_shape() {
+        let problem = Problem::invalid("messages[0].role", "must be `user`");
+        assert_eq!(
+            problem.body(Dialect::OpenAi, "r"),
+            json!({"error": {"message": "must be `user`", "type": "invalid_request_error", "param": "messages[0].role", "code": "invalid_value"}})
+        );
+        assert_eq!(
+            problem.body(Dialect::Anthropic, "r"),
+            json!({"type": "error", "error": {"type": "invalid_request_error", "message": "must be `user`"}, "request_id": "r"})
+        );
+        let event = String::from_utf8(problem.stream_event(Dialect::Anthropic, "r")).unwrap();
+        assert!(event.starts_with("event: error\ndata: {\"type\":\"error\"") && event.ends_with("}\n\n"));
+    }
+}

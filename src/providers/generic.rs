@@ -1,0 +1,379 @@
+//! Any provider that takes and gives JSON over HTTP, mapped by JSON pointers and a body template from the configuration.
+
+use serde_json::{Map, Value};
+
+use super::{Adapter, Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest, bearer};
+use crate::config::{CredentialPlace, Framing, Generic as Mapping, GenericReply, GenericStream, Provider};
+use crate::error::{Kind, Problem};
+use crate::protocol::chat::{ChatEvent, ChatRequest, FinishReason, ReplyDecoder, ReplyFault, Role, Stop};
+use crate::protocol::openai_chat::MAX_EVENT_BYTES;
+use crate::protocol::sse::SseDecoder;
+use crate::protocol::usage::Usage;
+use crate::secret::Secret;
+
+const PLACEHOLDERS: [&str; 12] = [
+    "model",
+    "messages",
+    "prompt",
+    "system",
+    "last_user_message",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "stop",
+    "stream",
+    "user",
+    "tools",
+];
+
+/// The dialect. Its mapping comes with the target.
+#[derive(Debug)]
+pub struct Generic;
+
+impl Adapter for Generic {
+    fn chat_request(&self, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
+        let mapping = mapping(target)?;
+        let chat = source.parse_chat()?;
+        if chat.messages.is_empty() {
+            return Err(Problem::invalid("messages", "messages: must have at least one message."));
+        }
+        let raw: Map<String, Value> = serde_json::from_slice(source.body)
+            .map_err(|error| Problem::invalid("", format!("the body could not be read: {error}")))?;
+        let streams = chat.stream && mapping.stream.is_some();
+        let values = Values { chat: &chat, raw: &raw, model: target.upstream_model, stream: streams };
+        let body = fill(&mapping.body, &values).unwrap_or(Value::Null);
+        let model: String = url::form_urlencoded::byte_serialize(target.upstream_model.as_bytes()).collect();
+        let accept = match mapping.stream.as_ref().map(|stream| stream.framing) {
+            Some(Framing::Sse) if streams => "text/event-stream",
+            Some(Framing::Ndjson) if streams => "application/x-ndjson",
+            _ => "application/json",
+        };
+        Ok(UpstreamRequest {
+            path: mapping.path.replace("{{model}}", &model),
+            headers: vec![("accept".to_owned(), accept.to_owned())],
+            body: body.to_string().into_bytes(),
+            dropped_params: dropped(&raw, &mapping.body),
+        })
+    }
+
+    fn speaks(&self, _: Api) -> bool {
+        false
+    }
+
+    fn decode_body(&self, body: &[u8], target: Target<'_>) -> Result<Vec<ChatEvent>, ReplyFault> {
+        let mapping = mapping(target).map_err(|problem| ReplyFault::Malformed(problem.message))?;
+        let body: Value = serde_json::from_slice(body).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
+        if let Some(message) = text_at(&body, mapping.error_message.as_deref()) {
+            return Err(ReplyFault::Reported { message, code: text_at(&body, mapping.error_code.as_deref()) });
+        }
+        if body.pointer(&mapping.reply.text).is_none_or(|text| !text.is_string()) {
+            return Err(ReplyFault::Malformed(format!("it has no text at `{}`", mapping.reply.text)));
+        }
+        let mut state = ReplyState::default();
+        let mut events = Vec::new();
+        state.take(&body, &mapping.reply, &mut events);
+        if !state.finished {
+            events.push(ChatEvent::Finish { choice: 0, reason: FinishReason::Stop });
+        }
+        Ok(events)
+    }
+
+    fn stream_decoder(&self, target: Target<'_>) -> Box<dyn ReplyDecoder> {
+        let stream = target.provider.generic.as_ref().and_then(|mapping| mapping.stream.clone());
+        Box::new(Decoder { stream, splitter: None, state: ReplyState::default(), done: false })
+    }
+
+    fn decode_error(&self, body: &Value, provider: &Provider) -> ReportedError {
+        let usual = super::openai::OpenAi.decode_error(body, provider);
+        let Some(mapping) = &provider.generic else { return usual };
+        ReportedError {
+            message: text_at(body, mapping.error_message.as_deref()).or(usual.message),
+            code: text_at(body, mapping.error_code.as_deref()).or(usual.code),
+            param: usual.param,
+        }
+    }
+
+    fn credential_header(&self, credential: &Secret<String>, provider: &Provider) -> CredentialHeader {
+        let plain = |name| CredentialHeader { name, value: credential.clone() };
+        match provider.generic.as_ref().map(|mapping| mapping.credential_header) {
+            None | Some(CredentialPlace::Authorization) => bearer(credential),
+            Some(CredentialPlace::XApiKey) => plain("x-api-key"),
+            Some(CredentialPlace::ApiKey) => plain("api-key"),
+        }
+    }
+}
+
+fn mapping(target: Target<'_>) -> Result<&Mapping, Problem> {
+    target.provider.generic.as_ref().ok_or_else(|| {
+        Problem::new(Kind::Unavailable, "provider_misconfigured", "The provider of this model has no mapping.")
+    })
+}
+
+// === The request ===
+
+struct Values<'a> {
+    chat: &'a ChatRequest,
+    raw: &'a Map<String, Value>,
+    model: &'a str,
+    stream: bool,
+}
+
+impl Values<'_> {
+    fn get(&self, name: &str) -> Option<Value> {
+        let chat = self.chat;
+        match name {
+            "model" => Some(self.model.into()),
+            "messages" | "tools" | "temperature" | "top_p" | "user" => {
+                self.raw.get(name).filter(|value| !value.is_null()).cloned()
+            }
+            "prompt" => Some(transcript(chat).into()),
+            "system" => {
+                let text = texts(chat, |role| matches!(role, Role::System | Role::Developer)).join("\n\n");
+                (!text.is_empty()).then(|| text.into())
+            }
+            "last_user_message" => texts(chat, |role| role == Role::User).pop().map(Value::from),
+            "max_tokens" => chat.output_limit().map(Value::from),
+            "stop" => chat.stop.as_ref().map(|stop| match stop {
+                Stop::One(text) => vec![text.clone()].into(),
+                Stop::Many(texts) => texts.clone().into(),
+            }),
+            "stream" => Some(self.stream.into()),
+            _ => None,
+        }
+    }
+}
+
+fn texts(chat: &ChatRequest, wanted: impl Fn(Role) -> bool) -> Vec<String> {
+    let wanted = chat.messages.iter().filter(|message| wanted(message.role));
+    wanted.filter_map(|message| message.content.as_ref().map(crate::protocol::chat::Content::text)).collect()
+}
+
+/// The conversation as text: alone, the one message; otherwise each turn with its speaker, open for the answer.
+fn transcript(chat: &ChatRequest) -> String {
+    let text =
+        |message: &crate::protocol::chat::Message| message.content.as_ref().map(|c| c.text()).unwrap_or_default();
+    if let [only] = chat.messages.as_slice() {
+        return text(only);
+    }
+    let mut lines: Vec<String> = chat
+        .messages
+        .iter()
+        .map(|message| {
+            let speaker = match message.role {
+                Role::System | Role::Developer => "System",
+                Role::User => "User",
+                Role::Assistant => "Assistant",
+                Role::Tool | Role::Function => "Tool",
+            };
+            format!("{speaker}: {}", text(message))
+        })
+        .collect();
+    lines.push("Assistant:".to_owned());
+    lines.join("\n\n")
+}
+
+/// Fills a template in; `None` where it is one placeholder without a value.
+fn fill(template: &Value, values: &Values<'_>) -> Option<Value> {
+    match template {
+        Value::String(text) => match whole_placeholder(text) {
+            Some(name) => values.get(name),
+            None => Some(fill_text(text, values).into()),
+        },
+        Value::Array(items) => Some(items.iter().filter_map(|item| fill(item, values)).collect::<Vec<_>>().into()),
+        Value::Object(members) => Some(Value::Object(
+            members.iter().filter_map(|(name, value)| Some((name.clone(), fill(value, values)?))).collect(),
+        )),
+        other => Some(other.clone()),
+    }
+}
+
+fn whole_placeholder(text: &str) -> Option<&str> {
+    let name = text.strip_prefix("{{")?.strip_suffix("}}")?;
+    (!name.contains("{{")).then(|| name.trim())
+}
+
+/// Fills placeholders in once, from left to right: a caller's text that looks like a placeholder stays text.
+fn fill_text(text: &str, values: &Values<'_>) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("{{") {
+        let Some((name, behind)) = after.split_once("}}") else { break };
+        out.push_str(before);
+        match values.get(name.trim()) {
+            Some(Value::String(text)) => out.push_str(&text),
+            Some(value) => out.push_str(&value.to_string()),
+            None => {}
+        }
+        rest = behind;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn placeholders(template: &Value, found: &mut Vec<String>) {
+    match template {
+        Value::String(text) => {
+            let names = text.split("{{").skip(1).filter_map(|rest| rest.split_once("}}"));
+            found.extend(names.map(|(name, _)| name.trim().to_owned()));
+        }
+        Value::Array(items) => items.iter().for_each(|item| placeholders(item, found)),
+        Value::Object(members) => members.values().for_each(|value| placeholders(value, found)),
+        _ => {}
+    }
+}
+
+/// The placeholders of a template that mean nothing.
+pub fn unknown_placeholders(template: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    placeholders(template, &mut found);
+    found.retain(|name| !PLACEHOLDERS.contains(&name.as_str()));
+    found
+}
+
+/// The caller's parameters that the template has no place for.
+fn dropped(raw: &Map<String, Value>, template: &Value) -> Vec<String> {
+    let mut used = Vec::new();
+    placeholders(template, &mut used);
+    let covers = |name: &str| {
+        let name = if name == "max_completion_tokens" { "max_tokens" } else { name };
+        used.iter().any(|used| used == name)
+    };
+    raw.iter()
+        .filter(|(name, value)| {
+            !value.is_null()
+                && !matches!(name.as_str(), "model" | "messages" | "stream" | "stream_options")
+                && !covers(name)
+        })
+        .map(|(name, _)| name.clone())
+        .collect()
+}
+
+// === The reply ===
+
+#[derive(Debug, Default)]
+struct ReplyState {
+    started: bool,
+    finished: bool,
+    usage: Usage,
+}
+
+impl ReplyState {
+    fn take(&mut self, object: &Value, reply: &GenericReply, out: &mut Vec<ChatEvent>) {
+        if !self.started {
+            self.started = true;
+            let id = text_at(object, reply.id.as_deref()).unwrap_or_default();
+            out.push(ChatEvent::Start { id, model: String::new(), created: None });
+        }
+        if let Some(text) = text_at(object, reply.reasoning.as_deref()) {
+            out.push(ChatEvent::Reasoning { choice: 0, text });
+        }
+        if let Some(text) = text_at(object, Some(&reply.text)) {
+            out.push(ChatEvent::Text { choice: 0, text, logprobs: None });
+        }
+        let tokens = |pointer: &Option<String>| object.pointer(pointer.as_deref()?)?.as_u64();
+        let (input, output) = (tokens(&reply.input_tokens), tokens(&reply.output_tokens));
+        if input.is_some() || output.is_some() {
+            self.usage.input = input.unwrap_or(self.usage.input);
+            self.usage.output = output.unwrap_or(self.usage.output);
+            out.push(ChatEvent::Usage(self.usage));
+        }
+        if let Some(word) = text_at(object, reply.finish_reason.as_deref()) {
+            self.finished = true;
+            let word = reply.finish_reasons.get(&word).unwrap_or(&word);
+            out.push(ChatEvent::Finish { choice: 0, reason: FinishReason::from_openai(word) });
+        }
+    }
+}
+
+/// A text or number at a pointer, if it is there and not empty.
+fn text_at(value: &Value, pointer: Option<&str>) -> Option<String> {
+    match value.pointer(pointer?)? {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+enum Splitter {
+    Sse(SseDecoder),
+    Lines(Vec<u8>),
+}
+
+struct Decoder {
+    stream: Option<GenericStream>,
+    splitter: Option<Splitter>,
+    state: ReplyState,
+    done: bool,
+}
+
+impl Decoder {
+    fn take_data(&mut self, data: &[u8], out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        let Some(stream) = &self.stream else { return Ok(()) };
+        if data.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        if stream.done.as_ref().is_some_and(|done| done.as_bytes() == data.trim_ascii()) {
+            self.done = true;
+            return Ok(());
+        }
+        let object: Value = serde_json::from_slice(data).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
+        if let Some(message) = text_at(&object, stream.error_message.as_deref()) {
+            return Err(ReplyFault::Reported { message, code: None });
+        }
+        self.state.take(&object, &stream.reply, out);
+        Ok(())
+    }
+}
+
+impl ReplyDecoder for Decoder {
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        let framing = self.stream.as_ref().map(|stream| stream.framing);
+        let mut splitter = self.splitter.take().unwrap_or_else(|| match framing {
+            Some(Framing::Ndjson) => Splitter::Lines(Vec::new()),
+            _ => Splitter::Sse(SseDecoder::new(MAX_EVENT_BYTES)),
+        });
+        match &mut splitter {
+            Splitter::Sse(sse) => {
+                sse.push(bytes).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
+                while let Some(frame) = sse.next_frame() {
+                    if let Some(data) = frame.data {
+                        self.take_data(&data, out)?;
+                    }
+                }
+            }
+            Splitter::Lines(pending) => {
+                pending.extend_from_slice(bytes);
+                if let Some(last) = memchr::memrchr(b'\n', pending) {
+                    let rest = pending.split_off(last.saturating_add(1));
+                    let lines = std::mem::replace(pending, rest);
+                    for line in lines.split(|byte| *byte == b'\n') {
+                        self.take_data(line, out)?;
+                    }
+                }
+                if pending.len() > MAX_EVENT_BYTES {
+                    return Err(ReplyFault::Malformed(format!("a line is larger than {MAX_EVENT_BYTES} bytes")));
+                }
+            }
+        }
+        self.splitter = Some(splitter);
+        Ok(())
+    }
+
+    fn finish(&mut self, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        let rest = match self.splitter.take() {
+            Some(Splitter::Sse(sse)) => sse.unfinished().and_then(|(_, data)| data),
+            Some(Splitter::Lines(pending)) => Some(pending),
+            None => None,
+        };
+        let ends =
+            |data: &[u8]| self.stream.as_ref().is_some_and(|s| s.done.as_ref().is_some_and(|d| d.as_bytes() == data));
+        if let Some(rest) = rest.filter(|rest| serde_json::from_slice::<Value>(rest).is_ok() || ends(rest)) {
+            self.take_data(&rest, out)?;
+        }
+        if self.done && !self.state.finished && self.state.started {
+            out.push(ChatEvent::Finish { choice: 0, reason: FinishReason::Stop });
+            return Ok(());
+        }
+        if self.state.finished { Ok(()) } else { Err(ReplyFault::Truncated) }
+    }
+}

@@ -1,0 +1,216 @@
+//! Upstream dialects: one file each, registered in [`adapter`]. All of it is pure: a request goes out as data, a reply
+//! comes in as bytes; sending and reading is the shell's business.
+
+pub mod anthropic;
+pub mod generic;
+pub mod openai;
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use crate::config::{Provider, ProviderDialect};
+use crate::error::{Kind, Problem};
+use crate::protocol::chat::{ChatEvent, ChatRequest, ReplyDecoder, ReplyFault};
+use crate::protocol::json_scan::Members;
+use crate::protocol::usage::Usage;
+use crate::secret::Secret;
+
+/// Where a request goes, and as what.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    /// The provider's configuration.
+    pub provider: &'a Provider,
+    /// The model's name at the provider.
+    pub upstream_model: &'a str,
+    /// The most output tokens to ask for where the caller says nothing and the provider insists on a number.
+    pub max_output_tokens: u64,
+    /// How the model is made to answer with JSON that follows a schema.
+    pub structured_output: crate::config::StructuredOutput,
+}
+
+/// An inbound API that carries chat requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Api {
+    /// `POST /v1/chat/completions`
+    ChatCompletions,
+    /// `POST /v1/messages`
+    Messages,
+}
+
+/// The caller's request: its bytes, and what the scan found in them.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The body as it came.
+    pub body: &'a [u8],
+    /// Its top-level members.
+    pub members: &'a Members<'a>,
+    /// Whether a streamed reply is asked for.
+    pub stream: bool,
+}
+
+impl Source<'_> {
+    /// Parses the body as a Chat Completions request.
+    ///
+    /// # Errors
+    /// A 400 naming the field that has the wrong type.
+    pub fn parse_chat(&self) -> Result<ChatRequest, Problem> {
+        let mut json = serde_json::Deserializer::from_slice(self.body);
+        serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            let path = if path == "." { String::new() } else { path };
+            // The position that serde_json adds counts lines and columns, which helps nobody in a one-line body.
+            let detail = error.inner().to_string();
+            let detail = detail.split(" at line ").next().unwrap_or_default().to_owned();
+            let place = if path.is_empty() { String::new() } else { format!("{path}: ") };
+            Problem::invalid(&path, format!("{place}{detail}."))
+        })
+    }
+}
+
+/// A request as it will go out, still without credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamRequest {
+    /// Path below the provider's base URL, with the query if there is one.
+    pub path: String,
+    /// Headers that the dialect needs.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Parameters of the caller's that the provider cannot honour and that were left out.
+    pub dropped_params: Vec<String>,
+}
+
+/// A header that carries the provider's credential.
+#[derive(Debug)]
+pub struct CredentialHeader {
+    /// The header's name.
+    pub name: &'static str,
+    /// Its value.
+    pub value: Secret<String>,
+}
+
+/// What a provider's error says, in no dialect.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReportedError {
+    /// The provider's words.
+    pub message: Option<String>,
+    /// Its error code, or the error's type where it has no code.
+    pub code: Option<String>,
+    /// The field it complains about.
+    pub param: Option<String>,
+}
+
+/// One upstream dialect.
+pub trait Adapter {
+    /// The request for a Chat Completions call.
+    ///
+    /// # Errors
+    /// A 400 naming the field that this provider cannot serve.
+    fn chat_request(&self, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem>;
+
+    /// The request for a Messages call; `None` if this dialect does not serve them.
+    fn messages_request(&self, _: &Source<'_>, _: Target<'_>) -> Option<Result<UpstreamRequest, Problem>> {
+        None
+    }
+
+    /// Whether replies are already in the wire format of this API, so that they can be passed on untouched.
+    fn speaks(&self, api: Api) -> bool;
+
+    /// Reads a whole reply.
+    ///
+    /// # Errors
+    /// [`ReplyFault`] if it is not a successful reply.
+    fn decode_body(&self, body: &[u8], target: Target<'_>) -> Result<Vec<ChatEvent>, ReplyFault>;
+
+    /// Reads a streamed reply.
+    fn stream_decoder(&self, target: Target<'_>) -> Box<dyn ReplyDecoder>;
+
+    /// Reads an error body. Must not fail: providers send anything.
+    fn decode_error(&self, body: &Value, provider: &Provider) -> ReportedError;
+
+    /// Headers that every request needs besides the credential, where the caller does not send its own.
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// The header with the provider's credential.
+    fn credential_header(&self, credential: &Secret<String>, provider: &Provider) -> CredentialHeader;
+}
+
+/// The adapter that speaks a provider's dialect.
+pub fn adapter(dialect: ProviderDialect) -> &'static dyn Adapter {
+    match dialect {
+        ProviderDialect::OpenAi => &openai::OpenAi,
+        ProviderDialect::Anthropic => &anthropic::Anthropic,
+        ProviderDialect::Generic => &generic::Generic,
+    }
+}
+
+/// `Authorization: Bearer …`
+fn bearer(credential: &Secret<String>) -> CredentialHeader {
+    CredentialHeader { name: "authorization", value: Secret::new(format!("Bearer {}", credential.expose())) }
+}
+
+/// A provider's error reply as a problem in no dialect: the status class survives, so that SDKs raise the error class
+/// that they would raise at the provider itself.
+///
+/// A status that speaks of the *gateway's* standing with the provider (401, 402, 403: the provider's credential, not
+/// the caller's) becomes a 502, or the caller would look for the fault in its own key. The provider's words then stay
+/// in the log: they may name the operator's account.
+pub fn upstream_problem(provider: &Provider, status: u16, headers: &HeaderMap, body: &[u8]) -> Problem {
+    let reported = serde_json::from_slice::<Value>(body)
+        .map(|body| adapter(provider.dialect).decode_error(&body, provider))
+        .unwrap_or_default();
+    let retry_after = headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    if let 401..=403 = status {
+        return Problem::new(
+            Kind::Upstream,
+            "upstream_credential_refused",
+            "The provider refused the gateway's credential for this model. This is not about your API key; the operator \
+             of the gateway must renew the provider's credential.",
+        )
+        .final_answer();
+    }
+    let (status, fallback) = match status {
+        400..=599 => (status, None),
+        // A redirect is never followed: it could lead to an address that no operator allowed.
+        300..=399 => (502, Some("upstream_redirect")),
+        _ => (502, Some("upstream_invalid_response")),
+    };
+    let message = reported.message.unwrap_or_else(|| {
+        format!("The provider answered with status {status} and no error message it could be quoted with.")
+    });
+    Problem {
+        status,
+        code: reported
+            .code
+            .or_else(|| fallback.map(str::to_owned))
+            .unwrap_or_else(|| if status >= 500 { "upstream_error" } else { "upstream_rejected" }.to_owned()),
+        message,
+        param: reported.param,
+        retryable: None,
+        retry_after,
+        allow: None,
+    }
+}
+
+/// A reply that cannot be passed on as a success, as a problem.
+pub fn fault_problem(fault: &ReplyFault) -> Problem {
+    let kind = match fault {
+        ReplyFault::Stalled { .. } | ReplyFault::TooSlow { .. } => Kind::UpstreamTimeout,
+        _ => Kind::Upstream,
+    };
+    let advice = match fault {
+        ReplyFault::Reported { .. } => "",
+        _ => "; the reply is incomplete, send the request again",
+    };
+    Problem::new(kind, fault.code(), format!("{fault}{advice}"))
+}
+
+/// The usage that a reply's events report last.
+pub fn usage_of(events: &[ChatEvent]) -> Option<Usage> {
+    events.iter().rev().find_map(|event| match event {
+        ChatEvent::Usage(usage) => Some(*usage),
+        _ => None,
+    })
+}

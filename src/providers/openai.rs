@@ -1,0 +1,165 @@
+//! OpenAI Chat Completions and the many providers that speak it.
+//!
+//! A request from a caller of the same dialect is edited in its bytes, never parsed and written anew. Replies are
+//! decoded only for providers that are set to `normalize`, so that callers see strict OpenAI chunks.
+
+use serde_json::{Value, json};
+
+use super::{Adapter, Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest, bearer};
+use crate::config::{Provider, StreamUsage};
+use crate::error::Problem;
+use crate::protocol::chat::{ChatEvent, ReplyDecoder, ReplyFault};
+use crate::protocol::json_scan::{Edit, Members, ScanError, ScanLimits, ValueKind, scan_object, splice};
+use crate::protocol::openai_chat;
+use crate::secret::Secret;
+
+/// The path of Chat Completions below a base URL that ends in `/v1`.
+pub const CHAT_PATH: &str = "/chat/completions";
+
+/// The dialect.
+#[derive(Debug)]
+pub struct OpenAi;
+
+impl Adapter for OpenAi {
+    fn chat_request(&self, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
+        let ask_for_usage = source.stream && target.provider.stream_usage == StreamUsage::OnRequest;
+        Ok(UpstreamRequest {
+            path: CHAT_PATH.to_owned(),
+            headers: Vec::new(),
+            body: faithful_body(source.body, source.members, target.upstream_model, ask_for_usage)?,
+            dropped_params: Vec::new(),
+        })
+    }
+
+    fn speaks(&self, api: Api) -> bool {
+        api == Api::ChatCompletions
+    }
+
+    fn decode_body(&self, body: &[u8], _: Target<'_>) -> Result<Vec<ChatEvent>, ReplyFault> {
+        openai_chat::decode_body(body)
+    }
+
+    fn stream_decoder(&self, _: Target<'_>) -> Box<dyn ReplyDecoder> {
+        Box::new(openai_chat::Decoder::default())
+    }
+
+    fn decode_error(&self, body: &Value, _: &Provider) -> ReportedError {
+        // Most nest the error; some (vLLM, older Azure) put its fields at the top.
+        let error = body.get("error").unwrap_or(body);
+        let text = |field: &str| match error.get(field) {
+            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        };
+        ReportedError {
+            message: text("message")
+                .or_else(|| error.as_str().map(str::to_owned))
+                .or_else(|| body.get("detail").and_then(Value::as_str).map(str::to_owned)),
+            code: text("code").or_else(|| text("type")),
+            param: text("param"),
+        }
+    }
+
+    fn credential_header(&self, credential: &Secret<String>, _: &Provider) -> CredentialHeader {
+        bearer(credential)
+    }
+}
+
+/// The caller's request with only what must change changed: the model's name, and `stream_options.include_usage` if
+/// the gateway has to ask for the usage itself. Every other byte stays, unknown fields included.
+///
+/// # Errors
+/// A 400 if `stream_options` is not an object.
+pub fn faithful_body(body: &[u8], members: &Members<'_>, model: &str, ask_for_usage: bool) -> Result<Vec<u8>, Problem> {
+    let mut edits = Vec::with_capacity(2);
+    if let Some(member) = members.unique("model").map_err(scan_problem)? {
+        edits.push(Edit { range: member.value.clone(), with: json!(model).to_string().into_bytes() });
+    }
+    if ask_for_usage {
+        edits.push(usage_edit(body, members)?);
+    }
+    Ok(splice(body, edits))
+}
+
+fn usage_edit(body: &[u8], members: &Members<'_>) -> Result<Edit, Problem> {
+    let Some(options) = members.unique("stream_options").map_err(scan_problem)? else {
+        let with = br#""stream_options":{"include_usage":true},"#.to_vec();
+        return Ok(Edit { range: members.open..members.open, with });
+    };
+    match options.kind {
+        ValueKind::Null => Ok(Edit { range: options.value.clone(), with: br#"{"include_usage":true}"#.to_vec() }),
+        ValueKind::Object => {
+            let text = body.get(options.value.clone()).unwrap_or_default();
+            let inner = scan_object(text, ScanLimits::default()).map_err(scan_problem)?;
+            let shift = |at: usize| at.saturating_add(options.value.start);
+            Ok(match inner.unique("include_usage").map_err(scan_problem)? {
+                Some(asked) => Edit { range: shift(asked.value.start)..shift(asked.value.end), with: b"true".to_vec() },
+                None => Edit {
+                    range: shift(inner.open)..shift(inner.open),
+                    with: if inner.is_empty() {
+                        br#""include_usage":true"#.to_vec()
+                    } else {
+                        br#""include_usage":true,"#.to_vec()
+                    },
+                },
+            })
+        }
+        other => {
+            Err(Problem::invalid("stream_options", format!("stream_options must be an object, not {}.", other.name())))
+        }
+    }
+}
+
+/// A scan error as a problem.
+pub fn scan_problem(error: ScanError) -> Problem {
+    let mut problem = Problem::invalid(error.param().unwrap_or_default(), format!("{error}."));
+    if let ScanError::Syntax { .. } | ScanError::Utf8 { .. } | ScanError::NotAnObject { .. } = error {
+        problem.code = "invalid_json".to_owned();
+    }
+    problem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edited(body: &str, ask: bool) -> String {
+        let members = scan_object(body.as_bytes(), ScanLimits::default()).unwrap();
+        String::from_utf8(faithful_body(body.as_bytes(), &members, "up", ask).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn only_the_model_and_the_usage_option_change() {
+        assert_eq!(
+            edited(r#"{ "model" : "a" ,"x":1.50, "é":[ ] }"#, false),
+            r#"{ "model" : "up" ,"x":1.50, "é":[ ] }"#
+        );
+        assert_eq!(
+            edited(r#"{"model":"a","stream":true}"#, true),
+            r#"{"stream_options":{"include_usage":true},"model":"up","stream":true}"#
+        );
+        assert_eq!(
+            edited(r#"{"stream_options":{ "x":1},"model":"a"}"#, true),
+            r#"{"stream_options":{"include_usage":true, "x":1},"model":"up"}"#
+        );
+        assert_eq!(
+            edited(r#"{"stream_options":{},"model":"a"}"#, true),
+            r#"{"stream_options":{"include_usage":true},"model":"up"}"#
+        );
+        assert_eq!(
+            edited(r#"{"model":"a","stream_options":{"include_usage": false}}"#, true),
+            r#"{"model":"up","stream_options":{"include_usage": true}}"#
+        );
+        assert_eq!(
+            edited(r#"{"model":"a","stream_options":null}"#, true),
+            r#"{"model":"up","stream_options":{"include_usage":true}}"#
+        );
+    }
+
+    #[test]
+    fn stream_options_of_another_type_are_refused_by_name() {
+        let body = br#"{"model":"a","stream_options":[]}"#;
+        let members = scan_object(body, ScanLimits::default()).unwrap();
+        assert_eq!(faithful_body(body, &members, "up", true).unwrap_err().param.as_deref(), Some("stream_options"));
+    }
+}
