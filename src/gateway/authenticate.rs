@@ -1,0 +1,46 @@
+//! Stage 2: the credential, resolved to a principal.
+
+use worker::Env;
+
+use crate::auth::{self, Credential, Principal, api_key, jwt};
+use crate::error::{Kind, Problem};
+use crate::http::Exchange;
+use crate::secret::Secret;
+use crate::store::kv;
+
+/// Finds out whom a request acts for; `now` is in milliseconds.
+///
+/// # Errors
+/// 401 without a hint at which part was wrong; 503 if keys cannot be checked.
+pub async fn authenticate(exchange: &mut Exchange, env: &Env, now: u64) -> Result<Principal, Problem> {
+    let auth_config = exchange.config.as_ref().map(|config| config.config.auth.clone()).unwrap_or_default();
+    let verdict = match auth::credential(&exchange.headers) {
+        Err(error) => Err(error),
+        Ok(Credential::Token(token)) => jwt::verify(token.expose(), &auth_config.jwt, now / 1000),
+        Ok(Credential::ApiKey(key)) => {
+            exchange.record.key_id = key.public_id().to_owned();
+            let Ok(hash_secret) = env.secret("KEY_HASH_SECRET") else {
+                return Err(Problem::new(
+                    Kind::Unavailable,
+                    "gateway_not_configured",
+                    "This gateway cannot check API keys yet: its operator must set the Worker secret KEY_HASH_SECRET.",
+                )
+                .final_answer());
+            };
+            let hash_secret = Secret::new(hash_secret.to_string());
+            let record = kv::key_record(env, &key, now, auth_config.key_cache_ms).await?;
+            api_key::check(&key, record.as_deref(), &hash_secret, now / 1000)
+        }
+    };
+    match verdict {
+        Ok(principal) => {
+            exchange.record.account.clone_from(&principal.account);
+            exchange.record.key_id.clone_from(&principal.key_id);
+            Ok(principal)
+        }
+        Err(error) => {
+            exchange.record.error_detail = error.to_string();
+            Err(error.into())
+        }
+    }
+}

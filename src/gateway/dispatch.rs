@@ -1,0 +1,178 @@
+//! Stage 4: the upstream request.
+
+use http::HeaderMap;
+use js_sys::{Array, Uint8Array};
+use web_sys::{AbortController, AbortSignal, ReadableStream};
+use worker::{Env, Fetch, Headers, Method, Request, RequestInit, RequestRedirect, ResponseBody};
+
+use super::patience::Patience;
+use super::plan::{Plan, join_url};
+use crate::error::{Kind, Problem};
+use crate::http::Exchange;
+use crate::http::shell::{now_ms, within};
+use crate::protocol::chat::ReplyFault;
+use crate::providers::{Api, UpstreamRequest, fault_problem};
+use crate::secret::Secret;
+
+/// Headers of the caller's that reach a provider which speaks the caller's dialect. Everything else stays here:
+/// credentials above all, and whatever tells about the caller.
+const FORWARDED: &[&str] = &["anthropic-beta", "anthropic-version", "openai-beta", "idempotency-key"];
+
+/// Headers of the provider's reply that are of use to the gateway or the caller.
+const READ: &[&str] =
+    &["content-type", "retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "request-id"];
+
+/// A reply that has begun.
+pub struct Upstream {
+    /// Its status.
+    pub status: u16,
+    /// Those of its headers that matter.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Option<ReadableStream>,
+    /// Ends it.
+    pub abort: UpstreamAbort,
+}
+
+impl Upstream {
+    /// A header as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// Ends an upstream request: by itself when the caller leaves, or when told to.
+#[derive(Clone)]
+pub struct UpstreamAbort {
+    controller: AbortController,
+    client: AbortSignal,
+}
+
+impl UpstreamAbort {
+    /// Ends the request; the provider stops generating, and billing.
+    pub fn abort(&self) {
+        self.controller.abort();
+    }
+
+    /// Whether the caller has left.
+    pub fn client_closed(&self) -> bool {
+        self.client.aborted()
+    }
+}
+
+/// Sends the request and waits for the reply to begin.
+///
+/// # Errors
+/// 502 if the provider cannot be reached, 504 if it takes too long.
+pub async fn dispatch(
+    plan: &Plan<'_>,
+    request: UpstreamRequest,
+    exchange: &mut Exchange,
+    api: Api,
+    env: &Env,
+    client: AbortSignal,
+    patience: Patience,
+) -> Result<Upstream, Problem> {
+    let headers = upstream_headers(plan, &request, exchange, api, env)?;
+    let internal = |error: String| {
+        tracing::error!(target: "dispatch", message = "an upstream request could not be built", error);
+        Problem::new(Kind::Internal, "internal_error", "The request to the provider could not be built.")
+    };
+    let mut init = RequestInit::new();
+    init.with_method(Method::Post)
+        .with_headers(headers)
+        .with_body(Some(Uint8Array::from(request.body.as_slice()).into()))
+        // A redirect could lead to an address that no operator allowed.
+        .with_redirect(RequestRedirect::Manual);
+    let url = join_url(plan.endpoint, &request.path);
+    let outgoing = Request::new_with_init(&url, &init).map_err(|error| internal(error.to_string()))?;
+
+    let controller = AbortController::new().map_err(|error| internal(format!("{error:?}")))?;
+    let signals = Array::of2(&client, &controller.signal());
+    let abort = UpstreamAbort { controller, client };
+    let signal = worker::AbortSignal::from(AbortSignal::any(&signals));
+    let fetch = Fetch::Request(outgoing);
+    let (wait, fault) = patience.next(now_ms(), None);
+    let reply = match within(wait, fetch.send_with_signal(&signal)).await {
+        Some(Ok(reply)) => reply,
+        Some(Err(error)) => {
+            exchange.record.error_detail = error.to_string();
+            return Err(Problem::new(
+                Kind::Upstream,
+                "upstream_unreachable",
+                "The provider of this model could not be reached. Send the request again shortly.",
+            ));
+        }
+        None => {
+            abort.abort();
+            return Err(fault_problem(&match fault {
+                ReplyFault::Stalled { millis } => ReplyFault::TooSlow { millis },
+                other => other,
+            }));
+        }
+    };
+    let mut headers = HeaderMap::new();
+    for name in READ {
+        if let Ok(Some(value)) = reply.headers().get(name)
+            && let Ok(value) = value.parse()
+        {
+            headers.insert(*name, value);
+        }
+    }
+    let status = reply.status_code();
+    let body = match reply.into_parts().1 {
+        ResponseBody::Stream(stream) => Some(stream),
+        ResponseBody::Empty | ResponseBody::Body(_) => None,
+    };
+    Ok(Upstream { status, headers, body, abort })
+}
+
+fn upstream_headers(
+    plan: &Plan<'_>,
+    request: &UpstreamRequest,
+    exchange: &Exchange,
+    api: Api,
+    env: &Env,
+) -> Result<Headers, Problem> {
+    let provider = plan.target.provider;
+    let headers = Headers::new();
+    let set = |name: &str, value: &str| {
+        headers.set(name, value).map_err(|error| {
+            let error = error.to_string();
+            tracing::error!(target: "dispatch", message = "a header cannot be sent", name, error);
+            Problem::new(Kind::Internal, "internal_error", "The request to the provider could not be built.")
+        })
+    };
+    set("content-type", "application/json")?;
+    set("user-agent", concat!("llm-gateway/", env!("CARGO_PKG_VERSION")))?;
+    for (name, value) in plan.adapter.fixed_headers() {
+        set(name, value)?;
+    }
+    if plan.adapter.speaks(api) {
+        for name in FORWARDED {
+            if let Some(value) = exchange.header(name) {
+                set(name, value)?;
+            }
+        }
+    }
+    for (name, value) in &provider.headers {
+        set(name, value)?;
+    }
+    for (name, value) in &request.headers {
+        set(name, value)?;
+    }
+    if let Some(name) = &provider.credential {
+        let Ok(secret) = env.secret(name) else {
+            tracing::error!(target: "dispatch", message = "a provider's Worker secret is not set", secret_name = name.as_str());
+            return Err(Problem::new(
+                Kind::Unavailable,
+                "provider_unavailable",
+                "The provider of this model has no credential in this deployment. Tell the operator of the gateway.",
+            )
+            .final_answer());
+        };
+        let credential = plan.adapter.credential_header(&Secret::new(secret.to_string()), provider);
+        set(credential.name, credential.value.expose())?;
+    }
+    Ok(headers)
+}

@@ -1,0 +1,161 @@
+//! Stage 1: what routing and limits need to know of a request, read from its raw bytes.
+//!
+//! Only the envelope's own fields are judged here. Everything else is the provider's to judge, or the translation's,
+//! which names the exact place.
+
+use crate::error::Problem;
+use crate::protocol::json_scan::{Member, Members, ScanLimits, ValueKind, scan_object};
+use crate::providers::openai::scan_problem;
+use crate::providers::{Api, Source};
+
+/// The envelope of a chat request.
+#[derive(Debug)]
+pub struct Envelope<'a> {
+    /// The body as it came.
+    pub body: &'a [u8],
+    members: Members<'a>,
+    /// The model as the caller named it.
+    pub model: String,
+    /// Whether a streamed reply is asked for.
+    pub stream: bool,
+    /// Whether the caller wants the usage chunk at the end of a stream.
+    pub include_usage: bool,
+}
+
+/// Longest model name, in bytes.
+const MAX_MODEL_BYTES: usize = 256;
+
+impl<'a> Envelope<'a> {
+    /// Reads the envelope.
+    ///
+    /// # Errors
+    /// A 400 that names the field at fault.
+    pub fn read(body: &'a [u8], api: Api, max_depth: usize) -> Result<Self, Problem> {
+        let limits = ScanLimits { max_depth, ..ScanLimits::default() };
+        let members = scan_object(body, limits).map_err(scan_problem)?;
+        let reader = Reader { members: &members };
+        let model = reader.model()?;
+        reader.messages()?;
+        let stream = reader.boolean("stream")?;
+        reader.count("max_tokens")?;
+        let mut include_usage = false;
+        if api == Api::ChatCompletions {
+            reader.count("max_completion_tokens")?;
+            include_usage = reader.include_usage(limits)?;
+        }
+        Ok(Self { body, members, model, stream, include_usage })
+    }
+
+    /// The request as adapters take it.
+    pub fn source(&self) -> Source<'_> {
+        Source { body: self.body, members: &self.members, stream: self.stream }
+    }
+}
+
+struct Reader<'m, 'a> {
+    members: &'m Members<'a>,
+}
+
+impl<'a> Reader<'_, 'a> {
+    /// A member that is there and not null.
+    fn get(&self, name: &str) -> Result<Option<&Member>, Problem> {
+        Ok(self.members.unique(name).map_err(scan_problem)?.filter(|member| member.kind != ValueKind::Null))
+    }
+
+    fn model(&self) -> Result<String, Problem> {
+        let Some(member) = self.get("model")? else {
+            return Err(Problem::invalid(
+                "model",
+                "model: is required. Name one of the models that GET /v1/models lists.",
+            ));
+        };
+        expect(member, "model", ValueKind::String)?;
+        let model: String = serde_json::from_slice(self.members.raw(member))
+            .map_err(|_| Problem::invalid("model", "model: is not a valid string."))?;
+        if model.is_empty() || model.len() > MAX_MODEL_BYTES {
+            return Err(Problem::invalid("model", format!("model: must have 1 to {MAX_MODEL_BYTES} bytes.")));
+        }
+        Ok(model)
+    }
+
+    fn messages(&self) -> Result<(), Problem> {
+        let Some(member) = self.get("messages")? else {
+            return Err(Problem::invalid("messages", "messages: is required."));
+        };
+        expect(member, "messages", ValueKind::Array)?;
+        let inside = self.members.raw(member).get(1..).unwrap_or_default().trim_ascii_start();
+        if inside.first() == Some(&b']') {
+            return Err(Problem::invalid("messages", "messages: must have at least one message."));
+        }
+        Ok(())
+    }
+
+    fn boolean(&self, name: &str) -> Result<bool, Problem> {
+        let Some(member) = self.get(name)? else { return Ok(false) };
+        expect(member, name, ValueKind::Bool)?;
+        Ok(self.members.raw(member) == b"true")
+    }
+
+    fn count(&self, name: &str) -> Result<(), Problem> {
+        let Some(member) = self.get(name)? else { return Ok(()) };
+        expect(member, name, ValueKind::Number)?;
+        match serde_json::from_slice::<u64>(self.members.raw(member)) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Problem::invalid(name, format!("{name}: must be a whole number, 0 or more."))),
+        }
+    }
+
+    fn include_usage(&self, limits: ScanLimits) -> Result<bool, Problem> {
+        let Some(member) = self.get("stream_options")? else { return Ok(false) };
+        expect(member, "stream_options", ValueKind::Object)?;
+        let inner = scan_object(self.members.raw(member), limits).map_err(scan_problem)?;
+        Reader { members: &inner }.boolean("include_usage").map_err(|problem| {
+            Problem::invalid("stream_options.include_usage", format!("stream_options.{}", problem.message))
+        })
+    }
+}
+
+fn expect(member: &Member, name: &str, kind: ValueKind) -> Result<(), Problem> {
+    if member.kind == kind {
+        return Ok(());
+    }
+    Err(Problem::invalid(name, format!("{name}: must be {}, not {}.", kind.name(), member.kind.name())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Result<(String, bool, bool), Problem> {
+        Envelope::read(body.as_bytes(), Api::ChatCompletions, 64).map(|e| (e.model, e.stream, e.include_usage))
+    }
+
+    #[test]
+    fn the_envelope_is_read() {
+        let body =
+            r#"{"messages":[{}],"model":"gp\u0074","stream":true,"stream_options":{"include_usage":true},"x":null}"#;
+        assert_eq!(read(body), Ok(("gpt".into(), true, true)));
+        assert_eq!(read(r#"{"model":"m","messages":[1],"stream":null}"#), Ok(("m".into(), false, false)));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let param = |body: &str| read(body).unwrap_err().param.unwrap_or_default();
+        assert_eq!(param(r#"{"messages":[1]}"#), "model");
+        assert_eq!(param(r#"{"model":5,"messages":[1]}"#), "model");
+        assert_eq!(param(r#"{"model":"","messages":[1]}"#), "model");
+        assert_eq!(param(r#"{"model":"a","model":"b","messages":[1]}"#), "model");
+        assert_eq!(param(r#"{"model":"m"}"#), "messages");
+        assert_eq!(param(r#"{"model":"m","messages":[ ]}"#), "messages");
+        assert_eq!(param(r#"{"model":"m","messages":"hi"}"#), "messages");
+        assert_eq!(param(r#"{"model":"m","messages":[1],"stream":"yes"}"#), "stream");
+        assert_eq!(param(r#"{"model":"m","messages":[1],"max_tokens":-1}"#), "max_tokens");
+        assert_eq!(param(r#"{"model":"m","messages":[1],"max_tokens":1e99}"#), "max_tokens");
+        assert_eq!(param(r#"{"model":"m","messages":[1],"stream_options":[]}"#), "stream_options");
+        assert_eq!(
+            param(r#"{"model":"m","messages":[1],"stream_options":{"include_usage":1}}"#),
+            "stream_options.include_usage"
+        );
+        assert_eq!(read("{").unwrap_err().code, "invalid_json");
+    }
+}

@@ -1,0 +1,275 @@
+//! Reads a stream that is passed on in its own dialect: what it used, whether it is complete, and which of its chunks
+//! the caller must not see. Bytes are searched, not parsed: only an event that carries usage, a finish reason or an
+//! error is.
+
+use serde_json::Value;
+
+use crate::protocol::chat::{FinishReason, ReplyFault};
+use crate::protocol::openai_chat::{MAX_EVENT_BYTES, reported, reported_event};
+use crate::protocol::sse::{Frame, SseDecoder};
+use crate::protocol::usage::Usage;
+use crate::providers::Api;
+
+/// Reads one stream.
+#[derive(Debug)]
+pub struct Meter {
+    sse: SseDecoder,
+    state: State,
+}
+
+#[derive(Debug)]
+struct State {
+    api: Api,
+    usage: Option<Usage>,
+    /// A finish reason was seen (OpenAI).
+    finished: bool,
+    /// The stream's own end mark was seen: `[DONE]`, `message_stop`.
+    done: bool,
+    reported: Option<ReplyFault>,
+}
+
+/// What a stream turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Metered {
+    /// What it used, if it told.
+    pub usage: Option<Usage>,
+    /// Whether it was complete.
+    pub result: Result<(), ReplyFault>,
+    /// Whether the caller has already been told of the fault, by the provider's own error event.
+    pub fault_was_relayed: bool,
+}
+
+impl Meter {
+    /// A meter for a stream in this API's format.
+    pub fn new(api: Api) -> Self {
+        let state = State { api, usage: None, finished: false, done: false, reported: None };
+        Self { sse: SseDecoder::new(MAX_EVENT_BYTES), state }
+    }
+
+    /// Reads bytes that the caller gets by another way.
+    ///
+    /// # Errors
+    /// [`ReplyFault::Malformed`] if an event is too large to be held.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<(), ReplyFault> {
+        self.sse.push(bytes).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
+        while let Some(frame) = self.sse.next_frame() {
+            self.state.observe(&frame);
+        }
+        Ok(())
+    }
+
+    /// Reads bytes and copies to `out` what the caller may see: all but usage chunks.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn relay(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ReplyFault> {
+        self.sse.push(bytes).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
+        while let Some(frame) = self.sse.next_frame() {
+            if !self.state.observe(&frame) {
+                out.extend_from_slice(frame.raw);
+            }
+        }
+        Ok(())
+    }
+
+    /// The usage known so far.
+    pub fn usage(&self) -> Option<Usage> {
+        self.state.usage
+    }
+
+    /// The stream has ended. `out`, for a relay, gets what was held back and may still be passed on.
+    pub fn finish(mut self, out: &mut Vec<u8>) -> Metered {
+        if let Some((raw, Some(data))) = self.sse.unfinished() {
+            // Some providers leave out the last blank line. A half-written event is not passed on.
+            let whole = data == b"[DONE]" || serde_json::from_slice::<Value>(&data).is_ok();
+            let frame = Frame { raw: &raw, name: b"", data: Some(data.into()) };
+            if whole && !self.state.observe(&frame) {
+                out.extend_from_slice(&raw);
+                out.extend_from_slice(b"\n\n");
+            }
+        }
+        let State { usage, finished, done, reported, .. } = self.state;
+        let fault_was_relayed = reported.is_some();
+        let result = match reported {
+            Some(fault) => Err(fault),
+            None if finished || done => Ok(()),
+            None => Err(ReplyFault::Truncated),
+        };
+        Metered { usage, result, fault_was_relayed }
+    }
+}
+
+impl State {
+    /// Takes note of an event; true if it is a chunk with nothing but usage.
+    fn observe(&mut self, frame: &Frame<'_>) -> bool {
+        let Some(data) = frame.data.as_deref() else { return false };
+        match self.api {
+            Api::ChatCompletions if frame.name == b"error" => {
+                self.reported = Some(reported_event(data));
+                false
+            }
+            Api::ChatCompletions => self.observe_chunk(data),
+            Api::Messages => {
+                self.observe_message_event(data);
+                false
+            }
+        }
+    }
+
+    fn observe_chunk(&mut self, data: &[u8]) -> bool {
+        if data == b"[DONE]" {
+            self.done = true;
+            return false;
+        }
+        if !holds_text(data, b"\"finish_reason\"") && !holds_object(data, b"\"usage\"") && !holds_error(data) {
+            return false;
+        }
+        let Ok(chunk) = serde_json::from_slice::<Value>(data) else { return false };
+        let choices = chunk.get("choices").and_then(Value::as_array);
+        let in_choices = |name: &'static str| choices.into_iter().flatten().filter_map(move |choice| choice.get(name));
+
+        let usage = chunk.get("usage").and_then(Usage::from_openai);
+        // Groq and Moonshot have places of their own for it.
+        let usage = usage.or_else(|| Usage::from_openai(chunk.pointer("/x_groq/usage")?));
+        let usage = usage.or_else(|| in_choices("usage").find_map(Usage::from_openai));
+        self.usage = usage.or(self.usage);
+
+        let error = chunk.get("error").into_iter().chain(in_choices("error")).find(|error| !error.is_null());
+        if let Some(error) = error {
+            self.reported = Some(reported(error));
+        } else if chunk.get("object").is_some_and(|object| object == "error") {
+            self.reported = Some(reported(&chunk));
+        }
+        for word in in_choices("finish_reason").filter_map(Value::as_str).filter(|word| !word.is_empty()) {
+            if FinishReason::is_failure(word) {
+                self.reported.get_or_insert_with(|| ReplyFault::failed_finish(word));
+            }
+            self.finished = true;
+        }
+        usage.is_some() && self.reported.is_none() && choices.is_none_or(Vec::is_empty)
+    }
+
+    fn observe_message_event(&mut self, data: &[u8]) {
+        // Deltas are most of a stream and tell nothing.
+        let matters = ["\"message_start\"", "\"message_delta\"", "\"message_stop\"", "\"error\""];
+        if !matters.iter().any(|word| memchr::memmem::find(data, word.as_bytes()).is_some()) {
+            return;
+        }
+        let Ok(event) = serde_json::from_slice::<Value>(data) else { return };
+        let mut merge = |holder: Option<&Value>| {
+            if let Some(usage) = holder.and_then(|holder| holder.get("usage")) {
+                self.usage.get_or_insert_default().merge_anthropic(usage);
+            }
+        };
+        match event.get("type").and_then(Value::as_str) {
+            Some("message_start") => merge(event.get("message")),
+            Some("message_delta") => merge(Some(&event)),
+            Some("message_stop") => self.done = true,
+            Some("error") => self.reported = Some(reported(event.get("error").unwrap_or(&Value::Null))),
+            _ => {}
+        }
+    }
+}
+
+/// The first byte of the value behind each occurrence of a quoted member name. Inside a JSON string the closing quote
+/// would be escaped, so text that talks about the member does not match.
+fn values_of<'a>(data: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = u8> + 'a {
+    memchr::memmem::find_iter(data, name).filter_map(move |at| {
+        let rest = data.get(at.saturating_add(name.len())..)?.trim_ascii_start().strip_prefix(b":")?;
+        rest.trim_ascii_start().first().copied()
+    })
+}
+
+fn holds_text(data: &[u8], name: &[u8]) -> bool {
+    values_of(data, name).any(|byte| byte == b'"')
+}
+
+fn holds_object(data: &[u8], name: &[u8]) -> bool {
+    values_of(data, name).any(|byte| byte == b'{')
+}
+
+/// Whether `"error"` stands there as a value or as a member that is not null.
+fn holds_error(data: &[u8]) -> bool {
+    const WORD: &[u8] = b"\"error\"";
+    memchr::memmem::find_iter(data, WORD).any(|at| {
+        let rest = data.get(at.saturating_add(WORD.len())..).unwrap_or_default().trim_ascii_start();
+        let value = rest.strip_prefix(b":").map(|rest| rest.trim_ascii_start().first());
+        value != Some(Some(&b'n'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const STREAM: &str = concat!(
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"say \\\"usage\\\":{ and \\\"finish_reason\\\":\\\"\"},\"finish_reason\":null}],\"usage\":null}\n\n",
+        ": comment\n\n",
+        "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\" : \"stop\"}],\"usage\":null}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}\n\n",
+        "data: [DONE]\n\n",
+    );
+
+    fn relay(pieces: &[&[u8]]) -> (String, Metered) {
+        let mut meter = Meter::new(Api::ChatCompletions);
+        let mut out = Vec::new();
+        for piece in pieces {
+            meter.relay(piece, &mut out).unwrap();
+        }
+        let metered = meter.finish(&mut out);
+        (String::from_utf8(out).unwrap(), metered)
+    }
+
+    #[test]
+    fn the_usage_chunk_is_read_and_left_out_and_nothing_else_changes() {
+        let (out, metered) = relay(&[STREAM.as_bytes()]);
+        let without: String = STREAM.split_inclusive("\n\n").filter(|event| !event.contains("prompt_tokens")).collect();
+        assert_eq!(out, without);
+        assert_eq!(metered.result, Ok(()));
+        assert_eq!(metered.usage.map(|usage| (usage.input, usage.output)), Some((3, 2)));
+    }
+
+    #[test]
+    fn a_stream_without_an_end_is_truncated() {
+        let cut = STREAM.find("data: {\"choices\":[{\"index\":0,\"delta\":{},").unwrap();
+        let (_, metered) = relay(&[&STREAM.as_bytes()[..cut]]);
+        assert_eq!(metered.result, Err(ReplyFault::Truncated));
+        let (out, metered) = relay(&[&STREAM.as_bytes()[..cut + 30]]);
+        assert_eq!(metered.result, Err(ReplyFault::Truncated));
+        assert_eq!(out.as_bytes(), &STREAM.as_bytes()[..cut]);
+        let (out, metered) = relay(&[STREAM.trim_end().as_bytes()]);
+        assert_eq!((metered.result, out.ends_with("data: [DONE]\n\n")), (Ok(()), true));
+    }
+
+    #[test]
+    fn an_error_event_is_passed_on_and_noticed() {
+        let (out, metered) =
+            relay(&[b"data: {\"error\":{\"message\":\"no\",\"code\":\"overloaded\"}}\n\ndata: [DONE]\n\n"]);
+        assert!(out.contains("\"no\""));
+        assert!(metered.fault_was_relayed);
+        assert_eq!(metered.result, Err(ReplyFault::Reported { message: "no".into(), code: Some("overloaded".into()) }));
+    }
+
+    #[test]
+    fn messages_streams_are_complete_at_message_stop() {
+        let mut meter = Meter::new(Api::Messages);
+        meter.read(b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":7,\"cache_read_input_tokens\":2,\"output_tokens\":1}}}\n\n").unwrap();
+        meter.read(b"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":9}}\n\n").unwrap();
+        meter.read(b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n").unwrap();
+        let metered = meter.finish(&mut Vec::new());
+        assert_eq!(metered.result, Ok(()));
+        assert_eq!(metered.usage, Some(Usage { input: 7, cache_read: 2, output: 9, ..Usage::default() }));
+    }
+
+    proptest! {
+        #[test]
+        fn where_the_bytes_are_cut_makes_no_difference(cuts in proptest::collection::vec(0..STREAM.len(), 0..8)) {
+            let mut at = cuts;
+            at.extend([0, STREAM.len()]);
+            at.sort_unstable();
+            let pieces: Vec<&[u8]> = at.windows(2).map(|w| &STREAM.as_bytes()[w[0]..w[1]]).collect();
+            prop_assert_eq!(relay(&pieces), relay(&[STREAM.as_bytes()]));
+        }
+    }
+}

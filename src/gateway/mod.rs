@@ -1,0 +1,25 @@
+//! The data plane: a chat request's way, one file a stage.
+//!
+//! 1. [`envelope`]: the fields that routing needs, read from the raw bytes
+//! 2. `authenticate`: the credential, resolved to a principal
+//! 3. [`plan`]: the provider, the upstream model, the reply's lane
+//! 4. `dispatch`: the upstream request, within the time that [`patience`] allows
+//! 5. [`reply`] and `relay`: the reply to the caller, with [`meter`] reading along
+//! 6. `settle`: what the request used, and its log line
+
+pub mod envelope;
+pub mod meter;
+pub mod patience;
+pub mod plan;
+pub mod reply;
+
+#[cfg(target_arch = "wasm32")]
+pub mod authenticate;
+#[cfg(target_arch = "wasm32")]
+pub mod dispatch;
+#[cfg(target_arch = "wasm32")]
+pub mod pipeline;
+#[cfg(target_arch = "wasm32")]
+pub mod relay;
+#[cfg(target_arch = "wasm32")]
+pub mod settle;

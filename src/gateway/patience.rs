@@ -1,0 +1,69 @@
+//! How long a reply may take. Pure: the shell asks how long to wait next, and waits.
+
+use crate::config::Timeouts;
+use crate::protocol::chat::ReplyFault;
+
+/// The time bounds of one upstream request. All times are milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    started: u64,
+    first_byte: u64,
+    idle: u64,
+    total: u64,
+}
+
+impl Patience {
+    /// Bounds for a request that starts now. The caller's own patience shortens the waits for the next byte: beyond it
+    /// nobody is there to read the answer.
+    pub fn new(timeouts: Timeouts, stream: bool, caller: Option<u64>, now: u64) -> Self {
+        let caller = caller.unwrap_or(u64::MAX);
+        let total = timeouts.total_ms.unwrap_or(Timeouts::TOTAL_MS);
+        let first_byte = timeouts.first_byte_ms.unwrap_or(Timeouts::FIRST_BYTE_MS);
+        Self {
+            started: now,
+            // An unstreamed reply comes all at once, when it is complete.
+            first_byte: if stream { first_byte } else { total }.min(caller),
+            idle: timeouts.idle_ms.unwrap_or(Timeouts::IDLE_MS).min(caller),
+            total,
+        }
+    }
+
+    /// How long to wait for the next byte, and what is wrong if none comes. `last_byte` is when the last one came.
+    pub fn next(&self, now: u64, last_byte: Option<u64>) -> (u64, ReplyFault) {
+        let silence = match last_byte {
+            None => self.first_byte.saturating_sub(now.saturating_sub(self.started)),
+            Some(at) => self.idle.saturating_sub(now.saturating_sub(at)),
+        };
+        let left = self.total.saturating_sub(now.saturating_sub(self.started));
+        if left < silence || (last_byte.is_none() && self.first_byte >= self.total) {
+            return (left, ReplyFault::TooSlow { millis: self.total });
+        }
+        let bound = if last_byte.is_none() { self.first_byte } else { self.idle };
+        (silence, ReplyFault::Stalled { millis: bound })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts { first_byte_ms: Some(100), idle_ms: Some(50), total_ms: Some(1000) };
+
+    #[test]
+    fn the_nearest_bound_counts() {
+        let patience = Patience::new(TIMEOUTS, true, None, 10);
+        assert_eq!(patience.next(10, None), (100, ReplyFault::Stalled { millis: 100 }));
+        assert_eq!(patience.next(60, None), (50, ReplyFault::Stalled { millis: 100 }));
+        assert_eq!(patience.next(500, Some(480)), (30, ReplyFault::Stalled { millis: 50 }));
+        assert_eq!(patience.next(1000, Some(1000)), (10, ReplyFault::TooSlow { millis: 1000 }));
+        assert_eq!(patience.next(5000, Some(1000)), (0, ReplyFault::Stalled { millis: 50 }));
+    }
+
+    #[test]
+    fn an_unstreamed_reply_has_the_whole_time_unless_the_caller_waits_less() {
+        let patience = Patience::new(TIMEOUTS, false, None, 0);
+        assert_eq!(patience.next(0, None), (1000, ReplyFault::TooSlow { millis: 1000 }));
+        let patience = Patience::new(TIMEOUTS, false, Some(300), 0);
+        assert_eq!(patience.next(100, None), (200, ReplyFault::Stalled { millis: 300 }));
+    }
+}

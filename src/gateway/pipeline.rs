@@ -1,0 +1,205 @@
+//! A chat request from its first stage to its last.
+
+use web_sys::{AbortSignal, ReadableStream};
+use worker::Env;
+
+use super::authenticate::authenticate;
+use super::dispatch::{Upstream, dispatch};
+use super::envelope::Envelope;
+use super::patience::Patience;
+use super::plan::{Lane, Plan, plan};
+use super::relay::{self, Outgoing, Surroundings};
+use super::reply::{Form, Wanted, form, processor, whole_reply};
+use crate::error::{Kind, Problem};
+use crate::http::shell::now_ms;
+use crate::http::{Body, Exchange, Reply};
+use crate::protocol::chat::ReplyFault;
+use crate::protocol::openai_chat::ReplyIdentity;
+use crate::providers::{Api, fault_problem, upstream_problem};
+
+/// How long the caller may pause within its body, in milliseconds.
+const REQUEST_BODY_WAIT_MS: u64 = 60_000;
+
+/// How much of an error reply is read, in bytes.
+const MAX_ERROR_BYTES: usize = 1024 * 1024;
+
+/// What the platform gives along with a request.
+pub struct Inbound {
+    /// The body.
+    pub body: Option<ReadableStream>,
+    /// Fires when the caller leaves.
+    pub client: AbortSignal,
+    /// When the request came in, in milliseconds.
+    pub started: u64,
+}
+
+/// Serves a chat request; a streamed reply comes with the task that feeds it.
+///
+/// # Errors
+/// A [`Problem`] to be rendered in the caller's dialect.
+pub async fn chat(
+    exchange: &mut Exchange,
+    api: Api,
+    inbound: Inbound,
+    env: &Env,
+) -> Result<(Reply, Option<Outgoing>), Problem> {
+    let Some(loaded) = exchange.config.clone() else {
+        return Err(Problem::new(
+            Kind::Unavailable,
+            "gateway_not_configured",
+            "This gateway has no configuration yet: its operator must publish one.",
+        ));
+    };
+    let principal = authenticate(exchange, env, inbound.started).await?;
+    let body = relay::request_body(inbound.body, exchange.max_body_bytes, REQUEST_BODY_WAIT_MS).await?;
+    exchange.record.bytes_in = body.len() as u64;
+
+    let envelope = Envelope::read(&body, api, loaded.config.http.max_json_depth)?;
+    exchange.record.model.clone_from(&envelope.model);
+    exchange.record.stream = envelope.stream;
+    let plan = plan(&loaded, &principal, api, &envelope.model, envelope.stream, envelope.include_usage)?;
+    exchange.record.provider = plan.provider_name.to_owned();
+    exchange.record.upstream_model = plan.target.upstream_model.to_owned();
+    exchange.record.lane = plan.lane.name();
+
+    let request = match api {
+        Api::ChatCompletions => plan.adapter.chat_request(&envelope.source(), plan.target)?,
+        Api::Messages => match plan.adapter.messages_request(&envelope.source(), plan.target) {
+            Some(request) => request?,
+            None => return Err(wrong_api(&envelope.model)),
+        },
+    };
+    exchange.record.dropped_params = request.dropped_params.join(", ");
+
+    let sent = now_ms();
+    let patience = Patience::new(plan.timeouts, envelope.stream, exchange.caller_patience_ms, sent);
+    exchange.record.attempts = 1;
+    let upstream = dispatch(&plan, request, exchange, api, env, inbound.client, patience).await?;
+    let began = now_ms();
+    exchange.record.upstream_status = Some(upstream.status);
+    exchange.record.upstream_ms = Some(began.saturating_sub(sent));
+    exchange.record.overhead_ms = sent.saturating_sub(inbound.started);
+    let upstream_id = upstream.header("x-request-id").or_else(|| upstream.header("request-id"));
+    exchange.record.upstream_request_id = upstream_id.unwrap_or_default().to_owned();
+
+    let wanted = Wanted {
+        api,
+        stream: envelope.stream,
+        include_usage: envelope.include_usage,
+        identity: ReplyIdentity {
+            id: format!("chatcmpl-{}", exchange.request_id),
+            created: began / 1000,
+            model: envelope.model.clone(),
+        },
+    };
+    let answer = Answer {
+        exchange,
+        plan: &plan,
+        wanted,
+        patience,
+        started: inbound.started,
+        max_bytes: loaded.config.http.max_reply_bytes,
+    };
+    answer.from(upstream).await
+}
+
+fn wrong_api(model: &str) -> Problem {
+    let message = format!(
+        "The model `{model}` is served by a provider that does not speak Anthropic's Messages. Call it by POST \
+         /v1/chat/completions."
+    );
+    let mut problem = Problem::invalid("model", message);
+    problem.code = "unsupported_api_for_model".to_owned();
+    problem
+}
+
+/// Works an upstream's reply into an answer to the caller.
+struct Answer<'a, 'p> {
+    exchange: &'a mut Exchange,
+    plan: &'a Plan<'p>,
+    wanted: Wanted,
+    patience: Patience,
+    started: u64,
+    max_bytes: usize,
+}
+
+impl Answer<'_, '_> {
+    async fn from(self, upstream: Upstream) -> Result<(Reply, Option<Outgoing>), Problem> {
+        if !(200..300).contains(&upstream.status) {
+            return self.error(upstream).await.map(|reply| (reply, None));
+        }
+        match (form(upstream.header("content-type"), self.wanted.stream), upstream.body.clone()) {
+            (Form::Stream, Some(body)) if self.wanted.stream => self.stream(upstream, &body).await,
+            (form, _) => self.whole(upstream, form).await.map(|reply| (reply, None)),
+        }
+    }
+
+    async fn stream(self, upstream: Upstream, body: &ReadableStream) -> Result<(Reply, Option<Outgoing>), Problem> {
+        let around = Surroundings {
+            dialect: self.exchange.dialect,
+            request_id: self.exchange.request_id.clone(),
+            patience: self.patience,
+            abort: upstream.abort,
+            started: self.started,
+        };
+        let outgoing = if self.plan.lane == Lane::Native {
+            relay::native(body, self.wanted.api, around).map_err(|error| {
+                self.exchange.record.error_detail = format!("{error:?}");
+                Problem::new(Kind::Internal, "internal_error", "The reply could not be passed on.")
+            })?
+        } else {
+            let Wanted { identity, include_usage, .. } = self.wanted;
+            let processor = processor(self.plan.lane, self.plan.adapter, self.plan.target, identity, include_usage);
+            relay::processed(body, processor, around).await.map_err(|fault| note(self.exchange, &fault))?
+        };
+        let mut reply = Reply::empty(200);
+        reply.set("content-type", "text/event-stream; charset=utf-8");
+        // For proxies in between that would otherwise collect the stream.
+        reply.set("cache-control", "no-cache");
+        reply.set("x-accel-buffering", "no");
+        reply.body = Body::Stream;
+        Ok((reply, Some(outgoing)))
+    }
+
+    async fn whole(self, upstream: Upstream, form: Form) -> Result<Reply, Problem> {
+        let read = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, self.max_bytes).await;
+        let worked = read
+            .and_then(|body| whole_reply(body, form, self.plan.lane, self.plan.adapter, self.plan.target, self.wanted));
+        let whole = worked.map_err(|fault| note(self.exchange, &fault))?;
+        self.exchange.record.usage = whole.usage;
+        let mut reply = Reply::empty(200);
+        reply.set("content-type", whole.content_type);
+        reply.body = Body::Bytes(whole.body);
+        Ok(reply)
+    }
+
+    /// An error of the provider's: unmodified where it is in the caller's dialect, otherwise told in it.
+    async fn error(self, upstream: Upstream) -> Result<Reply, Problem> {
+        let body = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, MAX_ERROR_BYTES).await;
+        let body = body.unwrap_or_default();
+        let json = serde_json::from_slice::<serde_json::Value>(&body).ok();
+        let reported = json.as_ref().map(|json| self.plan.adapter.decode_error(json, self.plan.target.provider));
+        self.exchange.record.error_code = reported.as_ref().and_then(|error| error.code.clone()).unwrap_or_default();
+        self.exchange.record.error_detail = reported.and_then(|error| error.message).unwrap_or_default();
+        let problem = upstream_problem(self.plan.target.provider, upstream.status, &upstream.headers, &body);
+        let in_dialect = self.plan.adapter.speaks(self.wanted.api)
+            && json.is_some_and(|json| json.get("error").is_some_and(serde_json::Value::is_object));
+        if !in_dialect || problem.status != upstream.status {
+            return Err(problem);
+        }
+        let mut reply = Reply::empty(upstream.status);
+        reply.set("content-type", "application/json");
+        for name in ["retry-after", "retry-after-ms", "x-should-retry"] {
+            if let Some(value) = upstream.header(name) {
+                reply.set(name, value);
+            }
+        }
+        reply.body = Body::Bytes(body);
+        Ok(reply)
+    }
+}
+
+fn note(exchange: &mut Exchange, fault: &ReplyFault) -> Problem {
+    exchange.record.error_detail = fault.to_string();
+    fault_problem(fault)
+}

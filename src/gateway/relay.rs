@@ -1,0 +1,403 @@
+//! Stage 5, the moving part: a reply's bytes on their way to the caller.
+//!
+//! - [`native`]: the runtime moves the bytes; a second branch of the stream is read late and in large blocks, for the
+//!   usage and to know whether the stream is complete. The end stays ours: a stream that was cut gets an error event.
+//! - [`processed`]: the bytes pass through a [`StreamProcessor`].
+//!
+//! Both hand out the readable side at once and a task that runs until the stream has ended; the task settles the request.
+
+use futures::future::{Either, LocalBoxFuture, select};
+use js_sys::Uint8Array;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{
+    ReadableStream, ReadableStreamByobReader, ReadableStreamGetReaderOptions, ReadableStreamReaderMode,
+    StreamPipeOptions, WritableStream, WritableStreamDefaultWriter,
+};
+
+use super::dispatch::UpstreamAbort;
+use super::meter::{Meter, Metered};
+use super::patience::Patience;
+use super::reply::StreamProcessor;
+use super::settle::settle;
+use crate::error::Dialect;
+use crate::http::middleware::too_large;
+use crate::http::shell::{now_ms, sleep, within};
+use crate::protocol::chat::ReplyFault;
+use crate::providers::{Api, fault_problem};
+use crate::telemetry::RequestRecord;
+
+/// How much is read at once where every byte is looked at.
+const CHUNK_BYTES: u32 = 32 * 1024;
+/// How much of a native stream's second branch is read at once …
+const BLOCK_BYTES: u32 = 256 * 1024;
+/// … and how long it waits between two reads, in milliseconds, while the stream is running.
+const BLOCK_INTERVAL_MS: u64 = 500;
+
+#[wasm_bindgen]
+extern "C" {
+    /// Passes bytes from its writable to its readable side without script.
+    type IdentityTransformStream;
+
+    #[wasm_bindgen(constructor, catch)]
+    fn new() -> Result<IdentityTransformStream, JsValue>;
+
+    #[wasm_bindgen(method, getter)]
+    fn readable(this: &IdentityTransformStream) -> ReadableStream;
+
+    #[wasm_bindgen(method, getter)]
+    fn writable(this: &IdentityTransformStream) -> WritableStream;
+
+    /// What a read of a stream resolves to.
+    type ReadResult;
+
+    #[wasm_bindgen(method, getter)]
+    fn done(this: &ReadResult) -> bool;
+
+    #[wasm_bindgen(method, getter)]
+    fn value(this: &ReadResult) -> Option<Uint8Array>;
+}
+
+/// What surrounds a streamed reply.
+pub struct Surroundings {
+    /// The caller's dialect, for an error event.
+    pub dialect: Dialect,
+    /// The request's id, likewise.
+    pub request_id: String,
+    /// The time bounds.
+    pub patience: Patience,
+    /// Ends the upstream request.
+    pub abort: UpstreamAbort,
+    /// When the request came in, in milliseconds.
+    pub started: u64,
+}
+
+impl Surroundings {
+    fn error_event(&self, fault: &ReplyFault) -> Vec<u8> {
+        fault_problem(fault).stream_event(self.dialect, &self.request_id)
+    }
+}
+
+/// A stream for the caller, and the task that feeds it.
+pub struct Outgoing {
+    /// The caller's side.
+    pub readable: ReadableStream,
+    /// Must be run, with the request's record, for as long as the stream goes.
+    pub task: Box<dyn FnOnce(RequestRecord) -> LocalBoxFuture<'static, ()>>,
+}
+
+/// Reads a byte stream in pieces of up to a given size, each as soon as any of it is there.
+struct Pieces {
+    reader: ReadableStreamByobReader,
+    size: u32,
+}
+
+impl Pieces {
+    fn new(stream: &ReadableStream, size: u32) -> Self {
+        let options = ReadableStreamGetReaderOptions::new();
+        options.set_mode(ReadableStreamReaderMode::Byob);
+        Self { reader: stream.get_reader_with_options(&options).unchecked_into(), size }
+    }
+
+    async fn next(&self) -> Result<Option<Uint8Array>, ReplyFault> {
+        let view = Uint8Array::new_with_length(self.size);
+        let read = JsFuture::from(self.reader.read_with_array_buffer_view(&view)).await;
+        let result: ReadResult = read.map_err(|_| ReplyFault::Broken)?.unchecked_into();
+        if result.done() {
+            return Ok(None);
+        }
+        Ok(result.value())
+    }
+
+    /// The next piece, or the fault that it did not come in time.
+    async fn next_within(&self, patience: Patience, last_byte: Option<u64>) -> Result<Option<Uint8Array>, ReplyFault> {
+        let (wait, fault) = patience.next(now_ms(), last_byte);
+        within(wait, self.next()).await.unwrap_or(Err(fault))
+    }
+}
+
+/// Reads a whole body of at most `max_bytes`.
+///
+/// # Errors
+/// [`ReplyFault`] if it breaks off, takes too long or is too large; the upstream request is then ended.
+pub async fn whole(
+    body: Option<&ReadableStream>,
+    patience: Patience,
+    abort: &UpstreamAbort,
+    max_bytes: usize,
+) -> Result<Vec<u8>, ReplyFault> {
+    let Some(body) = body else { return Ok(Vec::new()) };
+    let pieces = Pieces::new(body, CHUNK_BYTES);
+    let mut bytes = Vec::new();
+    let mut last_byte = None;
+    loop {
+        match pieces.next_within(patience, last_byte).await {
+            Ok(None) => return Ok(bytes),
+            Ok(Some(piece)) if bytes.len().saturating_add(piece.length() as usize) <= max_bytes => {
+                last_byte = Some(now_ms());
+                append(&mut bytes, &piece);
+            }
+            Ok(Some(_)) => {
+                abort.abort();
+                return Err(ReplyFault::Malformed(format!("it is larger than {max_bytes} bytes")));
+            }
+            Err(fault) => {
+                abort.abort();
+                return Err(fault);
+            }
+        }
+    }
+}
+
+/// Reads the caller's body of at most `max_bytes`.
+///
+/// # Errors
+/// 413 as soon as it is too large, 408 if it does not arrive, 400 if it breaks off.
+pub async fn request_body(
+    body: Option<ReadableStream>,
+    max_bytes: usize,
+    wait_ms: u64,
+) -> Result<Vec<u8>, crate::error::Problem> {
+    use crate::error::{Kind, Problem};
+    let Some(body) = body else { return Ok(Vec::new()) };
+    let pieces = Pieces::new(&body, CHUNK_BYTES);
+    let mut bytes = Vec::new();
+    loop {
+        match within(wait_ms, pieces.next()).await {
+            Some(Ok(None)) => return Ok(bytes),
+            Some(Ok(Some(piece))) => {
+                if bytes.len().saturating_add(piece.length() as usize) > max_bytes {
+                    return Err(too_large(max_bytes));
+                }
+                append(&mut bytes, &piece);
+            }
+            Some(Err(_)) => {
+                return Err(Problem::new(Kind::InvalidRequest, "incomplete_body", "The request body broke off."));
+            }
+            None => {
+                let message = format!("The request body did not arrive: nothing came for {wait_ms} ms.");
+                return Err(Problem::new(Kind::RequestTimeout, "request_timeout", message));
+            }
+        }
+    }
+}
+
+fn append(bytes: &mut Vec<u8>, piece: &Uint8Array) {
+    let at = bytes.len();
+    bytes.resize(at.saturating_add(piece.length() as usize), 0);
+    if let Some(end) = bytes.get_mut(at..) {
+        piece.copy_to(end);
+    }
+}
+
+/// A readable and a writable side between which the runtime passes bytes.
+fn pipe() -> Result<(ReadableStream, WritableStream), JsValue> {
+    let pipe = IdentityTransformStream::new()?;
+    Ok((pipe.readable(), pipe.writable()))
+}
+
+/// Passes a stream on as it is.
+///
+/// # Errors
+/// What the runtime says if it cannot set the streams up.
+pub fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Result<Outgoing, JsValue> {
+    let branches = body.tee();
+    let to_client: ReadableStream = branches.get(0).unchecked_into();
+    let to_meter: ReadableStream = branches.get(1).unchecked_into();
+    let (readable, writable) = pipe()?;
+    let options = StreamPipeOptions::new();
+    options.set_prevent_close(true);
+    options.set_prevent_abort(true);
+    let pump = JsFuture::from(to_client.pipe_to_with_options(&writable, &options));
+    let task = Box::new(move |mut record: RequestRecord| -> LocalBoxFuture<'static, ()> {
+        Box::pin(async move {
+            let meter = Metering {
+                pieces: Pieces::new(&to_meter, BLOCK_BYTES),
+                meter: Meter::new(api),
+                bytes: 0,
+                first_byte: None,
+            };
+            let (metered, bytes, first_byte) = meter.run(pump, &around).await;
+            record.bytes_out = bytes;
+            record.usage = metered.usage;
+            record.first_byte_ms = first_byte.map(|at| at.saturating_sub(around.started));
+            let gone = around.abort.client_closed();
+            if !gone && let Ok(writer) = writable.get_writer() {
+                if let Err(fault) = &metered.result
+                    && !metered.fault_was_relayed
+                {
+                    // Behind a half-written event only a blank line makes the next one legible.
+                    let mut end = b"\n\n".to_vec();
+                    end.extend(around.error_event(fault));
+                    let _client_gone = write(&writer, &end).await;
+                }
+                let _client_gone = JsFuture::from(writer.close()).await;
+            }
+            settle(record, metered.result, gone, around.started, now_ms());
+        })
+    });
+    Ok(Outgoing { readable, task })
+}
+
+/// Reads along with a native stream.
+struct Metering {
+    pieces: Pieces,
+    meter: Meter,
+    bytes: u64,
+    first_byte: Option<u64>,
+}
+
+impl Metering {
+    /// Runs until both branches have ended.
+    async fn run(mut self, mut pump: JsFuture, around: &Surroundings) -> (Metered, u64, Option<u64>) {
+        let mut pumping = true;
+        let mut pump_failed = false;
+        let mut last_byte = None;
+        let fault = loop {
+            match self.pieces.next_within(around.patience, last_byte).await {
+                Ok(None) => break None,
+                Ok(Some(block)) => {
+                    let now = now_ms();
+                    self.first_byte.get_or_insert(now);
+                    last_byte = Some(now);
+                    self.bytes = self.bytes.saturating_add(u64::from(block.length()));
+                    if let Err(fault) = self.meter.read(&block.to_vec()) {
+                        break Some(fault);
+                    }
+                }
+                Err(fault) => break Some(fault),
+            }
+            if pumping {
+                let tick = std::pin::pin!(sleep(BLOCK_INTERVAL_MS));
+                if let Either::Left((result, _)) = select(&mut pump, tick).await {
+                    pumping = false;
+                    pump_failed = result.is_err();
+                    if pump_failed {
+                        // The client left, or the upstream broke; either way nobody reads on.
+                        break Some(ReplyFault::Broken);
+                    }
+                }
+            }
+        };
+        if fault.is_some() {
+            around.abort.abort();
+        }
+        // The writable side is free once the pump has ended, and it ends: its source is exhausted or aborted.
+        if pumping {
+            pump_failed = pump.await.is_err();
+        }
+        let mut metered = self.meter.finish(&mut Vec::new());
+        if let Some(fault) = fault.or_else(|| pump_failed.then_some(ReplyFault::Broken))
+            && metered.result.is_ok() | matches!(metered.result, Err(ReplyFault::Truncated))
+        {
+            metered.result = Err(fault);
+        }
+        (metered, self.bytes, self.first_byte)
+    }
+}
+
+/// Passes a stream on through a processor. Waits for the first bytes that go out, so that a provider which begins with
+/// an error gets an error status instead of a broken 200.
+///
+/// # Errors
+/// The fault with which the stream began.
+pub async fn processed(
+    body: &ReadableStream,
+    processor: Box<dyn StreamProcessor>,
+    around: Surroundings,
+) -> Result<Outgoing, ReplyFault> {
+    let mut stream = Processed { pieces: Pieces::new(body, CHUNK_BYTES), processor, out: Vec::new(), last_byte: None };
+    let mut end = None;
+    while stream.out.is_empty() && end.is_none() {
+        end = stream.step(&around).await;
+    }
+    if let Some(Metered { result: Err(fault), fault_was_relayed: false, .. }) = &end
+        && stream.out.is_empty()
+    {
+        return Err(fault.clone());
+    }
+    let (readable, writable) = pipe().map_err(|_| ReplyFault::Broken)?;
+    let first_byte = now_ms().saturating_sub(around.started);
+    let task = Box::new(move |mut record: RequestRecord| -> LocalBoxFuture<'static, ()> {
+        Box::pin(async move {
+            record.first_byte_ms = Some(first_byte);
+            let Ok(writer) = writable.get_writer() else { return };
+            let mut client_closed = false;
+            let metered = loop {
+                if let Some(Metered { result: Err(fault), fault_was_relayed: false, .. }) = &end {
+                    stream.out.extend(around.error_event(fault));
+                }
+                record.bytes_out = record.bytes_out.saturating_add(stream.out.len() as u64);
+                if !stream.out.is_empty() && write(&writer, &stream.out).await.is_err() {
+                    client_closed = true;
+                    around.abort.abort();
+                    let usage = stream.processor.usage();
+                    break end.unwrap_or(Metered { usage, result: Err(ReplyFault::Broken), fault_was_relayed: false });
+                }
+                stream.out.clear();
+                if let Some(end) = end {
+                    break end;
+                }
+                end = stream.step(&around).await;
+            };
+            record.usage = metered.usage;
+            client_closed |= around.abort.client_closed();
+            if !client_closed {
+                let _client_gone = JsFuture::from(writer.close()).await;
+            }
+            settle(record, metered.result, client_closed, around.started, now_ms());
+        })
+    });
+    Ok(Outgoing { readable, task })
+}
+
+struct Processed {
+    pieces: Pieces,
+    processor: Box<dyn StreamProcessor>,
+    /// What waits to be written.
+    out: Vec<u8>,
+    last_byte: Option<u64>,
+}
+
+impl Processed {
+    /// Takes the next piece in; `Some` if that was the end.
+    async fn step(&mut self, around: &Surroundings) -> Option<Metered> {
+        let fault = match self.pieces.next_within(around.patience, self.last_byte).await {
+            Ok(Some(piece)) => {
+                self.last_byte = Some(now_ms());
+                match self.processor.push(&piece.to_vec(), &mut self.out) {
+                    Ok(()) => return None,
+                    Err(fault) => fault,
+                }
+            }
+            Ok(None) => {
+                let processor = std::mem::replace(&mut self.processor, Box::new(Ended));
+                return Some(processor.finish(&mut self.out));
+            }
+            Err(fault) => fault,
+        };
+        around.abort.abort();
+        Some(Metered { usage: self.processor.usage(), result: Err(fault), fault_was_relayed: false })
+    }
+}
+
+/// Stands where the processor of a finished stream was.
+struct Ended;
+
+impl StreamProcessor for Ended {
+    fn push(&mut self, _: &[u8], _: &mut Vec<u8>) -> Result<(), ReplyFault> {
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, _: &mut Vec<u8>) -> Metered {
+        Metered { usage: None, result: Ok(()), fault_was_relayed: false }
+    }
+
+    fn usage(&self) -> Option<crate::protocol::usage::Usage> {
+        None
+    }
+}
+
+async fn write(writer: &WritableStreamDefaultWriter, bytes: &[u8]) -> Result<(), JsValue> {
+    JsFuture::from(writer.write_with_chunk(&Uint8Array::from(bytes))).await.map(drop)
+}

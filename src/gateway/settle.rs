@@ -1,0 +1,29 @@
+//! Stage 6: what a request came to, known once it has ended.
+
+use crate::protocol::chat::ReplyFault;
+use crate::telemetry::{Outcome, RequestRecord, log};
+
+/// Closes the record of a reply that was streamed, and logs it. `now` and `started` are in milliseconds.
+pub fn settle(mut record: RequestRecord, result: Result<(), ReplyFault>, client_closed: bool, started: u64, now: u64) {
+    record.total_ms = now.saturating_sub(started);
+    match result {
+        // A caller that left makes the upstream break off: that is no fault of the provider's.
+        _ if client_closed => record.outcome = Outcome::ClientClosed,
+        Ok(()) => record.outcome = Outcome::Completed,
+        Err(fault) => {
+            record.outcome = Outcome::Failed;
+            record.error_code = fault.code().to_owned();
+            record.error_detail = fault.to_string();
+        }
+    }
+    log::request(&record);
+}
+
+/// Logs the record of a reply that was sent whole.
+pub fn settle_whole(mut record: RequestRecord, started: u64, now: u64) {
+    record.total_ms = now.saturating_sub(started);
+    if record.status >= 400 && record.outcome == Outcome::Completed {
+        record.outcome = Outcome::Failed;
+    }
+    log::request(&record);
+}

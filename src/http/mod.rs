@@ -1,0 +1,119 @@
+//! Inbound HTTP: what a request and a reply are, the middleware chain, the route table.
+
+pub mod middleware;
+pub mod routes;
+#[cfg(target_arch = "wasm32")]
+pub mod shell;
+
+use std::rc::Rc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use crate::error::{Dialect, Problem};
+use crate::gateway::plan::LoadedConfig;
+use crate::telemetry::RequestRecord;
+
+/// One request and what is known of it on its way through the gateway.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The method.
+    pub method: Method,
+    /// The path, still percent-encoded.
+    pub path: String,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The wire format that the caller expects errors in.
+    pub dialect: Dialect,
+    /// Configuration; absent where none has been published yet.
+    pub config: Option<Rc<LoadedConfig>>,
+    /// Names the request in headers, logs and at the provider.
+    pub request_id: String,
+    /// Largest body that will be read, in bytes.
+    pub max_body_bytes: usize,
+    /// The longest that the caller will wait for the next byte, in milliseconds.
+    pub caller_patience_ms: Option<u64>,
+    /// What the log will say.
+    pub record: RequestRecord,
+}
+
+impl Exchange {
+    /// A request as it comes in. `fresh_id` becomes its id unless the caller brings a sane one.
+    pub fn new(
+        method: Method,
+        path: String,
+        headers: HeaderMap,
+        config: Option<Rc<LoadedConfig>>,
+        fresh_id: String,
+    ) -> Self {
+        let dialect = routes::dialect(&path, &headers);
+        let record = RequestRecord { method: method.to_string(), path: path.clone(), ..RequestRecord::default() };
+        Self {
+            method,
+            path,
+            headers,
+            dialect,
+            config,
+            request_id: fresh_id,
+            max_body_bytes: 0,
+            caller_patience_ms: None,
+            record,
+        }
+    }
+
+    /// A header's value as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+/// A reply's body. The stream itself is the shell's business.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// None.
+    Empty,
+    /// In memory.
+    Bytes(Vec<u8>),
+    /// Handed over piece by piece; its log line is written when it ends.
+    Stream,
+}
+
+/// A reply on its way to the caller.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Body,
+    /// What went wrong, while it still has to be rendered in the caller's dialect.
+    pub problem: Option<Problem>,
+}
+
+impl Reply {
+    /// A reply without a body.
+    pub fn empty(status: u16) -> Self {
+        Self { status, headers: HeaderMap::new(), body: Body::Empty, problem: None }
+    }
+
+    /// A reply with a JSON body.
+    pub fn json(status: u16, value: &serde_json::Value) -> Self {
+        let mut reply = Self::empty(status);
+        reply.set("content-type", "application/json");
+        reply.body = Body::Bytes(value.to_string().into_bytes());
+        reply
+    }
+
+    /// Sets a header. A value that no header can carry is left out.
+    pub fn set(&mut self, name: &'static str, value: &str) {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            self.headers.insert(HeaderName::from_static(name), value);
+        }
+    }
+}
+
+impl From<Problem> for Reply {
+    fn from(problem: Problem) -> Self {
+        Self { problem: Some(problem.clone()), ..Self::empty(problem.status) }
+    }
+}

@@ -1,0 +1,105 @@
+//! The route table.
+
+use http::{HeaderMap, Method};
+
+use crate::error::{Dialect, Kind, Problem};
+use crate::providers::Api;
+
+/// What a request is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// A chat request.
+    Chat(Api),
+    /// `GET /v1/models`
+    ListModels,
+    /// `GET /v1/models/{id}`
+    GetModel(String),
+    /// `GET /health`
+    Health,
+    /// `GET /ready`
+    Ready,
+    /// A deliberate panic, in test builds alone.
+    #[cfg(feature = "test-faults")]
+    Panic,
+}
+
+/// Finds the route of a request.
+///
+/// # Errors
+/// 404 for an unknown path, 405 (with the methods that would do) for a known one.
+pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
+    let trimmed = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
+    let (allowed, route) = match trimmed {
+        "/v1/chat/completions" => (Method::POST, Route::Chat(Api::ChatCompletions)),
+        "/v1/messages" => (Method::POST, Route::Chat(Api::Messages)),
+        "/v1/models" => (Method::GET, Route::ListModels),
+        "/health" => (Method::GET, Route::Health),
+        "/ready" => (Method::GET, Route::Ready),
+        #[cfg(feature = "test-faults")]
+        "/test/panic" => (Method::GET, Route::Panic),
+        other => match other.strip_prefix("/v1/models/").and_then(decode) {
+            Some(model) => (Method::GET, Route::GetModel(model)),
+            None => return Err(unknown(path)),
+        },
+    };
+    let matches = *method == allowed || (allowed == Method::GET && *method == Method::HEAD);
+    if matches {
+        return Ok(route);
+    }
+    let mut problem = Problem::new(
+        Kind::MethodNotAllowed,
+        "method_not_allowed",
+        format!("{path} does not take {method}; use {allowed}."),
+    );
+    problem.allow =
+        Some(if allowed == Method::GET { "GET, HEAD, OPTIONS".into() } else { format!("{allowed}, OPTIONS") });
+    Err(problem)
+}
+
+fn unknown(path: &str) -> Problem {
+    let hint = if path.starts_with("/v1/") { "" } else { " Is the base URL complete? For OpenAI SDKs it ends in /v1." };
+    Problem::new(Kind::NotFound, "unknown_url", format!("There is nothing at {path}.{hint}"))
+}
+
+/// The dialect that a caller of a path speaks. Anthropic's SDK tells itself by a header on shared paths.
+pub fn dialect(path: &str, headers: &HeaderMap) -> Dialect {
+    if path.starts_with("/v1/messages") || headers.contains_key("anthropic-version") {
+        Dialect::Anthropic
+    } else {
+        Dialect::OpenAi
+    }
+}
+
+/// Resolves percent-encoding; model names contain slashes and colons.
+fn decode(segment: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
+            let value = digit(rest.next())?.checked_mul(16)?.checked_add(digit(rest.next())?)?;
+            bytes.push(u8::try_from(value).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_methods_find_their_route() {
+        assert_eq!(route(&Method::POST, "/v1/chat/completions").unwrap(), Route::Chat(Api::ChatCompletions));
+        assert_eq!(route(&Method::POST, "/v1/messages/").unwrap(), Route::Chat(Api::Messages));
+        assert_eq!(route(&Method::HEAD, "/health").unwrap(), Route::Health);
+        assert_eq!(route(&Method::GET, "/v1/models/openai%2Fgpt-4o").unwrap(), Route::GetModel("openai/gpt-4o".into()));
+        assert_eq!(route(&Method::GET, "/v1/models/openai/gpt-4o").unwrap(), Route::GetModel("openai/gpt-4o".into()));
+        assert_eq!(route(&Method::GET, "/v1/models/%zz").unwrap_err().status, 404);
+        assert_eq!(route(&Method::GET, "/").unwrap_err().status, 404);
+        let refused = route(&Method::DELETE, "/v1/chat/completions").unwrap_err();
+        assert_eq!((refused.status, refused.allow.as_deref()), (405, Some("POST, OPTIONS")));
+    }
+}

@@ -1,0 +1,214 @@
+//! The platform's HTTP and the core's, translated into each other, around the route handlers.
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::{Either, select};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::json;
+use worker::{Context, Env, Headers, Request, Response, ResponseBody, Result};
+
+use super::routes::{Route, route};
+use super::{Body, Exchange, Reply, middleware};
+use crate::auth::Principal;
+use crate::error::{Dialect, Kind, Problem};
+use crate::gateway::authenticate::authenticate;
+use crate::gateway::pipeline::{self, Inbound};
+use crate::gateway::plan::{LoadedConfig, no_such_model};
+use crate::gateway::relay::Outgoing;
+use crate::gateway::settle::settle_whole;
+use crate::store::kv;
+use crate::telemetry::log;
+
+/// Milliseconds since 1970. In production the clock stands still while the CPU works and moves on after I/O.
+pub fn now_ms() -> u64 {
+    js_sys::Date::now() as u64
+}
+
+/// Waits.
+pub async fn sleep(millis: u64) {
+    // `setTimeout` takes 31 bits.
+    worker::Delay::from(Duration::from_millis(millis.min(0x7fff_ffff))).await;
+}
+
+/// What a future gives, or `None` if it takes longer. Dropping it cancels nothing on the platform's side: the caller
+/// must abort what it was waiting for.
+pub async fn within<T>(millis: u64, future: impl Future<Output = T>) -> Option<T> {
+    match select(std::pin::pin!(future), std::pin::pin!(sleep(millis))).await {
+        Either::Left((value, _)) => Some(value),
+        Either::Right(_) => None,
+    }
+}
+
+/// Serves a request. Nothing that happens in it, a panic included, ends another one.
+///
+/// # Errors
+/// None that the platform should show: failures are replies.
+pub async fn serve(request: Request, env: Env, context: Context) -> Result<Response> {
+    let started = now_ms();
+    log::init(&env);
+    let raw = Clone::clone(request.inner());
+    let served = AssertUnwindSafe(exchange_of(request, &env, &context, started)).catch_unwind().await;
+    let (mut exchange, mut reply, outgoing) = match served {
+        Ok(served) => served,
+        Err(_) => {
+            // The request's own exchange is gone with the panic.
+            let mut exchange = read_head(&Request::from(raw), None, started);
+            let message = "The gateway failed on this request. It has been logged under the request id.";
+            let problem = Problem::new(Kind::Internal, "internal_error", message);
+            let reply = middleware::before(&mut exchange).unwrap_or_else(|| problem.into());
+            (exchange, reply, None)
+        }
+    };
+    middleware::after(&mut exchange, &mut reply);
+    let response = response(&exchange, reply, outgoing.as_ref());
+    let record = std::mem::take(&mut exchange.record);
+    match outgoing {
+        Some(outgoing) => context.wait_until((outgoing.task)(record)),
+        None => settle_whole(record, started, now_ms()),
+    }
+    response
+}
+
+async fn exchange_of(
+    request: Request,
+    env: &Env,
+    context: &Context,
+    started: u64,
+) -> (Exchange, Reply, Option<Outgoing>) {
+    let config = kv::config(env, context, started).await;
+    let mut exchange = read_head(&request, config, started);
+    let served = match middleware::before(&mut exchange) {
+        Some(reply) => Ok((reply, None)),
+        None => handle(&mut exchange, request, env, started).await,
+    };
+    let (reply, outgoing) = served.unwrap_or_else(|problem| (problem.into(), None));
+    (exchange, reply, outgoing)
+}
+
+async fn handle(
+    exchange: &mut Exchange,
+    request: Request,
+    env: &Env,
+    started: u64,
+) -> std::result::Result<(Reply, Option<Outgoing>), Problem> {
+    let reply = match route(&exchange.method, &exchange.path)? {
+        Route::Chat(api) => {
+            let inbound = Inbound { body: request.inner().body(), client: request.inner().signal(), started };
+            return pipeline::chat(exchange, api, inbound, env).await;
+        }
+        Route::ListModels => {
+            let principal = authenticate(exchange, env, started).await?;
+            list_models(exchange, &principal)
+        }
+        Route::GetModel(name) => {
+            let principal = authenticate(exchange, env, started).await?;
+            get_model(exchange, &principal, &name)?
+        }
+        Route::Health => Reply::json(200, &json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})),
+        Route::Ready => ready(exchange, env).await,
+        #[cfg(feature = "test-faults")]
+        Route::Panic => deliberate_panic(),
+    };
+    Ok((reply, None))
+}
+
+#[cfg(feature = "test-faults")]
+#[expect(clippy::panic, reason = "what a panic does is what the test build is for")]
+fn deliberate_panic() -> Reply {
+    panic!("provoked by a test")
+}
+
+/// Whether everything that a request needs can be reached.
+async fn ready(exchange: &Exchange, env: &Env) -> Reply {
+    let database = match env.d1("DB") {
+        Ok(database) => database.prepare("SELECT 1").run().await.is_ok(),
+        Err(_) => false,
+    };
+    let key_store = match env.kv(kv::KV) {
+        Ok(kv) => kv.get(crate::config::CURRENT_SNAPSHOT).text().await.is_ok(),
+        Err(_) => false,
+    };
+    let checks = [
+        ("config", exchange.config.is_some()),
+        ("kv", key_store),
+        ("d1", database),
+        ("key_hash_secret", env.secret("KEY_HASH_SECRET").is_ok()),
+    ];
+    let ready = checks.iter().all(|(_, good)| *good);
+    let checks: serde_json::Map<String, serde_json::Value> =
+        checks.iter().map(|(name, good)| ((*name).to_owned(), json!(if *good { "ok" } else { "failed" }))).collect();
+    Reply::json(
+        if ready { 200 } else { 503 },
+        &json!({"status": if ready { "ready" } else { "not_ready" }, "checks": checks}),
+    )
+}
+
+fn list_models(exchange: &Exchange, principal: &Principal) -> Reply {
+    let Some(config) = &exchange.config else { return Reply::json(200, &json!({"object": "list", "data": []})) };
+    let names: Vec<&str> = config.models_for(principal).map(|(name, _)| name).collect();
+    let models: Vec<serde_json::Value> =
+        names.iter().filter_map(|name| describe(exchange.dialect, config, name)).collect();
+    Reply::json(
+        200,
+        &match exchange.dialect {
+            Dialect::OpenAi => json!({"object": "list", "data": models}),
+            Dialect::Anthropic => {
+                json!({"data": models, "has_more": false, "first_id": names.first(), "last_id": names.last()})
+            }
+        },
+    )
+}
+
+fn get_model(exchange: &Exchange, principal: &Principal, name: &str) -> std::result::Result<Reply, Problem> {
+    let config = exchange.config.as_ref().filter(|_| principal.may_use(name));
+    let model = config.and_then(|config| describe(exchange.dialect, config, name));
+    model.map(|model| Reply::json(200, &model)).ok_or_else(|| no_such_model(name))
+}
+
+/// A model in the form of the caller's dialect.
+fn describe(dialect: Dialect, config: &LoadedConfig, name: &str) -> Option<serde_json::Value> {
+    let model = config.config.models.get(name)?;
+    Some(match dialect {
+        Dialect::OpenAi => {
+            json!({"id": name, "object": "model", "created": config.created_at, "owned_by": model.provider})
+        }
+        Dialect::Anthropic => {
+            let created = worker::Date::new(worker::DateInit::Millis(config.created_at.saturating_mul(1000)));
+            json!({"type": "model", "id": name, "display_name": name, "created_at": created.to_string()})
+        }
+    })
+}
+
+fn read_head(request: &Request, config: Option<std::rc::Rc<LoadedConfig>>, started: u64) -> Exchange {
+    let method = Method::from_bytes(request.inner().method().as_bytes()).unwrap_or_default();
+    let mut headers = HeaderMap::new();
+    for (name, value) in request.headers().entries() {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.append(name, value);
+        }
+    }
+    let mut random = [0; 10];
+    // Without randomness the id is still unique enough to find a log line by.
+    let _without = getrandom::getrandom(&mut random);
+    let id = uuid::Builder::from_unix_timestamp_millis(started, &random).into_uuid();
+    Exchange::new(method, request.path(), headers, config, id.to_string())
+}
+
+fn response(exchange: &Exchange, reply: Reply, outgoing: Option<&Outgoing>) -> Result<Response> {
+    let headers = Headers::new();
+    for (name, value) in &reply.headers {
+        if let Ok(value) = value.to_str() {
+            headers.append(name.as_str(), value)?;
+        }
+    }
+    let body = match (reply.body, outgoing) {
+        _ if exchange.method == Method::HEAD => ResponseBody::Empty,
+        (_, Some(outgoing)) => ResponseBody::Stream(outgoing.readable.clone()),
+        (Body::Bytes(bytes), None) => ResponseBody::Body(bytes),
+        (Body::Empty | Body::Stream, None) => ResponseBody::Empty,
+    };
+    Ok(Response::from_body(body)?.with_status(reply.status).with_headers(headers))
+}

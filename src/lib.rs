@@ -1,0 +1,30 @@
+//! The Worker's entry points, and the modules behind them.
+//!
+//! The core decides and is ordinary Rust: it builds and is tested on any machine. The shell around it (everything that
+//! is compiled for `wasm32` alone) moves bytes between the platform and the core.
+
+pub mod auth;
+pub mod config;
+pub mod error;
+pub mod gateway;
+pub mod http;
+pub mod protocol;
+pub mod providers;
+pub mod secret;
+pub mod store;
+pub mod telemetry;
+
+#[cfg(target_arch = "wasm32")]
+mod entry {
+    use worker::{Context, Env, Request, Response, Result, event};
+
+    #[event(start)]
+    fn start() {
+        console_error_panic_hook::set_once();
+    }
+
+    #[event(fetch)]
+    async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
+        crate::http::shell::serve(request, env, context).await
+    }
+}

@@ -1,0 +1,94 @@
+//! Writes log events: readable lines on the local console, one JSON object a line when deployed.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use wasm_bindgen::JsValue;
+use worker::Env;
+
+use super::RequestRecord;
+
+/// Sets logging up as the deployment's `LOG_FORMAT` (`json`, `console`) and `LOG_LEVEL` say; the first call in an isolate
+/// counts.
+pub fn init(env: &Env) {
+    let var = |name: &str| env.var(name).map(|value| value.to_string().to_ascii_lowercase()).unwrap_or_default();
+    let level = match var("LOG_LEVEL").as_str() {
+        "error" => Level::ERROR,
+        "warn" => Level::WARN,
+        "debug" => Level::DEBUG,
+        "trace" => Level::TRACE,
+        _ => Level::INFO,
+    };
+    let registry = tracing_subscriber::registry().with(LevelFilter::from_level(level));
+    // The only way for this to fail is that an earlier request of this isolate has done it.
+    let _already_set = if var("LOG_FORMAT") == "console" {
+        let mut config = tracing_wasm::WASMLayerConfigBuilder::new();
+        config
+            .set_report_logs_in_timings(false)
+            .set_console_config(tracing_wasm::ConsoleConfig::ReportWithoutConsoleColor)
+            .set_max_level(level);
+        tracing::subscriber::set_global_default(registry.with(tracing_wasm::WASMLayer::new(config.build())))
+    } else {
+        tracing::subscriber::set_global_default(registry.with(JsonLines))
+    };
+}
+
+/// Writes a request's log event. Errors of the gateway or a provider are warnings, so that a filter can find them.
+pub fn request(record: &RequestRecord) {
+    let json = serde_json::to_string(record).unwrap_or_default();
+    if record.status >= 500 {
+        tracing::warn!(target: "request", record = json.as_str());
+    } else {
+        tracing::info!(target: "request", record = json.as_str());
+    }
+}
+
+/// One JSON object a line.
+struct JsonLines;
+
+impl<S: Subscriber> Layer<S> for JsonLines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields(Map::new());
+        fields.0.insert("level".to_owned(), event.metadata().level().as_str().to_ascii_lowercase().into());
+        fields.0.insert("event".to_owned(), event.metadata().target().into());
+        event.record(&mut fields);
+        web_sys::console::log_1(&JsValue::from_str(&Value::Object(fields.0).to_string()));
+    }
+}
+
+struct Fields(Map<String, Value>);
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        // A request's record is an object already: its members become the line's.
+        match serde_json::from_str(value) {
+            Ok(Value::Object(record)) if field.name() == "record" => self.0.extend(record),
+            _ => {
+                self.0.insert(field.name().to_owned(), value.into());
+            }
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let mut text = String::new();
+        if write!(text, "{value:?}").is_ok() {
+            self.0.insert(field.name().to_owned(), text.into());
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What leaves a trace: one wide log event a request.
+
+#[cfg(target_arch = "wasm32")]
+pub mod log;
+
+use serde::Serialize;
+
+use crate::protocol::usage::Usage;
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// As asked.
+    #[default]
+    Completed,
+    /// With an error.
+    Failed,
+    /// The caller left before the end.
+    ClientClosed,
+}
+
+/// Everything the log says of a request. Credentials and bodies are not among it.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct RequestRecord {
+    /// Names the request.
+    pub request_id: String,
+    /// The method.
+    pub method: String,
+    /// The path.
+    pub path: String,
+    /// The status that was sent.
+    pub status: u16,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The error's code, if there was one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub error_code: String,
+    /// What the caller is not told of it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub error_detail: String,
+    /// The account that is charged.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub account: String,
+    /// The public id of the key.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub key_id: String,
+    /// The model as the caller named it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub model: String,
+    /// The provider.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub provider: String,
+    /// The model as the provider names it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub upstream_model: String,
+    /// How often a provider was asked.
+    pub attempts: u32,
+    /// The caller's parameters that the provider cannot honour, separated by commas.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub dropped_params: String,
+    /// The provider's own id of the request.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub upstream_request_id: String,
+    /// Whether a stream was asked for.
+    pub stream: bool,
+    /// The reply's lane.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub lane: &'static str,
+    /// The status that the provider gave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_status: Option<u16>,
+    /// Tokens; absent where the provider did not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// Body bytes in.
+    pub bytes_in: u64,
+    /// Body bytes out, as far as they passed through the gateway's hands.
+    pub bytes_out: u64,
+    /// Milliseconds until the provider's reply began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_ms: Option<u64>,
+    /// Milliseconds until the first byte left for the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte_ms: Option<u64>,
+    /// Milliseconds in all.
+    pub total_ms: u64,
+    /// Milliseconds of it that were the gateway's own, until the reply began.
+    pub overhead_ms: u64,
+    /// The configuration's version.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub config_version: String,
+}
