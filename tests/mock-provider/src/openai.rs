@@ -1,0 +1,1019 @@
+//! The OpenAI Chat Completions dialect.
+//!
+//! Requests are checked as the real API checks them, with one exception: unknown fields are accepted, because
+//! tests want to see in the journal that they survived the way.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use crate::answer::{self, Answer, Conversation, Ending, Limits, Span, ToolQuestion, Want};
+use crate::directives::{self, Directives};
+use crate::http::Request;
+use crate::reply::{ApiError, Reply, json_string};
+use crate::schema;
+use crate::server::App;
+use crate::wire::{Event, EventStream, Framing, Kind, Template};
+
+/// Models that `/v1/models` lists. Requests may name any model.
+pub const MODELS: [&str; 3] = ["mock-large", "mock-small", "mock-reasoner"];
+/// When the listed models were made, in seconds since 1970.
+const MODELS_CREATED: u64 = 1_735_689_600;
+/// Bytes of tool arguments in one delta.
+const ARGUMENT_BYTES: usize = 8;
+/// Most choices of one reply.
+const MAX_CHOICES: u64 = 128;
+
+/// A request that passed the checks.
+struct ChatRequest<'a> {
+    model: &'a str,
+    messages: &'a [Value],
+    stream: bool,
+    include_usage: bool,
+    choices: usize,
+    limits: Limits,
+    tools: Vec<(&'a str, &'a Value)>,
+    forbidden: bool,
+    forced: bool,
+    parallel: bool,
+    want: Want<'a>,
+}
+
+/// One tool call of an answer.
+struct Call<'a> {
+    id: String,
+    name: &'a str,
+    arguments: String,
+    pieces: Vec<Span>,
+}
+
+/// Token counts of one reply.
+struct Usage {
+    prompt: u64,
+    completion: u64,
+    cached: u64,
+    cache_write: u64,
+    reasoning: u64,
+}
+
+/// Everything that is said in one reply.
+struct Said<'a> {
+    answers: Vec<Answer>,
+    calls: Vec<Call<'a>>,
+    reasoning: Option<Answer>,
+    usage: Usage,
+}
+
+/// Answers a request whose directives are known.
+pub fn respond(app: &App, body: &Value, directives: &Directives) -> Result<Reply, ApiError> {
+    let request = check(body)?;
+    let conversation = converse(&request);
+    let said = say(app, &request, &conversation, directives);
+    let head = Head {
+        id: app.id("chatcmpl-", 29),
+        created: crate::journal::unix_ms() / 1000,
+        model: json_string(request.model),
+    };
+    let reply = if request.stream {
+        Reply::stream("text/event-stream; charset=utf-8", stream(&request, &said, &head, directives))
+    } else {
+        Reply::json(200, whole(&said, &head, directives))
+    };
+    Ok(reply)
+}
+
+/// Adds the headers the real API sends.
+pub fn headers(app: &App, reply: Reply) -> Reply {
+    reply
+        .header("x-request-id", app.id("req_", 32))
+        .header("openai-organization", "mock-organization")
+        .header("openai-processing-ms", "1")
+        .header("openai-version", "2020-10-01")
+        .header("x-ratelimit-limit-requests", "10000")
+        .header("x-ratelimit-limit-tokens", "2000000")
+        .header("x-ratelimit-remaining-requests", "9999")
+        .header("x-ratelimit-remaining-tokens", "1999000")
+        .header("x-ratelimit-reset-requests", "6ms")
+        .header("x-ratelimit-reset-tokens", "30ms")
+}
+
+/// Whether the request brings this key.
+pub fn authorised(request: &Request<'_>, key: &str) -> bool {
+    bearer(request) == Some(key)
+}
+
+/// The bearer token of a request.
+pub fn bearer<'a>(request: &Request<'a>) -> Option<&'a str> {
+    let (scheme, token) = request.header("authorization")?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+pub fn unauthorised(request: &Request<'_>) -> ApiError {
+    let message = match bearer(request) {
+        None => "You didn't provide an API key. You need to provide your API key in an Authorization header using \
+                 Bearer auth (i.e. Authorization: Bearer YOUR_KEY)."
+            .to_owned(),
+        Some(key) => {
+            let start: String = key.chars().take(4).collect();
+            format!("Incorrect API key provided: {start}****.")
+        }
+    };
+    ApiError::new(401, message).code("invalid_api_key")
+}
+
+/// Renders an error.
+pub fn error_body(error: &ApiError) -> String {
+    let optional = |text: &Option<String>| text.as_deref().map_or_else(|| "null".to_owned(), json_string);
+    let quota = error.code.as_deref() == Some("insufficient_quota");
+    let (kind, code) = match error.status {
+        _ if quota => ("insufficient_quota", None),
+        401 => ("invalid_request_error", Some("invalid_api_key")),
+        402 => ("insufficient_quota", Some("insufficient_quota")),
+        403 => ("invalid_request_error", Some("insufficient_permissions")),
+        404 => ("invalid_request_error", Some("model_not_found")),
+        408 => ("timeout", Some("request_timeout")),
+        409 => ("invalid_request_error", Some("conflict")),
+        413 => ("invalid_request_error", Some("request_too_large")),
+        422 => ("invalid_request_error", Some("unprocessable_entity")),
+        429 => ("requests", Some("rate_limit_exceeded")),
+        500.. => ("server_error", None),
+        _ => ("invalid_request_error", None),
+    };
+    format!(
+        r#"{{"error":{{"message":{},"type":{},"param":{},"code":{}}}}}"#,
+        json_string(&error.message),
+        json_string(error.kind.as_deref().unwrap_or(kind)),
+        optional(&error.param),
+        error.code.as_deref().or(code).map_or_else(|| "null".to_owned(), json_string),
+    )
+}
+
+/// The body of the reply to a path nobody serves.
+pub fn unknown_url(method: &str, path: &str) -> String {
+    format!(
+        r#"{{"error":{{"message":{},"type":"invalid_request_error","param":null,"code":null}}}}"#,
+        json_string(&format!("Invalid URL ({method} {path})"))
+    )
+}
+
+/// `GET /v1/models`.
+pub fn models() -> String {
+    let models: Vec<String> = MODELS.iter().map(|id| model_json(id)).collect();
+    format!(r#"{{"object":"list","data":[{}]}}"#, models.join(","))
+}
+
+/// `GET /v1/models/{id}`.
+pub fn model(id: &str) -> Result<String, ApiError> {
+    if MODELS.contains(&id) {
+        return Ok(model_json(id));
+    }
+    Err(ApiError::new(404, format!("The model '{id}' does not exist")).param("model").code("model_not_found"))
+}
+
+fn model_json(id: &str) -> String {
+    format!(r#"{{"id":{},"object":"model","created":{MODELS_CREATED},"owned_by":"mock-provider"}}"#, json_string(id))
+}
+
+/// Text of the last user message that has any.
+pub fn last_user_text(body: &Value) -> Option<Cow<'_, str>> {
+    let messages = body.get("messages")?.as_array()?;
+    messages
+        .iter()
+        .rev()
+        .filter(|message| role(message) == "user")
+        .filter_map(|message| content_text(message.get("content")?))
+        .find(|text| !text.is_empty())
+}
+
+/// The text of a message's content: a string, or parts with text.
+pub fn content_text(content: &Value) -> Option<Cow<'_, str>> {
+    match content {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Array(parts) => {
+            let mut texts = parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str));
+            let first = texts.next()?;
+            Some(texts.fold(Cow::Borrowed(first), |mut all, text| {
+                let all_text = all.to_mut();
+                all_text.push('\n');
+                all_text.push_str(text);
+                all
+            }))
+        }
+        _ => None,
+    }
+}
+
+fn role(message: &Value) -> &str {
+    message.get("role").and_then(Value::as_str).unwrap_or_default()
+}
+
+// --- What is asked -------------------------------------------------------------------------------------------
+
+fn check(body: &Value) -> Result<ChatRequest<'_>, ApiError> {
+    let Some(fields) = body.as_object() else {
+        return Err(ApiError::invalid("Invalid type for request body: expected an object."));
+    };
+    // A null field is as good as none.
+    let field = |name: &str| fields.get(name).filter(|value| !value.is_null());
+    let model = match field("model") {
+        None => return Err(ApiError::invalid("you must provide a model parameter")),
+        Some(Value::String(model)) if !model.is_empty() => model.as_str(),
+        Some(other) => return Err(wrong_type("model", "a string", other)),
+    };
+    let messages = match field("messages") {
+        None => return Err(missing("messages")),
+        Some(Value::Array(messages)) => messages.as_slice(),
+        Some(other) => return Err(wrong_type("messages", "an array of objects", other)),
+    };
+    if messages.is_empty() {
+        return Err(ApiError::invalid(
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array \
+             instead.",
+        )
+        .param("messages")
+        .code("empty_array"));
+    }
+    check_messages(messages)?;
+    check_decimal("temperature", field("temperature"), 0.0, 2.0)?;
+    check_decimal("top_p", field("top_p"), 0.0, 1.0)?;
+    check_decimal("presence_penalty", field("presence_penalty"), -2.0, 2.0)?;
+    check_decimal("frequency_penalty", field("frequency_penalty"), -2.0, 2.0)?;
+    let max_tokens = check_integer("max_tokens", field("max_tokens"), 1, u64::MAX)?;
+    let max_completion = check_integer("max_completion_tokens", field("max_completion_tokens"), 1, u64::MAX)?;
+    if max_tokens.is_some() && max_completion.is_some() {
+        return Err(ApiError::invalid(
+            "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported.",
+        )
+        .param("max_tokens"));
+    }
+    let choices = check_integer("n", field("n"), 1, MAX_CHOICES)?.unwrap_or(1);
+    let stream = check_bool("stream", field("stream"))?.unwrap_or(false);
+    let include_usage = match field("stream_options") {
+        None => false,
+        Some(_) if !stream => {
+            return Err(ApiError::invalid("The 'stream_options' parameter is only allowed when 'stream' is enabled.")
+                .param("stream_options"));
+        }
+        Some(options) => check_bool("stream_options.include_usage", options.get("include_usage"))?.unwrap_or(false),
+    };
+    let tools = check_tools(field("tools"))?;
+    let (forbidden, forced, named) = check_tool_choice(field("tool_choice"), &tools)?;
+    if field("parallel_tool_calls").is_some() && tools.is_empty() {
+        return Err(ApiError::invalid(
+            "Invalid value for 'parallel_tool_calls': 'parallel_tool_calls' is only allowed when 'tools' are \
+             specified.",
+        )
+        .param("parallel_tool_calls"));
+    }
+    let parallel = check_bool("parallel_tool_calls", field("parallel_tool_calls"))?.unwrap_or(true);
+    Ok(ChatRequest {
+        model,
+        messages,
+        stream,
+        include_usage,
+        choices: usize::try_from(choices).unwrap_or(1),
+        limits: Limits { max_tokens: max_tokens.or(max_completion), stop: check_stop(field("stop"))? },
+        tools: match named {
+            Some(named) => tools.into_iter().filter(|(name, _)| *name == named).collect(),
+            None => tools,
+        },
+        forbidden,
+        forced,
+        parallel,
+        want: check_format(field("response_format"), messages)?,
+    })
+}
+
+fn missing(param: &str) -> ApiError {
+    ApiError::invalid(format!("Missing required parameter: '{param}'.")).param(param).code("missing_required_parameter")
+}
+
+fn wrong_type(param: &str, expected: &str, got: &Value) -> ApiError {
+    let got = match got {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(number) if number.is_f64() => "a decimal number",
+        Value::Number(_) => "an integer",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    };
+    ApiError::invalid(format!("Invalid type for '{param}': expected {expected}, but got {got} instead."))
+        .param(param)
+        .code("invalid_type")
+}
+
+fn invalid_value(param: &str, message: String) -> ApiError {
+    ApiError::invalid(message).param(param).code("invalid_value")
+}
+
+fn check_bool(param: &str, value: Option<&Value>) -> Result<Option<bool>, ApiError> {
+    match value {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Bool(value)) => Ok(Some(*value)),
+        Some(other) => Err(wrong_type(param, "a boolean", other)),
+    }
+}
+
+fn check_decimal(param: &str, value: Option<&Value>, least: f64, most: f64) -> Result<(), ApiError> {
+    let Some(value) = value else { return Ok(()) };
+    let Some(number) = value.as_f64() else {
+        return Err(wrong_type(param, "a decimal", value));
+    };
+    let (which, bound, code) = if number > most {
+        ("above maximum value. Expected a value <=", most, "decimal_above_max_value")
+    } else if number < least {
+        ("below minimum value. Expected a value >=", least, "decimal_below_min_value")
+    } else {
+        return Ok(());
+    };
+    Err(ApiError::invalid(format!("Invalid '{param}': decimal {which} {bound}, but got {value} instead."))
+        .param(param)
+        .code(code))
+}
+
+fn check_integer(param: &str, value: Option<&Value>, least: u64, most: u64) -> Result<Option<u64>, ApiError> {
+    let Some(value) = value else { return Ok(None) };
+    let (which, bound, code) = match value.as_u64() {
+        Some(number) if number >= least && number <= most => return Ok(Some(number)),
+        Some(number) if number > most => ("above maximum value. Expected a value <=", most, "integer_above_max_value"),
+        None if value.as_i64().is_none() => return Err(wrong_type(param, "an integer", value)),
+        _ => ("below minimum value. Expected a value >=", least, "integer_below_min_value"),
+    };
+    Err(ApiError::invalid(format!("Invalid '{param}': integer {which} {bound}, but got {value} instead."))
+        .param(param)
+        .code(code))
+}
+
+fn check_stop(value: Option<&Value>) -> Result<Vec<String>, ApiError> {
+    match value {
+        None => Ok(Vec::new()),
+        Some(Value::String(stop)) => Ok(vec![stop.clone()]),
+        Some(Value::Array(stops)) if stops.len() > 4 => Err(ApiError::invalid(format!(
+            "Invalid 'stop': array too long. Expected an array with maximum length 4, but got an array with length \
+             {} instead.",
+            stops.len()
+        ))
+        .param("stop")
+        .code("array_above_max_length")),
+        Some(Value::Array(stops)) => stops
+            .iter()
+            .map(|stop| stop.as_str().map(str::to_owned).ok_or_else(|| wrong_type("stop", "a string", stop)))
+            .collect(),
+        Some(other) => Err(wrong_type("stop", "one of a string or array of strings", other)),
+    }
+}
+
+fn check_messages(messages: &[Value]) -> Result<(), ApiError> {
+    const ROLES: [&str; 6] = ["system", "assistant", "user", "function", "tool", "developer"];
+    // Tool calls that still wait for their result, and the message that made them.
+    let mut pending: Vec<&str> = Vec::new();
+    let mut caller = None;
+    for (at, message) in messages.iter().enumerate() {
+        if !message.is_object() {
+            return Err(wrong_type(&format!("messages[{at}]"), "an object", message));
+        }
+        let param = format!("messages[{at}].role");
+        let role = match message.get("role") {
+            None | Some(Value::Null) => return Err(missing(&param)),
+            Some(Value::String(role)) if ROLES.contains(&role.as_str()) => role.as_str(),
+            Some(other) => {
+                let given = other.as_str().map_or_else(|| other.to_string(), str::to_owned);
+                return Err(invalid_value(
+                    &param,
+                    format!(
+                        "Invalid value: '{given}'. Supported values are: 'system', 'assistant', 'user', 'function', \
+                         'tool', and 'developer'."
+                    ),
+                ));
+            }
+        };
+        if role == "tool" {
+            check_tool_message(at, message, &mut pending, caller.is_some())?;
+        } else {
+            answered(&pending, caller)?;
+            caller = None;
+        }
+        check_content(at, role, message)?;
+        if role == "assistant" {
+            pending = check_calls(at, message)?;
+            caller = (!pending.is_empty()).then_some(at);
+        }
+    }
+    answered(&pending, caller)
+}
+
+fn check_tool_message<'a>(
+    at: usize,
+    message: &'a Value,
+    pending: &mut Vec<&'a str>,
+    called: bool,
+) -> Result<(), ApiError> {
+    let Some(id) = message.get("tool_call_id").and_then(Value::as_str) else {
+        return Err(missing(&format!("messages[{at}].tool_call_id")));
+    };
+    if !called {
+        return Err(ApiError::invalid(
+            "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with \
+             'tool_calls'.",
+        )
+        .param(format!("messages.[{at}].role")));
+    }
+    match pending.iter().position(|call| *call == id) {
+        Some(place) => {
+            pending.remove(place);
+            Ok(())
+        }
+        None => Err(ApiError::invalid(format!(
+            "Invalid parameter: 'tool_call_id' of '{id}' not found in 'tool_calls' of previous message."
+        ))
+        .param(format!("messages.[{at}].tool_call_id"))),
+    }
+}
+
+fn answered(pending: &[&str], caller: Option<usize>) -> Result<(), ApiError> {
+    match caller {
+        Some(caller) if !pending.is_empty() => Err(ApiError::invalid(format!(
+            "An assistant message with 'tool_calls' must be followed by tool messages responding to each \
+             'tool_call_id'. The following tool_call_ids did not have response messages: {}",
+            pending.join(", ")
+        ))
+        .param(format!("messages.[{caller}].role"))),
+        _ => Ok(()),
+    }
+}
+
+/// The ids of the tool calls an assistant message makes.
+fn check_calls(at: usize, message: &Value) -> Result<Vec<&str>, ApiError> {
+    let Some(calls) = message.get("tool_calls").filter(|calls| !calls.is_null()) else {
+        return Ok(Vec::new());
+    };
+    let param = format!("messages[{at}].tool_calls");
+    let Some(calls) = calls.as_array() else {
+        return Err(wrong_type(&param, "an array of objects", calls));
+    };
+    if calls.is_empty() {
+        return Err(ApiError::invalid(format!(
+            "Invalid '{param}': empty array. Expected an array with minimum length 1, but got an empty array instead."
+        ))
+        .param(param)
+        .code("empty_array"));
+    }
+    let mut ids = Vec::with_capacity(calls.len());
+    for (number, call) in calls.iter().enumerate() {
+        let Some(id) = call.get("id").and_then(Value::as_str) else {
+            return Err(missing(&format!("{param}[{number}].id")));
+        };
+        if call.get("type").and_then(Value::as_str).is_none() {
+            return Err(missing(&format!("{param}[{number}].type")));
+        }
+        for name in ["name", "arguments"] {
+            let value = call.pointer(&format!("/function/{name}"));
+            if call.get("custom").is_none() && value.and_then(Value::as_str).is_none() {
+                return Err(missing(&format!("{param}[{number}].function.{name}")));
+            }
+        }
+        ids.push(id);
+    }
+    Ok(ids)
+}
+
+fn check_content(at: usize, role: &str, message: &Value) -> Result<(), ApiError> {
+    let param = format!("messages[{at}].content");
+    match message.get("content") {
+        Some(Value::String(_)) => Ok(()),
+        Some(Value::Array(parts)) => {
+            for (number, part) in parts.iter().enumerate() {
+                check_part(&format!("{param}[{number}]"), role, part)?;
+            }
+            Ok(())
+        }
+        None | Some(Value::Null) => {
+            let excused = ["tool_calls", "function_call", "refusal", "audio"]
+                .iter()
+                .any(|name| message.get(name).is_some_and(|value| !value.is_null()));
+            if role == "assistant" && excused {
+                return Ok(());
+            }
+            Err(ApiError::invalid("Invalid value for 'content': expected a string, got null.")
+                .param(format!("messages.[{at}].content")))
+        }
+        Some(other) => Err(wrong_type(&param, "one of a string or array of objects", other)),
+    }
+}
+
+fn check_part(param: &str, role: &str, part: &Value) -> Result<(), ApiError> {
+    let allowed: &[&str] = match role {
+        "user" => &["text", "image_url", "input_audio", "file"],
+        "assistant" => &["text", "refusal"],
+        _ => &["text"],
+    };
+    let Some(kind) = part.get("type").and_then(Value::as_str) else {
+        return Err(missing(&format!("{param}.type")));
+    };
+    if !allowed.contains(&kind) {
+        return Err(invalid_value(
+            &format!("{param}.type"),
+            format!("Invalid value: '{kind}'. Supported values are: '{}'.", allowed.join("', '")),
+        ));
+    }
+    match kind {
+        "text" if part.get("text").and_then(Value::as_str).is_none() => Err(missing(&format!("{param}.text"))),
+        "image_url" => {
+            let param = format!("{param}.image_url.url");
+            match part.pointer("/image_url/url").and_then(Value::as_str) {
+                None => Err(missing(&param)),
+                Some(url) => check_image(url).map_err(|problem| invalid_value(&param, problem)),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// An image may be a web address or a base64 data URL of an image type.
+fn check_image(url: &str) -> Result<(), String> {
+    if let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) {
+        return if rest.is_empty() || rest.starts_with('/') || rest.contains(char::is_whitespace) {
+            Err(format!("Failed to download image from {url}."))
+        } else {
+            Ok(())
+        };
+    }
+    let Some((kind, data)) = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,")) else {
+        return Err(
+            "Invalid image URL: expected an http(s) URL or a base64-encoded data URL with an image MIME type (e.g. \
+             'data:image/png;base64,aW1nIGJ5dGVzIGhlcmU=')."
+                .to_owned(),
+        );
+    };
+    if !["image/png", "image/jpeg", "image/jpg", "image/gif", "image/webp"].contains(&kind) {
+        return Err(format!("Invalid MIME type '{kind}'. Only image types are supported: png, jpeg, gif, webp."));
+    }
+    if !is_base64(data) {
+        return Err("Invalid base64 image data.".to_owned());
+    }
+    Ok(())
+}
+
+/// Whether this is non-empty padded base64.
+pub fn is_base64(data: &str) -> bool {
+    let letters = data.trim_end_matches('=');
+    !letters.is_empty()
+        && data.len().is_multiple_of(4)
+        && data.len() - letters.len() <= 2
+        && letters.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/')
+}
+
+/// Names and parameter schemas of the function tools.
+fn check_tools(tools: Option<&Value>) -> Result<Vec<(&str, &Value)>, ApiError> {
+    let Some(tools) = tools else {
+        return Ok(Vec::new());
+    };
+    let Some(tools) = tools.as_array() else {
+        return Err(wrong_type("tools", "an array of objects", tools));
+    };
+    if tools.is_empty() {
+        return Err(ApiError::invalid(
+            "Invalid 'tools': empty array. Expected an array with minimum length 1, but got an empty array instead.",
+        )
+        .param("tools")
+        .code("empty_array"));
+    }
+    let mut functions = Vec::with_capacity(tools.len());
+    for (at, tool) in tools.iter().enumerate() {
+        match tool.get("type").and_then(Value::as_str) {
+            None => return Err(missing(&format!("tools[{at}].type"))),
+            Some("function") => {}
+            Some("custom") => continue,
+            Some(other) => {
+                return Err(invalid_value(
+                    &format!("tools[{at}].type"),
+                    format!("Invalid value: '{other}'. Supported values are: 'function' and 'custom'."),
+                ));
+            }
+        }
+        let param = format!("tools[{at}].function.name");
+        let Some(name) = tool.pointer("/function/name").and_then(Value::as_str) else {
+            return Err(missing(&param));
+        };
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(fits) {
+            return Err(invalid_value(
+                &param,
+                format!(
+                    "Invalid '{param}': string does not match pattern. Expected a string that matches the pattern \
+                     '^[a-zA-Z0-9_-]+$'."
+                ),
+            ));
+        }
+        let parameters = tool.pointer("/function/parameters").unwrap_or(&Value::Null);
+        if !parameters.is_null() && parameters.get("type").and_then(Value::as_str) != Some("object") {
+            return Err(schema_error(
+                &format!("tools[{at}].function.parameters"),
+                &format!("function '{name}'"),
+                "schema must have type 'object'",
+            ));
+        }
+        if tool.pointer("/function/strict") == Some(&Value::Bool(true)) {
+            check_strict(parameters, 0).map_err(|problem| {
+                schema_error(&format!("tools[{at}].function.parameters"), &format!("function '{name}'"), &problem)
+            })?;
+        }
+        functions.push((name, parameters));
+    }
+    Ok(functions)
+}
+
+fn schema_error(param: &str, of: &str, problem: &str) -> ApiError {
+    ApiError::invalid(format!("Invalid schema for {of}: {problem}.")).param(param).code("invalid_function_parameters")
+}
+
+/// Strict schemas close every object and require every property.
+fn check_strict(schema: &Value, depth: usize) -> Result<(), String> {
+    let Some(fields) = schema.as_object().filter(|_| depth < 64) else {
+        return Ok(());
+    };
+    if let Some(properties) = fields.get("properties").and_then(Value::as_object) {
+        if fields.get("additionalProperties") != Some(&Value::Bool(false)) {
+            return Err("'additionalProperties' is required to be supplied and to be false".to_owned());
+        }
+        let required = fields.get("required").and_then(Value::as_array);
+        for name in properties.keys() {
+            if !required.is_some_and(|required| required.iter().any(|given| given == name)) {
+                return Err(format!(
+                    "'required' is required to be supplied and to be an array including every key in properties. \
+                     Missing '{name}'"
+                ));
+            }
+        }
+    }
+    for key in ["properties", "$defs", "definitions"] {
+        for nested in fields.get(key).and_then(Value::as_object).into_iter().flat_map(|map| map.values()) {
+            check_strict(nested, depth + 1)?;
+        }
+    }
+    for nested in fields.get("anyOf").and_then(Value::as_array).into_iter().flatten() {
+        check_strict(nested, depth + 1)?;
+    }
+    fields.get("items").map_or(Ok(()), |items| check_strict(items, depth + 1))
+}
+
+/// Whether calls are forbidden, whether one is demanded, and of which tool.
+fn check_tool_choice<'a>(
+    choice: Option<&'a Value>,
+    tools: &[(&'a str, &'a Value)],
+) -> Result<(bool, bool, Option<&'a str>), ApiError> {
+    let Some(choice) = choice else {
+        return Ok((false, false, None));
+    };
+    if tools.is_empty() && choice.as_str() != Some("none") {
+        return Err(ApiError::invalid(
+            "Invalid value for 'tool_choice': 'tool_choice' is only allowed when 'tools' are specified.",
+        )
+        .param("tool_choice"));
+    }
+    if let Some(name) = choice.pointer("/function/name").and_then(Value::as_str) {
+        if tools.iter().all(|(tool, _)| *tool != name) {
+            return Err(
+                ApiError::invalid(format!("Tool choice '{name}' not found in 'tools' parameter.")).param("tool_choice")
+            );
+        }
+        return Ok((false, true, Some(name)));
+    }
+    let mode = choice.as_str().or_else(|| choice.pointer("/allowed_tools/mode").and_then(Value::as_str));
+    match mode {
+        Some("none") => Ok((true, false, None)),
+        Some("auto") => Ok((false, false, None)),
+        Some("required") => Ok((false, true, None)),
+        _ => Err(invalid_value(
+            "tool_choice",
+            format!("Invalid value: {choice}. Supported values are: 'none', 'auto', and 'required'."),
+        )),
+    }
+}
+
+fn check_format<'a>(format: Option<&'a Value>, messages: &[Value]) -> Result<Want<'a>, ApiError> {
+    let Some(format) = format else {
+        return Ok(Want::Prose);
+    };
+    match format.get("type").and_then(Value::as_str) {
+        None => Err(missing("response_format.type")),
+        Some("text") => Ok(Want::Prose),
+        Some("json_object") => {
+            let said = |message: &Value| {
+                message
+                    .get("content")
+                    .and_then(content_text)
+                    .is_some_and(|text| text.to_ascii_lowercase().contains("json"))
+            };
+            if messages.iter().any(said) {
+                return Ok(Want::JsonObject);
+            }
+            Err(ApiError::invalid(
+                "'messages' must contain the word 'json' in some form, to use 'response_format' of type \
+                 'json_object'.",
+            )
+            .param("messages"))
+        }
+        Some("json_schema") => {
+            let Some(name) = format.pointer("/json_schema/name").and_then(Value::as_str) else {
+                return Err(missing("response_format.json_schema.name"));
+            };
+            let Some(schema) = format.pointer("/json_schema/schema") else {
+                return Err(missing("response_format.json_schema.schema"));
+            };
+            if format.pointer("/json_schema/strict") == Some(&Value::Bool(true)) {
+                check_strict(schema, 0).map_err(|problem| {
+                    schema_error("response_format", &format!("response_format '{name}'"), &problem)
+                        .code("invalid_json_schema")
+                })?;
+            }
+            Ok(Want::Json(schema))
+        }
+        Some(other) => Err(invalid_value(
+            "response_format.type",
+            format!("Invalid value: '{other}'. Supported values are: 'json_object', 'json_schema', and 'text'."),
+        )),
+    }
+}
+
+fn converse(request: &ChatRequest<'_>) -> Conversation {
+    let mut conversation = Conversation::default();
+    for message in request.messages {
+        let role = role(message);
+        let text = message.get("content").and_then(content_text).unwrap_or_default();
+        let (clean, _) = directives::extract(&text);
+        let mut bytes = clean.len();
+        conversation.hash_text(&clean);
+        for call in message.get("tool_calls").and_then(Value::as_array).into_iter().flatten() {
+            let arguments = call.pointer("/function/arguments").and_then(Value::as_str).unwrap_or_default();
+            conversation.hash_text(arguments);
+            bytes += arguments.len();
+        }
+        conversation.count_message(role, bytes);
+        if role != "tool" {
+            conversation.tool_results.clear();
+        }
+        match role {
+            "system" | "developer" => conversation.has_system = true,
+            "tool" => conversation.tool_results.push(clean.into_owned()),
+            "user" => {
+                conversation.turns += 1;
+                if !text.is_empty() {
+                    conversation.question = clean.into_owned();
+                }
+                for part in message.get("content").and_then(Value::as_array).into_iter().flatten() {
+                    match part.get("type").and_then(Value::as_str) {
+                        Some("image_url") => conversation.images += 1,
+                        Some("file") => conversation.documents += 1,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    conversation.count_extras(request.tools.len());
+    conversation
+}
+
+// --- What is said --------------------------------------------------------------------------------------------
+
+fn say<'a>(app: &App, request: &ChatRequest<'a>, conversation: &Conversation, directives: &Directives) -> Said<'a> {
+    let question = ToolQuestion {
+        tools: request.tools.len(),
+        forbidden: request.forbidden,
+        forced: request.forced,
+        parallel: request.parallel,
+        conversation,
+    };
+    let count = answer::tool_calls(question, directives);
+    let calls: Vec<Call<'a>> = request
+        .tools
+        .iter()
+        .cycle()
+        .take(count)
+        .enumerate()
+        .map(|(number, (name, parameters))| {
+            let variant = number / request.tools.len().max(1);
+            let arguments = arguments(parameters, conversation, variant);
+            let pieces = answer::sized_spans(&arguments, ARGUMENT_BYTES);
+            Call { id: app.id("call_", 24), name, arguments, pieces }
+        })
+        .collect();
+    let answers: Vec<Answer> = (0..request.choices)
+        .map(|variant| {
+            if calls.is_empty() {
+                answer::compose(conversation, directives, request.want, &request.limits, variant)
+            } else {
+                // Content beside tool calls is null, unless the directives ask for a text.
+                let text = directives.text.clone().unwrap_or_default();
+                let pieces = answer::word_spans(&text);
+                Answer { text, pieces, ending: Ending::Stop }
+            }
+        })
+        .collect();
+    let reasoning = directives.reasoning_content.then(|| answer::thinking(conversation, directives.reasoning));
+    let reasoning_tokens = directives.reasoning.or(reasoning.as_ref().map(Answer::tokens)).unwrap_or(0);
+    let choices = u64::try_from(request.choices).unwrap_or(1);
+    let argument_pieces: usize = calls.iter().map(|call| call.pieces.len()).sum();
+    let spoken = answers
+        .iter()
+        .map(Answer::tokens)
+        .sum::<u64>()
+        .saturating_add(u64::try_from(argument_pieces).unwrap_or_default().saturating_mul(choices))
+        .saturating_add(reasoning_tokens);
+    Said {
+        answers,
+        calls,
+        reasoning,
+        usage: Usage {
+            prompt: directives.usage_in.unwrap_or(conversation.prompt_tokens),
+            completion: directives.usage_out.unwrap_or(spoken),
+            cached: directives.cached.unwrap_or(0),
+            cache_write: directives.cache_write.unwrap_or(0),
+            reasoning: reasoning_tokens,
+        },
+    }
+}
+
+fn arguments(parameters: &Value, conversation: &Conversation, variant: usize) -> String {
+    if parameters.is_null() {
+        return "{}".to_owned();
+    }
+    schema::example(parameters, &conversation.question, variant).to_string()
+}
+
+fn finish_reason<'a>(said: &Said<'_>, answer: &Answer, directives: &'a Directives) -> &'a str {
+    if let Some(finish) = &directives.finish {
+        return finish;
+    }
+    match answer.ending {
+        _ if !said.calls.is_empty() => "tool_calls",
+        Ending::Length => "length",
+        Ending::Stop | Ending::StopSequence(_) => "stop",
+    }
+}
+
+fn usage_json(usage: &Usage) -> String {
+    let write = match usage.cache_write {
+        0 => String::new(),
+        tokens => format!(r#""cache_write_tokens":{tokens},"#),
+    };
+    format!(
+        r#"{{"prompt_tokens":{},"completion_tokens":{},"total_tokens":{},"prompt_tokens_details":{{"cached_tokens":{},{write}"audio_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":{},"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}}"#,
+        usage.prompt,
+        usage.completion,
+        usage.prompt.saturating_add(usage.completion),
+        usage.cached,
+        usage.reasoning,
+    )
+}
+
+/// What all parts of one reply have in common.
+struct Head {
+    id: String,
+    created: u64,
+    /// As JSON.
+    model: String,
+}
+
+fn whole(said: &Said<'_>, head: &Head, directives: &Directives) -> String {
+    let mut choices = String::new();
+    for (index, answer) in said.answers.iter().enumerate() {
+        let content = if said.calls.is_empty() || !answer.text.is_empty() {
+            json_string(&answer.text)
+        } else {
+            "null".to_owned()
+        };
+        let reasoning = said
+            .reasoning
+            .as_ref()
+            .map_or_else(String::new, |reasoning| format!(r#","reasoning_content":{}"#, json_string(&reasoning.text)));
+        let calls: Vec<String> = said
+            .calls
+            .iter()
+            .map(|call| {
+                format!(
+                    r#"{{"id":"{}","type":"function","function":{{"name":{},"arguments":{}}}}}"#,
+                    call.id,
+                    json_string(call.name),
+                    json_string(&call.arguments)
+                )
+            })
+            .collect();
+        let calls = if calls.is_empty() { String::new() } else { format!(r#","tool_calls":[{}]"#, calls.join(",")) };
+        if index > 0 {
+            choices.push(',');
+        }
+        choices.push_str(&format!(
+            r#"{{"index":{index},"message":{{"role":"assistant","content":{content}{reasoning}{calls},"refusal":null,"annotations":[]}},"logprobs":null,"finish_reason":{}}}"#,
+            json_string(finish_reason(said, answer, directives)),
+        ));
+    }
+    let usage = if directives.no_usage { String::new() } else { format!(r#""usage":{},"#, usage_json(&said.usage)) };
+    format!(
+        r#"{{"id":"{}","object":"chat.completion","created":{},"model":{},"choices":[{choices}],{usage}"service_tier":"default","system_fingerprint":"fp_mock"}}"#,
+        head.id, head.created, head.model
+    )
+}
+
+fn stream(request: &ChatRequest<'_>, said: &Said<'_>, head: &Head, directives: &Directives) -> EventStream {
+    let separate_usage = request.include_usage && !directives.usage_inline && !directives.no_usage;
+    let usage_null = if separate_usage { r#","usage":null"# } else { "" };
+    let start = format!(
+        r#"{{"id":"{}","object":"chat.completion.chunk","created":{},"model":{},"service_tier":"default","system_fingerprint":"fp_mock","choices":["#,
+        head.id, head.created, head.model
+    );
+    let chunk = |index: usize, delta: &str, finish: &str, usage: &str| {
+        format!(r#"{start}{{"index":{index},"delta":{delta},"logprobs":null,"finish_reason":{finish}}}]{usage}}}"#)
+    };
+    let error = mid_stream_error(directives);
+    let mut events = EventStream::new(Framing::Sse, Event::fixed(Kind::Done, None, error_body(&error)));
+    let delta = |events: &mut EventStream, index: usize, open: &str, source: &str, close: &str| {
+        events.template(Template {
+            name: None,
+            head: format!(r#"{start}{{"index":{index},"delta":{open}"#),
+            source: source.to_owned(),
+            tail: format!(r#"{close},"logprobs":null,"finish_reason":null}}]{usage_null}}}"#),
+        })
+    };
+    let has_calls = !said.calls.is_empty();
+    for (index, answer) in said.answers.iter().enumerate() {
+        // With tool calls, the first call comes with the role unless there is text.
+        if !has_calls || !answer.text.is_empty() || said.reasoning.is_some() {
+            let role = r#"{"role":"assistant","content":"","refusal":null}"#;
+            events.push(Kind::Opening, None, chunk(index, role, "null", usage_null));
+        }
+        if let Some(reasoning) = &said.reasoning {
+            let template = delta(&mut events, index, r#"{"reasoning_content":"#, &reasoning.text, "}");
+            for piece in &reasoning.pieces {
+                events.push_delta(template, *piece);
+            }
+        }
+    }
+    let templates: Vec<usize> = said
+        .answers
+        .iter()
+        .enumerate()
+        .map(|(index, answer)| delta(&mut events, index, r#"{"content":"#, &answer.text, "}"))
+        .collect();
+    // The choices of one reply are written at the same time, so their pieces take turns.
+    let longest = said.answers.iter().map(|answer| answer.pieces.len()).max().unwrap_or(0);
+    for at in 0..longest {
+        for (answer, template) in said.answers.iter().zip(&templates) {
+            if let Some(piece) = answer.pieces.get(at) {
+                events.push_delta(*template, *piece);
+            }
+        }
+    }
+    for (index, answer) in said.answers.iter().enumerate() {
+        for (number, call) in said.calls.iter().enumerate() {
+            let role = if number == 0 && answer.text.is_empty() && said.reasoning.is_none() {
+                r#""role":"assistant","content":null,"#
+            } else {
+                ""
+            };
+            let opening = format!(
+                r#"{{{role}"tool_calls":[{{"index":{number},"id":"{}","type":"function","function":{{"name":{},"arguments":""}}}}]}}"#,
+                call.id,
+                json_string(call.name)
+            );
+            events.push(Kind::Opening, None, chunk(index, &opening, "null", usage_null));
+            let open = format!(r#"{{"tool_calls":[{{"index":{number},"function":{{"arguments":"#);
+            let template = delta(&mut events, index, &open, &call.arguments, "}}]}");
+            for piece in &call.pieces {
+                events.push_delta(template, *piece);
+            }
+        }
+    }
+    let last = said.answers.len().saturating_sub(1);
+    for (index, answer) in said.answers.iter().enumerate() {
+        let finish = json_string(finish_reason(said, answer, directives));
+        let usage = if directives.usage_inline && !directives.no_usage && index == last {
+            format!(r#","usage":{}"#, usage_json(&said.usage))
+        } else {
+            usage_null.to_owned()
+        };
+        events.push(Kind::Finish, None, chunk(index, "{}", &finish, &usage));
+    }
+    if separate_usage {
+        let usage = usage_json(&said.usage);
+        events.push(Kind::Usage, None, format!(r#"{start}],"usage":{usage}}}"#));
+    }
+    events.push(Kind::Done, None, "[DONE]".to_owned());
+    events
+}
+
+fn mid_stream_error(directives: &Directives) -> ApiError {
+    let mut error = ApiError::new(
+        500,
+        directives
+            .error_message
+            .as_deref()
+            .unwrap_or("The server had an error processing your request. Sorry about that!"),
+    );
+    error.code.clone_from(&directives.error_code);
+    error.kind.clone_from(&directives.error_type);
+    error
+}
