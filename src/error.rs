@@ -32,6 +32,8 @@ pub enum Kind {
     RequestTimeout,
     /// 413: the request is too large.
     TooLarge,
+    /// 429: the provider wants fewer requests.
+    RateLimited,
     /// 500: a fault of the gateway.
     Internal,
     /// 502: the provider answered with something unusable, or not at all.
@@ -53,6 +55,7 @@ impl Kind {
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
             Self::TooLarge => 413,
+            Self::RateLimited => 429,
             Self::Internal => 500,
             Self::Upstream => 502,
             Self::Unavailable => 503,

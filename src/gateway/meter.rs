@@ -26,6 +26,8 @@ struct State {
     /// The stream's own end mark was seen: `[DONE]`, `message_stop`.
     done: bool,
     reported: Option<ReplyFault>,
+    /// Events with data.
+    pieces: u64,
 }
 
 /// What a stream turned out to be.
@@ -33,6 +35,8 @@ struct State {
 pub struct Metered {
     /// What it used, if it told.
     pub usage: Option<Usage>,
+    /// In how many pieces the answer came, which is near the number of output tokens where the provider tells none.
+    pub pieces: u64,
     /// Whether it was complete.
     pub result: Result<(), ReplyFault>,
     /// Whether the caller has already been told of the fault, by the provider's own error event.
@@ -42,7 +46,7 @@ pub struct Metered {
 impl Meter {
     /// A meter for a stream in this API's format.
     pub fn new(api: Api) -> Self {
-        let state = State { api, usage: None, finished: false, done: false, reported: None };
+        let state = State { api, usage: None, finished: false, done: false, reported: None, pieces: 0 };
         Self { sse: SseDecoder::new(MAX_EVENT_BYTES), state }
     }
 
@@ -72,9 +76,9 @@ impl Meter {
         Ok(())
     }
 
-    /// The usage known so far.
-    pub fn usage(&self) -> Option<Usage> {
-        self.state.usage
+    /// What is known of a stream that does not get to its end.
+    pub fn broken_off(&self, fault: ReplyFault) -> Metered {
+        Metered { usage: self.state.usage, pieces: self.state.pieces, result: Err(fault), fault_was_relayed: false }
     }
 
     /// The stream has ended. `out`, for a relay, gets what was held back and may still be passed on.
@@ -88,14 +92,14 @@ impl Meter {
                 out.extend_from_slice(b"\n\n");
             }
         }
-        let State { usage, finished, done, reported, .. } = self.state;
+        let State { usage, finished, done, reported, pieces, .. } = self.state;
         let fault_was_relayed = reported.is_some();
         let result = match reported {
             Some(fault) => Err(fault),
             None if finished || done => Ok(()),
             None => Err(ReplyFault::Truncated),
         };
-        Metered { usage, result, fault_was_relayed }
+        Metered { usage, pieces, result, fault_was_relayed }
     }
 }
 
@@ -103,6 +107,7 @@ impl State {
     /// Takes note of an event; true if it is a chunk with nothing but usage.
     fn observe(&mut self, frame: &Frame<'_>) -> bool {
         let Some(data) = frame.data.as_deref() else { return false };
+        self.pieces = self.pieces.saturating_add(1);
         match self.api {
             Api::ChatCompletions if frame.name == b"error" => {
                 self.reported = Some(reported_event(data));

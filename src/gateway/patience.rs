@@ -28,13 +28,18 @@ impl Patience {
         }
     }
 
+    /// How long the whole reply may still take.
+    pub fn left(&self, now: u64) -> u64 {
+        self.total.saturating_sub(now.saturating_sub(self.started))
+    }
+
     /// How long to wait for the next byte, and what is wrong if none comes. `last_byte` is when the last one came.
     pub fn next(&self, now: u64, last_byte: Option<u64>) -> (u64, ReplyFault) {
         let silence = match last_byte {
             None => self.first_byte.saturating_sub(now.saturating_sub(self.started)),
             Some(at) => self.idle.saturating_sub(now.saturating_sub(at)),
         };
-        let left = self.total.saturating_sub(now.saturating_sub(self.started));
+        let left = self.left(now);
         if left < silence || (last_byte.is_none() && self.first_byte >= self.total) {
             return (left, ReplyFault::TooSlow { millis: self.total });
         }

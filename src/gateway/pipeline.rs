@@ -166,7 +166,7 @@ impl Answer<'_, '_> {
         let worked = read
             .and_then(|body| whole_reply(body, form, self.plan.lane, self.plan.adapter, self.plan.target, self.wanted));
         let whole = worked.map_err(|fault| note(self.exchange, &fault))?;
-        self.exchange.record.usage = whole.usage;
+        self.exchange.record.told_or_estimated_whole(whole.usage, whole.body.len());
         let mut reply = Reply::empty(200);
         reply.set("content-type", whole.content_type);
         reply.body = Body::Bytes(whole.body);

@@ -6,6 +6,9 @@
 //!
 //! Both hand out the readable side at once and a task that runs until the stream has ended; the task settles the request.
 
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt as _;
 use futures::future::{Either, LocalBoxFuture, select};
 use js_sys::Uint8Array;
 use wasm_bindgen::prelude::*;
@@ -82,8 +85,20 @@ impl Surroundings {
 pub struct Outgoing {
     /// The caller's side.
     pub readable: ReadableStream,
-    /// Must be run, with the request's record, for as long as the stream goes.
-    pub task: Box<dyn FnOnce(RequestRecord) -> LocalBoxFuture<'static, ()>>,
+    writable: WritableStream,
+    task: Box<dyn FnOnce(RequestRecord) -> LocalBoxFuture<'static, ()>>,
+}
+
+impl Outgoing {
+    /// Feeds the stream to its end and settles the request. Must be run for as long as the stream goes.
+    pub async fn run(self, record: RequestRecord) {
+        let request_id = record.request_id.clone();
+        if AssertUnwindSafe((self.task)(record)).catch_unwind().await.is_err() {
+            tracing::error!(target: "relay", message = "a stream's task panicked", request_id);
+            // The caller must not wait for a stream that nobody feeds, nor take it for complete.
+            let _already_closed = JsFuture::from(self.writable.abort()).await;
+        }
+    }
 }
 
 /// Reads a byte stream in pieces of up to a given size, each as soon as any of it is there.
@@ -209,6 +224,7 @@ pub fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Result<O
     options.set_prevent_close(true);
     options.set_prevent_abort(true);
     let pump = JsFuture::from(to_client.pipe_to_with_options(&writable, &options));
+    let end = writable.clone();
     let task = Box::new(move |mut record: RequestRecord| -> LocalBoxFuture<'static, ()> {
         Box::pin(async move {
             let meter = Metering {
@@ -219,10 +235,10 @@ pub fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Result<O
             };
             let (metered, bytes, first_byte) = meter.run(pump, &around).await;
             record.bytes_out = bytes;
-            record.usage = metered.usage;
+            record.told_or_estimated(metered.usage, metered.pieces);
             record.first_byte_ms = first_byte.map(|at| at.saturating_sub(around.started));
             let gone = around.abort.client_closed();
-            if !gone && let Ok(writer) = writable.get_writer() {
+            if !gone && let Ok(writer) = end.get_writer() {
                 if let Err(fault) = &metered.result
                     && !metered.fault_was_relayed
                 {
@@ -236,7 +252,7 @@ pub fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Result<O
             settle(record, metered.result, gone, around.started, now_ms());
         })
     });
-    Ok(Outgoing { readable, task })
+    Ok(Outgoing { readable, writable, task })
 }
 
 /// Reads along with a native stream.
@@ -252,14 +268,12 @@ impl Metering {
     async fn run(mut self, mut pump: JsFuture, around: &Surroundings) -> (Metered, u64, Option<u64>) {
         let mut pumping = true;
         let mut pump_failed = false;
-        let mut last_byte = None;
+        let mut waiting_since = None;
         let fault = loop {
-            match self.pieces.next_within(around.patience, last_byte).await {
+            match self.pieces.next_within(around.patience, waiting_since).await {
                 Ok(None) => break None,
                 Ok(Some(block)) => {
-                    let now = now_ms();
-                    self.first_byte.get_or_insert(now);
-                    last_byte = Some(now);
+                    self.first_byte.get_or_insert(now_ms());
                     self.bytes = self.bytes.saturating_add(u64::from(block.length()));
                     if let Err(fault) = self.meter.read(&block.to_vec()) {
                         break Some(fault);
@@ -278,17 +292,23 @@ impl Metering {
                     }
                 }
             }
+            // When bytes came while nobody looked is not known, so silence counts from the next look on.
+            waiting_since = Some(now_ms());
         };
         if fault.is_some() {
             around.abort.abort();
         }
-        // The writable side is free once the pump has ended, and it ends: its source is exhausted or aborted.
+        // The writable side is free once the pump has ended. It ends by itself, its source being exhausted or aborted,
+        // unless the client takes nothing any more.
         if pumping {
-            pump_failed = pump.await.is_err();
+            pump_failed = within(around.patience.left(now_ms()).max(BLOCK_INTERVAL_MS), pump)
+                .await
+                .is_none_or(|result| result.is_err());
         }
         let mut metered = self.meter.finish(&mut Vec::new());
+        // A stream that broke only after its finish reason is complete.
         if let Some(fault) = fault.or_else(|| pump_failed.then_some(ReplyFault::Broken))
-            && metered.result.is_ok() | matches!(metered.result, Err(ReplyFault::Truncated))
+            && metered.result == Err(ReplyFault::Truncated)
         {
             metered.result = Err(fault);
         }
@@ -317,22 +337,26 @@ pub async fn processed(
         return Err(fault.clone());
     }
     let (readable, writable) = pipe().map_err(|_| ReplyFault::Broken)?;
+    let sink = writable.clone();
     let first_byte = now_ms().saturating_sub(around.started);
     let task = Box::new(move |mut record: RequestRecord| -> LocalBoxFuture<'static, ()> {
         Box::pin(async move {
             record.first_byte_ms = Some(first_byte);
-            let Ok(writer) = writable.get_writer() else { return };
+            let Ok(writer) = sink.get_writer() else { return };
             let mut client_closed = false;
             let metered = loop {
                 if let Some(Metered { result: Err(fault), fault_was_relayed: false, .. }) = &end {
                     stream.out.extend(around.error_event(fault));
                 }
                 record.bytes_out = record.bytes_out.saturating_add(stream.out.len() as u64);
-                if !stream.out.is_empty() && write(&writer, &stream.out).await.is_err() {
+                // A client that takes nothing any more counts as gone when the time is up.
+                let left = around.patience.left(now_ms()).max(BLOCK_INTERVAL_MS);
+                let written =
+                    stream.out.is_empty() || within(left, write(&writer, &stream.out)).await.is_some_and(|w| w.is_ok());
+                if !written {
                     client_closed = true;
                     around.abort.abort();
-                    let usage = stream.processor.usage();
-                    break end.unwrap_or(Metered { usage, result: Err(ReplyFault::Broken), fault_was_relayed: false });
+                    break end.unwrap_or_else(|| stream.processor.broken_off(ReplyFault::Broken));
                 }
                 stream.out.clear();
                 if let Some(end) = end {
@@ -340,7 +364,7 @@ pub async fn processed(
                 }
                 end = stream.step(&around).await;
             };
-            record.usage = metered.usage;
+            record.told_or_estimated(metered.usage, metered.pieces);
             client_closed |= around.abort.client_closed();
             if !client_closed {
                 let _client_gone = JsFuture::from(writer.close()).await;
@@ -348,7 +372,7 @@ pub async fn processed(
             settle(record, metered.result, client_closed, around.started, now_ms());
         })
     });
-    Ok(Outgoing { readable, task })
+    Ok(Outgoing { readable, writable, task })
 }
 
 struct Processed {
@@ -377,7 +401,7 @@ impl Processed {
             Err(fault) => fault,
         };
         around.abort.abort();
-        Some(Metered { usage: self.processor.usage(), result: Err(fault), fault_was_relayed: false })
+        Some(self.processor.broken_off(fault))
     }
 }
 
@@ -390,11 +414,11 @@ impl StreamProcessor for Ended {
     }
 
     fn finish(self: Box<Self>, _: &mut Vec<u8>) -> Metered {
-        Metered { usage: None, result: Ok(()), fault_was_relayed: false }
+        self.broken_off(ReplyFault::Truncated)
     }
 
-    fn usage(&self) -> Option<crate::protocol::usage::Usage> {
-        None
+    fn broken_off(&self, fault: ReplyFault) -> Metered {
+        Metered { usage: None, pieces: 0, result: Err(fault), fault_was_relayed: false }
     }
 }
 

@@ -44,8 +44,8 @@ pub trait StreamProcessor {
     /// The upstream's stream has ended; appends what is still due.
     fn finish(self: Box<Self>, out: &mut Vec<u8>) -> Metered;
 
-    /// The usage known so far, for a stream that does not get to its end.
-    fn usage(&self) -> Option<Usage>;
+    /// What is known of a stream that does not get to its end.
+    fn broken_off(&self, fault: ReplyFault) -> Metered;
 }
 
 /// The processor for a stream that does not pass natively.
@@ -63,6 +63,7 @@ pub fn processor(
             encoder: StreamEncoder::new(identity, include_usage),
             events: Vec::new(),
             usage: None,
+            pieces: 0,
             fault: None,
         }),
     }
@@ -80,8 +81,8 @@ impl StreamProcessor for Relay {
         self.0.finish(out)
     }
 
-    fn usage(&self) -> Option<Usage> {
-        self.0.usage()
+    fn broken_off(&self, fault: ReplyFault) -> Metered {
+        self.0.broken_off(fault)
     }
 }
 
@@ -92,6 +93,8 @@ struct Translator {
     /// Kept for its memory.
     events: Vec<ChatEvent>,
     usage: Option<Usage>,
+    /// Events that carried a piece of the answer.
+    pieces: u64,
     /// Why the stream is over before its end. Nothing that follows makes it complete again.
     fault: Option<ReplyFault>,
 }
@@ -99,8 +102,12 @@ struct Translator {
 impl Translator {
     fn write_events(&mut self, out: &mut Vec<u8>) {
         for event in self.events.drain(..) {
-            if let ChatEvent::Usage(usage) = &event {
-                self.usage = Some(*usage);
+            match &event {
+                ChatEvent::Usage(usage) => self.usage = Some(*usage),
+                ChatEvent::Text { .. } | ChatEvent::Reasoning { .. } | ChatEvent::ToolCallArguments { .. } => {
+                    self.pieces = self.pieces.saturating_add(1);
+                }
+                _ => {}
             }
             self.encoder.write(&event, out);
         }
@@ -127,11 +134,11 @@ impl StreamProcessor for Translator {
         if result.is_ok() {
             self.encoder.end(out);
         }
-        Metered { usage: self.usage, result, fault_was_relayed: false }
+        Metered { usage: self.usage, pieces: self.pieces, result, fault_was_relayed: false }
     }
 
-    fn usage(&self) -> Option<Usage> {
-        self.usage
+    fn broken_off(&self, fault: ReplyFault) -> Metered {
+        Metered { usage: self.usage, pieces: self.pieces, result: Err(fault), fault_was_relayed: false }
     }
 }
 

@@ -53,9 +53,12 @@ pub async fn serve(request: Request, env: Env, context: Context) -> Result<Respo
     let served = AssertUnwindSafe(exchange_of(request, &env, &context, started)).catch_unwind().await;
     let (mut exchange, mut reply, outgoing) = match served {
         Ok(served) => served,
-        Err(_) => {
+        Err(panic) => {
             // The request's own exchange is gone with the panic.
             let mut exchange = read_head(&Request::from(raw), None, started);
+            let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
+            exchange.record.error_detail =
+                words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_owned());
             let message = "The gateway failed on this request. It has been logged under the request id.";
             let problem = Problem::new(Kind::Internal, "internal_error", message);
             let reply = middleware::before(&mut exchange).unwrap_or_else(|| problem.into());
@@ -66,7 +69,7 @@ pub async fn serve(request: Request, env: Env, context: Context) -> Result<Respo
     let response = response(&exchange, reply, outgoing.as_ref());
     let record = std::mem::take(&mut exchange.record);
     match outgoing {
-        Some(outgoing) => context.wait_until((outgoing.task)(record)),
+        Some(outgoing) => context.wait_until(outgoing.run(record)),
         None => settle_whole(record, started, now_ms()),
     }
     response

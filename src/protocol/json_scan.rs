@@ -169,11 +169,8 @@ impl<'a> Members<'a> {
 
     fn is_named(&self, member: &Member, name: &str) -> bool {
         let raw = self.text.get(member.name.clone()).unwrap_or_default();
-        if raw == name.as_bytes() {
-            return true;
-        }
         if memchr::memchr(b'\\', raw).is_none() {
-            return false;
+            return raw == name.as_bytes();
         }
         let quoted = self.text.get(member.name.start.saturating_sub(1)..member.name.end.saturating_add(1));
         quoted.and_then(|q| serde_json::from_slice::<String>(q).ok()).is_some_and(|n| n == name)

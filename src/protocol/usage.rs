@@ -109,9 +109,8 @@ impl Usage {
             self.cache_write_5m = minutes.saturating_add(beside.cache_write_5m);
         }
         if let Some(output) = count(value, "/output_tokens") {
-            let reasoning = count(value, "/output_tokens_details/thinking_tokens")
-                .unwrap_or(self.output_reasoning)
-                .min(output);
+            let reasoning =
+                count(value, "/output_tokens_details/thinking_tokens").unwrap_or(self.output_reasoning).min(output);
             self.output_reasoning = reasoning;
             self.output = output.saturating_sub(reasoning).saturating_add(beside.output);
         }

@@ -42,14 +42,13 @@ impl Adapter for Generic {
         let streams = chat.stream && mapping.stream.is_some();
         let values = Values { chat: &chat, raw: &raw, model: target.upstream_model, stream: streams };
         let body = fill(&mapping.body, &values).unwrap_or(Value::Null);
-        let model: String = url::form_urlencoded::byte_serialize(target.upstream_model.as_bytes()).collect();
         let accept = match mapping.stream.as_ref().map(|stream| stream.framing) {
             Some(Framing::Sse) if streams => "text/event-stream",
             Some(Framing::Ndjson) if streams => "application/x-ndjson",
             _ => "application/json",
         };
         Ok(UpstreamRequest {
-            path: mapping.path.replace("{{model}}", &model),
+            path: mapping.path.replace("{{model}}", &path_encoded(target.upstream_model)),
             headers: vec![("accept".to_owned(), accept.to_owned())],
             body: body.to_string().into_bytes(),
             dropped_params: dropped(&raw, &mapping.body),
@@ -71,7 +70,7 @@ impl Adapter for Generic {
         }
         let mut state = ReplyState::default();
         let mut events = Vec::new();
-        state.take(&body, &mapping.reply, &mut events);
+        state.take(&body, &mapping.reply, &mut events)?;
         if !state.finished {
             events.push(ChatEvent::Finish { choice: 0, reason: FinishReason::Stop });
         }
@@ -101,6 +100,13 @@ impl Adapter for Generic {
             Some(CredentialPlace::ApiKey) => plain("api-key"),
         }
     }
+}
+
+/// A model's name as part of a path: its slashes stay, whatever else means something in a URL is escaped.
+fn path_encoded(model: &str) -> String {
+    let encode =
+        |part: &str| url::form_urlencoded::byte_serialize(part.as_bytes()).collect::<String>().replace('+', "%20");
+    model.split('/').map(encode).collect::<Vec<_>>().join("/")
 }
 
 fn mapping(target: Target<'_>) -> Result<&Mapping, Problem> {
@@ -258,7 +264,7 @@ struct ReplyState {
 }
 
 impl ReplyState {
-    fn take(&mut self, object: &Value, reply: &GenericReply, out: &mut Vec<ChatEvent>) {
+    fn take(&mut self, object: &Value, reply: &GenericReply, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
         if !self.started {
             self.started = true;
             let id = text_at(object, reply.id.as_deref()).unwrap_or_default();
@@ -280,8 +286,12 @@ impl ReplyState {
         if let Some(word) = text_at(object, reply.finish_reason.as_deref()) {
             self.finished = true;
             let word = reply.finish_reasons.get(&word).unwrap_or(&word);
+            if FinishReason::is_failure(word) {
+                return Err(ReplyFault::failed_finish(word));
+            }
             out.push(ChatEvent::Finish { choice: 0, reason: FinishReason::from_openai(word) });
         }
+        Ok(())
     }
 }
 
@@ -320,8 +330,7 @@ impl Decoder {
         if let Some(message) = text_at(&object, stream.error_message.as_deref()) {
             return Err(ReplyFault::Reported { message, code: None });
         }
-        self.state.take(&object, &stream.reply, out);
-        Ok(())
+        self.state.take(&object, &stream.reply, out)
     }
 }
 
@@ -342,8 +351,10 @@ impl ReplyDecoder for Decoder {
                 }
             }
             Splitter::Lines(pending) => {
+                // Only the new bytes are searched, or a long line in many pieces would take quadratic time.
+                let last = memchr::memrchr(b'\n', bytes).map(|at| at.saturating_add(pending.len()));
                 pending.extend_from_slice(bytes);
-                if let Some(last) = memchr::memrchr(b'\n', pending) {
+                if let Some(last) = last {
                     let rest = pending.split_off(last.saturating_add(1));
                     let lines = std::mem::replace(pending, rest);
                     for line in lines.split(|byte| *byte == b'\n') {
@@ -365,8 +376,8 @@ impl ReplyDecoder for Decoder {
             Some(Splitter::Lines(pending)) => Some(pending),
             None => None,
         };
-        let ends =
-            |data: &[u8]| self.stream.as_ref().is_some_and(|s| s.done.as_ref().is_some_and(|d| d.as_bytes() == data));
+        let done = self.stream.as_ref().and_then(|stream| stream.done.as_deref());
+        let ends = |data: &[u8]| done.is_some_and(|done| done.as_bytes() == data.trim_ascii());
         if let Some(rest) = rest.filter(|rest| serde_json::from_slice::<Value>(rest).is_ok() || ends(rest)) {
             self.take_data(&rest, out)?;
         }

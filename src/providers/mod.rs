@@ -198,6 +198,12 @@ pub fn upstream_problem(provider: &Provider, status: u16, headers: &HeaderMap, b
 pub fn fault_problem(fault: &ReplyFault) -> Problem {
     let kind = match fault {
         ReplyFault::Stalled { .. } | ReplyFault::TooSlow { .. } => Kind::UpstreamTimeout,
+        ReplyFault::Reported { code: Some(code), .. } => match code.as_str() {
+            "overloaded_error" | "overloaded" | "503" | "529" => Kind::Unavailable,
+            "rate_limit_error" | "rate_limit_exceeded" | "429" => Kind::RateLimited,
+            "invalid_request_error" | "400" => Kind::InvalidRequest,
+            _ => Kind::Upstream,
+        },
         _ => Kind::Upstream,
     };
     let advice = match fault {

@@ -1,5 +1,6 @@
 //! Writes log events: readable lines on the local console, one JSON object a line when deployed.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
@@ -10,11 +11,18 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use wasm_bindgen::JsValue;
 use worker::Env;
 
-use super::RequestRecord;
+use super::{Outcome, RequestRecord};
+
+thread_local! {
+    static DONE: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Sets logging up as the deployment's `LOG_FORMAT` (`json`, `console`) and `LOG_LEVEL` say; the first call in an isolate
 /// counts.
 pub fn init(env: &Env) {
+    if DONE.replace(true) {
+        return;
+    }
     let var = |name: &str| env.var(name).map(|value| value.to_string().to_ascii_lowercase()).unwrap_or_default();
     let level = match var("LOG_LEVEL").as_str() {
         "error" => Level::ERROR,
@@ -24,7 +32,7 @@ pub fn init(env: &Env) {
         _ => Level::INFO,
     };
     let registry = tracing_subscriber::registry().with(LevelFilter::from_level(level));
-    // The only way for this to fail is that an earlier request of this isolate has done it.
+    // It fails only if there is one already.
     let _already_set = if var("LOG_FORMAT") == "console" {
         let mut config = tracing_wasm::WASMLayerConfigBuilder::new();
         config
@@ -37,10 +45,12 @@ pub fn init(env: &Env) {
     };
 }
 
-/// Writes a request's log event. Errors of the gateway or a provider are warnings, so that a filter can find them.
+/// Writes a request's log event. What failed on the gateway's or a provider's side is a warning, so that a filter can
+/// find it.
 pub fn request(record: &RequestRecord) {
     let json = serde_json::to_string(record).unwrap_or_default();
-    if record.status >= 500 {
+    let failed = record.status >= 500 || (record.status < 400 && record.outcome == Outcome::Failed);
+    if failed {
         tracing::warn!(target: "request", record = json.as_str());
     } else {
         tracing::info!(target: "request", record = json.as_str());

@@ -73,6 +73,9 @@ pub struct RequestRecord {
     /// Tokens; absent where the provider did not tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// Whether `usage` is the gateway's estimate, because the provider told none or was cut off before it did.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub usage_estimated: bool,
     /// Body bytes in.
     pub bytes_in: u64,
     /// Body bytes out, as far as they passed through the gateway's hands.
@@ -90,4 +93,38 @@ pub struct RequestRecord {
     /// The configuration's version.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub config_version: String,
+}
+
+impl RequestRecord {
+    /// Bytes of JSON that make a token, roughly.
+    const BYTES_PER_TOKEN: u64 = 4;
+
+    /// Notes the usage that the provider told, or else an estimate: every request that reached a provider has cost
+    /// something. `output` is the estimate for the output, in tokens.
+    pub fn told_or_estimated(&mut self, told: Option<Usage>, output: u64) {
+        self.usage_estimated = told.is_none();
+        let input = self.bytes_in.div_ceil(Self::BYTES_PER_TOKEN);
+        self.usage = Some(told.unwrap_or(Usage { input, output, ..Usage::default() }));
+    }
+
+    /// As [`Self::told_or_estimated`], for a reply of so many bytes that came as a whole.
+    pub fn told_or_estimated_whole(&mut self, told: Option<Usage>, reply_bytes: usize) {
+        self.told_or_estimated(told, (reply_bytes as u64).div_ceil(Self::BYTES_PER_TOKEN));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_provider_tells_counts_and_an_estimate_is_marked() {
+        let mut record = RequestRecord { bytes_in: 41, ..RequestRecord::default() };
+        record.told_or_estimated(None, 7);
+        assert_eq!(record.usage.map(|usage| (usage.input, usage.output)), Some((11, 7)));
+        assert!(record.usage_estimated);
+        let told = Usage { input: 3, output: 2, ..Usage::default() };
+        record.told_or_estimated(Some(told), 7);
+        assert_eq!((record.usage, record.usage_estimated), (Some(told), false));
+    }
 }
