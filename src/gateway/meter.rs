@@ -257,6 +257,52 @@ mod tests {
     }
 
     #[test]
+    fn an_error_in_any_form_is_noticed_and_its_usage_read() {
+        let begun = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"say \\\"error\\\"\"},\"error\":null}],\"error\":null}\n\n";
+        let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+        let (_, fine) = relay(&[begun.as_bytes(), end.as_bytes()]);
+        assert_eq!(fine.result, Ok(()));
+        for error in [
+            "data: {\"error\":\"no\"}",
+            "event: error\ndata: {\"message\":\"no\"}",
+            "data: {\"object\":\"error\",\"message\":\"no\"}",
+            "data: {\"choices\":[{\"index\":0,\"error\":{\"message\":\"no\"}}]}",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"error\"}]}",
+            "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"network_error\"}]}",
+            "data: {\"choices\":[],\"error\":{\"message\":\"no\"},\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}",
+        ] {
+            let stream = format!("{begun}{error}\n\n{end}");
+            let (out, metered) = relay(&[stream.as_bytes()]);
+            assert!(matches!(metered.result, Err(ReplyFault::Reported { .. })), "{error}");
+            assert!(metered.fault_was_relayed && out == stream, "{error}");
+            assert_eq!(metered.usage.is_some(), error.contains("prompt_tokens"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_finish_reason_is_none() {
+        let (_, metered) =
+            relay(&[b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"},\"finish_reason\":\"\"}]}\n\n"]);
+        assert_eq!(metered.result, Err(ReplyFault::Truncated));
+    }
+
+    #[test]
+    fn usage_is_found_wherever_providers_tell_it() {
+        for chunk in [
+            "{\"choices\":[{\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}",
+            "{\"choices\":[{\"finish_reason\":\"stop\"}],\"x_groq\":{\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}}",
+            "{\"choices\":[{\"finish_reason\":\"stop\",\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}]}",
+        ] {
+            let stream = format!("data: {chunk}\n\n");
+            let (out, metered) = relay(&[stream.as_bytes()]);
+            assert_eq!(metered.usage, Some(Usage { input: 3, output: 2, ..Usage::default() }), "{chunk}");
+            assert_eq!(out, stream, "a chunk with a choice is not the gateway's to remove");
+        }
+        let (out, metered) = relay(&[b"data: {\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n"]);
+        assert_eq!((out.as_str(), metered.usage.is_some()), ("", true));
+    }
+
+    #[test]
     fn messages_streams_are_complete_at_message_stop() {
         let mut meter = Meter::new(Api::Messages);
         meter.read(b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":7,\"cache_read_input_tokens\":2,\"output_tokens\":1}}}\n\n").unwrap();

@@ -127,6 +127,10 @@ impl Pieces {
     /// The next piece, or the fault that it did not come in time.
     async fn next_within(&self, patience: Patience, last_byte: Option<u64>) -> Result<Option<Uint8Array>, ReplyFault> {
         let (wait, fault) = patience.next(now_ms(), last_byte);
+        // A read of what is there already would win against any timer.
+        if wait == 0 {
+            return Err(fault);
+        }
         within(wait, self.next()).await.unwrap_or(Err(fault))
     }
 }
@@ -233,11 +237,11 @@ pub fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Result<O
                 bytes: 0,
                 first_byte: None,
             };
-            let (metered, bytes, first_byte) = meter.run(pump, &around).await;
+            let Piped { metered, bytes, first_byte, client_left } = meter.run(pump, &around).await;
             record.bytes_out = bytes;
             record.told_or_estimated(metered.usage, metered.pieces);
             record.first_byte_ms = first_byte.map(|at| at.saturating_sub(around.started));
-            let gone = around.abort.client_closed();
+            let gone = client_left || around.abort.client_closed();
             if !gone && let Ok(writer) = end.get_writer() {
                 if let Err(fault) = &metered.result
                     && !metered.fault_was_relayed
@@ -263,11 +267,23 @@ struct Metering {
     first_byte: Option<u64>,
 }
 
+/// What became of a native stream.
+struct Piped {
+    metered: Metered,
+    bytes: u64,
+    first_byte: Option<u64>,
+    client_left: bool,
+}
+
+/// How long a broken upstream may take to show on the second branch as well, in milliseconds.
+const BREAK_SHOWS_WITHIN_MS: u64 = 50;
+
 impl Metering {
     /// Runs until both branches have ended.
-    async fn run(mut self, mut pump: JsFuture, around: &Surroundings) -> (Metered, u64, Option<u64>) {
+    async fn run(mut self, mut pump: JsFuture, around: &Surroundings) -> Piped {
         let mut pumping = true;
         let mut pump_failed = false;
+        let mut client_left = false;
         let mut waiting_since = None;
         let fault = loop {
             match self.pieces.next_within(around.patience, waiting_since).await {
@@ -287,7 +303,9 @@ impl Metering {
                     pumping = false;
                     pump_failed = result.is_err();
                     if pump_failed {
-                        // The client left, or the upstream broke; either way nobody reads on.
+                        // A broken upstream breaks both branches; a client that left only its own.
+                        let broke = within(BREAK_SHOWS_WITHIN_MS, self.pieces.next()).await;
+                        client_left = !matches!(broke, Some(Err(_)));
                         break Some(ReplyFault::Broken);
                     }
                 }
@@ -312,7 +330,7 @@ impl Metering {
         {
             metered.result = Err(fault);
         }
-        (metered, self.bytes, self.first_byte)
+        Piped { metered, bytes: self.bytes, first_byte: self.first_byte, client_left }
     }
 }
 

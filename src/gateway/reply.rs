@@ -256,4 +256,24 @@ mod tests {
         assert!(faithful_usage(br#"{"error":{"message":"x"}}"#, Api::ChatCompletions).is_err());
         assert!(faithful_usage(br#"{"choices":["#, Api::ChatCompletions).is_err());
     }
+
+    #[test]
+    fn a_stream_that_reported_an_error_never_becomes_complete() {
+        let provider =
+            serde_json::from_value(serde_json::json!({"dialect": "openai", "base_url": "https://o.example/v1"}));
+        let provider: crate::config::Provider = provider.unwrap();
+        let structured_output = crate::config::StructuredOutput::Native;
+        let target = Target { provider: &provider, upstream_model: "m", max_output_tokens: 1, structured_output };
+        let identity = ReplyIdentity { id: "i".into(), created: 1, model: "m".into() };
+        let mut processor =
+            processor(Lane::Translated, crate::providers::adapter(provider.dialect), target, identity, true);
+        let mut out = Vec::new();
+        let finished = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n";
+        assert_eq!(processor.push(finished, &mut out), Ok(()));
+        let fault = processor.push(b"data: {\"error\":{\"message\":\"no\"}}\n\n", &mut out).unwrap_err();
+        assert_eq!(processor.push(b"data: [DONE]\n\n", &mut out), Err(fault.clone()));
+        assert_eq!(processor.finish(&mut out).result, Err(fault));
+        let out = String::from_utf8(out).unwrap();
+        assert!(out.contains("\"a\"") && !out.contains("[DONE]") && !out.contains("\"stop\""));
+    }
 }

@@ -103,6 +103,11 @@ fn translate_request(chat: &ChatRequest, target: Target<'_>) -> Result<(Value, V
     if chat.n.is_some_and(|n| n != 1) {
         return Err(Problem::invalid("n", "n: this model gives one choice for each request; leave `n` out or send 1."));
     }
+    for (name, value, most) in [("temperature", chat.temperature, 2.0), ("top_p", chat.top_p, 1.0)] {
+        if value.is_some_and(|value| !(0.0..=most).contains(&value)) {
+            return Err(Problem::invalid(name, format!("{name}: must be 0 to {most}.")));
+        }
+    }
     for name in ["functions", "function_call"] {
         if chat.extra.get(name).is_some_and(|value| !value.is_null()) {
             return Err(Problem::invalid(
@@ -867,7 +872,8 @@ mod tests {
     }
 
     fn tools() -> Value {
-        let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}});
+        let tool =
+            |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}});
         json!([tool("f"), tool("g")])
     }
 
@@ -934,7 +940,10 @@ mod tests {
     fn images_come_inline_or_by_address() {
         let image = |url: &str| json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url, "detail": "low"}}]}]);
         let source = |url: &str| messages_of(image(url))[0]["content"][0]["source"].take();
-        assert_eq!(source("data:image/png;base64,AAAA"), json!({"type": "base64", "media_type": "image/png", "data": "AAAA"}));
+        assert_eq!(
+            source("data:image/png;base64,AAAA"),
+            json!({"type": "base64", "media_type": "image/png", "data": "AAAA"})
+        );
         assert_eq!(source("data:image/jpg;base64,AAAA")["media_type"], "image/jpeg");
         assert_eq!(source("https://x.example/a.png"), json!({"type": "url", "url": "https://x.example/a.png"}));
         for url in ["http://x.example/a.png", "ftp://x", "a.png", "data:image/png,AAAA"] {
@@ -954,7 +963,11 @@ mod tests {
             block(json!({"file_data": "data:text/markdown;charset=utf-8;base64,aMOp"})),
             json!({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "hé"}})
         );
-        for wrong in [json!({"file_id": "file-1"}), json!({"file_data": "x"}), json!({"file_data": "data:text/plain;base64,/w=="})] {
+        for wrong in [
+            json!({"file_id": "file-1"}),
+            json!({"file_data": "x"}),
+            json!({"file_data": "data:text/plain;base64,/w=="}),
+        ] {
             assert_eq!(refused(file(wrong), json!({})), "messages[0].content[0].file.file_data");
         }
     }
@@ -1023,7 +1036,9 @@ mod tests {
         assert_eq!(choice(json!({"tool_choice": "none"})), Some(json!({"type": "none"})));
         assert_eq!(choice(json!({"tool_choice": "required"})), Some(json!({"type": "any"})));
         assert_eq!(
-            choice(json!({"tool_choice": {"type": "function", "function": {"name": "g"}}, "parallel_tool_calls": false})),
+            choice(
+                json!({"tool_choice": {"type": "function", "function": {"name": "g"}}, "parallel_tool_calls": false})
+            ),
             Some(json!({"type": "tool", "name": "g", "disable_parallel_tool_use": true}))
         );
         assert_eq!(
@@ -1146,10 +1161,19 @@ mod tests {
         };
         let question = || json!([{"role": "user", "content": "q"}]);
         let effort = || json!({"reasoning_effort": "low"});
-        assert_eq!(dropped(question(), json!({"reasoning_effort": "low", "tools": tools(), "tool_choice": "required"})), ["reasoning_effort"]);
+        assert_eq!(
+            dropped(question(), json!({"reasoning_effort": "low", "tools": tools(), "tool_choice": "required"})),
+            ["reasoning_effort"]
+        );
         let own = json!({"type": "enabled", "budget_tokens": 2000});
-        assert_eq!(dropped(question(), json!({"thinking": own, "tools": tools(), "tool_choice": "required"})), ["thinking"]);
-        assert_eq!(dropped(json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "So"}]), effort()), ["reasoning_effort"]);
+        assert_eq!(
+            dropped(question(), json!({"thinking": own, "tools": tools(), "tool_choice": "required"})),
+            ["thinking"]
+        );
+        assert_eq!(
+            dropped(json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "So"}]), effort()),
+            ["reasoning_effort"]
+        );
 
         let tool_turn = |thinking_blocks: Value| {
             json!([
@@ -1203,19 +1227,23 @@ mod tests {
         assert_eq!(refused(question(), json!({"function_call": "auto"})), "function_call");
         assert_eq!(refused(question(), json!({"temperature": "hot"})), "temperature");
         assert_eq!(refused(question(), json!({"tool_choice": {"type": "allowed_tools"}})), "tool_choice");
-        assert_eq!(refused(question(), json!({"tools": [{"type": "custom", "custom": {"name": "x"}}]})), "tools[0].type");
+        assert_eq!(
+            refused(question(), json!({"tools": [{"type": "custom", "custom": {"name": "x"}}]})),
+            "tools[0].type"
+        );
         assert_eq!(refused(question(), json!({"response_format": {"type": "grammar"}})), "response_format.type");
         assert_eq!(refused(json!([]), json!({})), "messages");
         assert_eq!(refused(json!([{"role": "wizard", "content": "x"}]), json!({})), "messages[0].role");
-        assert_eq!(refused(part("user", json!({"type": "input_audio", "input_audio": {}})), json!({})), "messages[0].content[0]");
+        assert_eq!(
+            refused(part("user", json!({"type": "input_audio", "input_audio": {}})), json!({})),
+            "messages[0].content[0]"
+        );
         let image = json!({"type": "image_url", "image_url": {"url": "https://x.example/i"}});
         for role in ["system", "assistant"] {
             assert_eq!(refused(part(role, image.clone()), json!({})), "messages[0].content");
         }
         assert_eq!(refused(json!([{"role": "tool", "content": "x"}]), json!({})), "messages[0].tool_call_id");
-        let call = |arguments: &str| {
-            json!([{"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}]}])
-        };
+        let call = |arguments: &str| json!([{"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}]}]);
         for arguments in ["[1]", "{", "5"] {
             assert_eq!(refused(call(arguments), json!({})), "messages[0].tool_calls[0].function.arguments");
         }
@@ -1228,7 +1256,10 @@ mod tests {
         Anthropic.decode_body(body.to_string().as_bytes(), target(&provider(), structured_output)).unwrap()
     }
 
-    fn stream_events(events: &[Value], structured_output: StructuredOutput) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
+    fn stream_events(
+        events: &[Value],
+        structured_output: StructuredOutput,
+    ) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
         let provider = provider();
         let mut decoder = Anthropic.stream_decoder(target(&provider, structured_output));
         let mut out = Vec::new();
@@ -1270,7 +1301,10 @@ mod tests {
         let whole = body_events(content.clone(), "tool_use", StructuredOutput::Tool);
         assert_eq!((texts(&whole).as_str(), finish(&whole)), ("{\"a\":1}", Some(FinishReason::Stop)));
         let (streamed, result) = stream_events(&answer_stream(), StructuredOutput::Tool);
-        assert_eq!((texts(&streamed).as_str(), finish(&streamed), result), ("{\"a\":1}", Some(FinishReason::Stop), Ok(())));
+        assert_eq!(
+            (texts(&streamed).as_str(), finish(&streamed), result),
+            ("{\"a\":1}", Some(FinishReason::Stop), Ok(()))
+        );
         // Where answers do not come by tool, a tool of that name is like any other.
         let called = body_events(content, "tool_use", StructuredOutput::Native);
         assert_eq!((texts(&called).as_str(), finish(&called)), ("", Some(FinishReason::ToolCalls)));
@@ -1309,8 +1343,10 @@ mod tests {
             })
             .collect();
         // The second one was never closed; the end closes it.
-        let (thinking, redacted) =
-            (json!({"type": "thinking", "thinking": "hm", "signature": "s1"}), json!({"type": "redacted_thinking", "data": "x"}));
+        let (thinking, redacted) = (
+            json!({"type": "thinking", "thinking": "hm", "signature": "s1"}),
+            json!({"type": "redacted_thinking", "data": "x"}),
+        );
         assert_eq!((blocks, result), (vec![&thinking, &redacted], Ok(())));
         assert_eq!(events.iter().filter(|event| matches!(event, ChatEvent::Reasoning { .. })).count(), 2);
     }
@@ -1346,7 +1382,10 @@ mod tests {
     fn errors_are_reported_in_the_providers_words() {
         let error = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
         let fault = ReplyFault::Reported { message: "Overloaded".into(), code: Some("overloaded_error".into()) };
-        assert_eq!(stream_events(&[answer_stream().remove(0), error.clone()], StructuredOutput::Native).1, Err(fault.clone()));
+        assert_eq!(
+            stream_events(&[answer_stream().remove(0), error.clone()], StructuredOutput::Native).1,
+            Err(fault.clone())
+        );
         let untyped = json!({"error": {"type": "overloaded_error", "message": "Overloaded"}});
         assert_eq!(stream_events(&[untyped], StructuredOutput::Native).1, Err(fault.clone()));
         let provider = provider();

@@ -388,3 +388,246 @@ impl ReplyDecoder for Decoder {
         if self.state.finished { Ok(()) } else { Err(ReplyFault::Truncated) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::json_scan::{ScanLimits, scan_object};
+    use serde_json::json;
+
+    fn provider(mapping: &Value) -> Provider {
+        let provider = json!({"dialect": "generic", "base_url": "https://g.example", "generic": mapping});
+        serde_json::from_value(provider).unwrap()
+    }
+
+    fn target(provider: &Provider) -> Target<'_> {
+        let structured_output = crate::config::StructuredOutput::Native;
+        Target { provider, upstream_model: "org/the model", max_output_tokens: 100, structured_output }
+    }
+
+    fn request(mapping: &Value, body: &Value) -> Result<UpstreamRequest, Problem> {
+        let body = body.to_string();
+        let members = scan_object(body.as_bytes(), ScanLimits::default()).unwrap();
+        let source = Source { body: body.as_bytes(), members: &members, stream: false };
+        Generic.chat_request(&source, target(&provider(mapping)))
+    }
+
+    /// The body that a template becomes for a request.
+    fn filled(template: Value, body: &Value) -> Value {
+        let request = request(&json!({"body": template, "reply": {"text": "/t"}}), body).unwrap();
+        serde_json::from_slice(&request.body).unwrap()
+    }
+
+    fn question(text: &str) -> Value {
+        json!({"model": "m", "messages": [{"role": "user", "content": text}]})
+    }
+
+    // === Requests ===
+
+    #[test]
+    fn a_string_that_is_one_placeholder_becomes_the_value_itself() {
+        let body = json!({
+            "model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5, "stop": "x",
+            "max_completion_tokens": 3, "tools": [{"type": "function", "function": {"name": "f"}}],
+        });
+        let template = json!({
+            "m": "{{model}}", "t": "{{temperature}}", "s": "{{ stop }}", "n": "{{max_tokens}}", "tools": "{{tools}}",
+            "in": {"messages": "{{messages}}", "stream": "{{stream}}"}, "fixed": [1, null, true],
+        });
+        assert_eq!(
+            filled(template, &body),
+            json!({
+                "m": "org/the model", "t": 0.5, "s": ["x"], "n": 3, "tools": body["tools"],
+                "in": {"messages": body["messages"], "stream": false}, "fixed": [1, null, true],
+            })
+        );
+    }
+
+    #[test]
+    fn members_and_items_without_a_value_are_left_out() {
+        let template =
+            json!({"t": "{{temperature}}", "list": ["{{user}}", "a"], "text": "as {{user}}!", "sys": "{{system}}"});
+        assert_eq!(filled(template, &question("hi")), json!({"list": ["a"], "text": "as !"}));
+        let mut asked = question("hi");
+        asked["temperature"] = Value::Null;
+        assert_eq!(filled(json!({"t": "{{temperature}}"}), &asked), json!({}));
+    }
+
+    #[test]
+    fn what_a_caller_writes_is_never_taken_for_a_placeholder() {
+        let text = "{{model}} }} {{ \"}";
+        let template = json!({"whole": "{{prompt}}", "within": "<{{last_user_message}}|{{model}}>", "open": "{{model"});
+        assert_eq!(
+            filled(template, &question(text)),
+            json!({"whole": text, "within": format!("<{text}|org/the model>"), "open": "{{model"})
+        );
+    }
+
+    #[test]
+    fn the_conversation_can_be_given_as_text() {
+        let body = json!({"model": "m", "messages": [
+            {"role": "system", "content": "S"}, {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "assistant", "content": null}, {"role": "developer", "content": "D"}, {"role": "user", "content": "c"},
+        ]});
+        let got = filled(json!({"p": "{{prompt}}", "s": "{{system}}", "u": "{{last_user_message}}"}), &body);
+        assert_eq!(got["p"], "System: S\n\nUser: ab\n\nAssistant: \n\nSystem: D\n\nUser: c\n\nAssistant:");
+        assert_eq!((&got["s"], &got["u"]), (&json!("S\n\nD"), &json!("c")));
+        assert_eq!(filled(json!({"p": "{{prompt}}"}), &question("alone"))["p"], "alone");
+    }
+
+    #[test]
+    fn path_and_accept_follow_the_mapping_and_what_has_no_place_is_listed() {
+        let mapping = json!({
+            "path": "/run/{{model}}?v=1", "body": {"p": "{{prompt}}", "n": "{{max_tokens}}"}, "reply": {"text": "/t"},
+            "stream": {"framing": "ndjson", "reply": {"text": "/t"}, "done": "END"},
+        });
+        let mut body = question("hi");
+        body["stream"] = true.into();
+        body["max_completion_tokens"] = 5.into();
+        body["temperature"] = 1.into();
+        body["seed"] = Value::Null;
+        let request = request(&mapping, &body).unwrap();
+        assert_eq!(request.path, "/run/org/the%20model?v=1");
+        assert_eq!(request.headers, [("accept".to_owned(), "application/x-ndjson".to_owned())]);
+        assert_eq!(request.dropped_params, ["temperature"]);
+    }
+
+    #[test]
+    fn a_request_of_the_wrong_type_is_refused_by_name() {
+        let mapping = json!({"body": {"p": "{{prompt}}"}, "reply": {"text": "/t"}});
+        let wrong = json!({"model": "m", "messages": [{"role": "user", "content": 5}]});
+        assert_eq!(request(&mapping, &wrong).unwrap_err().param.as_deref(), Some("messages[0].content"));
+        let empty = json!({"model": "m", "messages": []});
+        assert_eq!(request(&mapping, &empty).unwrap_err().param.as_deref(), Some("messages"));
+    }
+
+    #[test]
+    fn placeholders_that_mean_nothing_are_found_in_a_template() {
+        let template = json!({"a": "{{model}}", "b": ["x {{nonsense}} {{ user }}"], "c": {"d": "{{Model}}"}});
+        assert_eq!(unknown_placeholders(&template), ["nonsense", "Model"]);
+    }
+
+    // === Replies ===
+
+    fn reply_mapping() -> Value {
+        json!({
+            "body": {}, "reply": {
+                "text": "/out/0/text", "id": "/id", "reasoning": "/why", "finish_reason": "/end",
+                "finish_reasons": {"cut": "length", "crash": "error"}, "input_tokens": "/n/in", "output_tokens": "/n/out",
+            },
+            "error_message": "/fault/say", "error_code": "/fault/no",
+        })
+    }
+
+    fn body_events(body: Value) -> Result<Vec<ChatEvent>, ReplyFault> {
+        Generic.decode_body(body.to_string().as_bytes(), target(&provider(&reply_mapping())))
+    }
+
+    #[test]
+    fn a_whole_reply_is_read_at_its_pointers() {
+        let body = json!({"id": 7, "out": [{"text": "hello"}], "why": "hm", "end": "cut", "n": {"in": 3, "out": 2}});
+        assert_eq!(
+            body_events(body).unwrap(),
+            [
+                ChatEvent::Start { id: "7".into(), model: String::new(), created: None },
+                ChatEvent::Reasoning { choice: 0, text: "hm".into() },
+                ChatEvent::Text { choice: 0, text: "hello".into(), logprobs: None },
+                ChatEvent::Usage(Usage { input: 3, output: 2, ..Usage::default() }),
+                ChatEvent::Finish { choice: 0, reason: FinishReason::Length },
+            ]
+        );
+        let events = body_events(json!({"out": [{"text": ""}]})).unwrap();
+        assert_eq!(events.last(), Some(&ChatEvent::Finish { choice: 0, reason: FinishReason::Stop }));
+    }
+
+    #[test]
+    fn an_error_or_a_reply_without_text_is_no_success() {
+        let fault = ReplyFault::Reported { message: "no".into(), code: Some("42".into()) };
+        assert_eq!(body_events(json!({"fault": {"say": "no", "no": 42}, "out": [{"text": "x"}]})), Err(fault));
+        for body in [json!({}), json!({"out": [{"text": 5}]}), json!([]), json!(null)] {
+            assert!(matches!(body_events(body), Err(ReplyFault::Malformed(_))));
+        }
+        let crashed = body_events(json!({"out": [{"text": "x"}], "end": "crash"}));
+        assert!(matches!(crashed, Err(ReplyFault::Reported { .. })));
+        let decoded = Generic.decode_error(&json!({"fault": {"say": "no", "no": 42}}), &provider(&reply_mapping()));
+        assert_eq!((decoded.message.as_deref(), decoded.code.as_deref()), (Some("no"), Some("42")));
+        let usual = Generic.decode_error(&json!({"error": {"message": "m", "type": "t"}}), &provider(&reply_mapping()));
+        assert_eq!((usual.message.as_deref(), usual.code.as_deref()), (Some("m"), Some("t")));
+    }
+
+    /// Decodes a stream, fed in pieces of this many bytes: its text, whether it finished, and the result.
+    fn stream(
+        framing: &str,
+        done: Option<&str>,
+        text: &str,
+        piece: usize,
+    ) -> (String, Option<FinishReason>, Result<(), ReplyFault>) {
+        let mut mapping = json!({"body": {}, "reply": {"text": "/t"}, "stream": {
+            "framing": framing, "reply": {"text": "/t", "finish_reason": "/end"}, "error_message": "/bad",
+        }});
+        mapping["stream"]["done"] = done.into();
+        let provider = provider(&mapping);
+        let mut decoder = Generic.stream_decoder(target(&provider));
+        let mut out = Vec::new();
+        let mut result = text.as_bytes().chunks(piece).try_for_each(|piece| decoder.push(piece, &mut out));
+        if result.is_ok() {
+            result = decoder.finish(&mut out);
+        }
+        let mut said = String::new();
+        let mut finish = None;
+        for event in out {
+            match event {
+                ChatEvent::Text { text, .. } => said.push_str(&text),
+                ChatEvent::Finish { reason, .. } => finish = Some(reason),
+                _ => {}
+            }
+        }
+        (said, finish, result)
+    }
+
+    #[test]
+    fn streams_are_read_in_either_framing_wherever_they_are_cut() {
+        let sse = "data: {\"t\":\"hé\"}\n\n: note\n\ndata: {\"t\":\"llo\"}\n\ndata: END\n\n";
+        let ndjson = "{\"t\":\"hé\"}\r\n\n{\"t\":\"llo\"}\nEND";
+        let good = ("héllo".to_owned(), Some(FinishReason::Stop), Ok(()));
+        for piece in [1, 2, 3, 7, 1000] {
+            assert_eq!(stream("sse", Some("END"), sse, piece), good);
+            assert_eq!(stream("ndjson", Some("END"), ndjson, piece), good);
+            assert_eq!(stream("ndjson", Some("END"), &format!("{ndjson}\n"), piece), good);
+        }
+    }
+
+    #[test]
+    fn a_finish_reason_ends_a_stream_that_has_no_end_mark() {
+        let text = "{\"t\":\"a\",\"end\":\"\"}\n{\"end\":\"length\"}";
+        assert_eq!(stream("ndjson", None, text, 4), ("a".into(), Some(FinishReason::Length), Ok(())));
+    }
+
+    #[test]
+    fn a_stream_without_an_end_is_truncated() {
+        for text in ["", "{\"t\":\"a\"}\n", "{\"t\":\"a\"}\n{\"t\":", "{\"t\":\"a\"}\nEN"] {
+            assert_eq!(stream("ndjson", Some("END"), text, 5).2, Err(ReplyFault::Truncated), "{text}");
+        }
+        assert_eq!(stream("sse", None, "data: {\"t\":\"a\"}\n\ndata: {\"end\":\"st", 5).2, Err(ReplyFault::Truncated));
+        // An end mark alone is no reply.
+        assert_eq!(stream("ndjson", Some("END"), "END\n", 5).2, Err(ReplyFault::Truncated));
+    }
+
+    #[test]
+    fn an_error_within_a_stream_and_what_is_no_json_end_it() {
+        let fault = ReplyFault::Reported { message: "broke".into(), code: None };
+        assert_eq!(stream("ndjson", None, "{\"t\":\"a\"}\n{\"bad\":\"broke\"}\n", 9), ("a".into(), None, Err(fault)));
+        assert!(matches!(stream("ndjson", None, "<html>\n", 9).2, Err(ReplyFault::Malformed(_))));
+        assert!(matches!(stream("sse", None, "data: {\"end\":\"error\"}\n\n", 9).2, Err(ReplyFault::Reported { .. })));
+    }
+
+    #[test]
+    fn a_line_over_the_bound_is_refused() {
+        let mapping = json!({"body": {}, "reply": {"text": "/t"}, "stream": {"framing": "ndjson", "reply": {"text": "/t"}, "done": "END"}});
+        let provider = provider(&mapping);
+        let mut decoder = Generic.stream_decoder(target(&provider));
+        let piece = vec![b'x'; MAX_EVENT_BYTES];
+        assert_eq!(decoder.push(&piece, &mut Vec::new()), Ok(()));
+        assert!(matches!(decoder.push(b"x", &mut Vec::new()), Err(ReplyFault::Malformed(_))));
+    }
+}
