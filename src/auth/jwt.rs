@@ -48,6 +48,7 @@ pub fn verify(token: &str, issuers: &[JwtIssuer], now: u64) -> Result<Principal,
     validation.validate_exp = false;
     validation.validate_aud = false;
     validation.required_spec_claims.clear();
+    super::signatures::install();
     let claims = jsonwebtoken::decode::<Value>(token, &key, &validation).map_err(|_| refuse("wrong signature"))?.claims;
 
     let audience_matches = match claims.get("aud") {
@@ -104,7 +105,8 @@ fn unverified_claims(token: &str) -> Option<Value> {
 mod tests {
     use super::*;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
-    use jsonwebtoken::{EncodingKey, Header, encode};
+    use ed25519_dalek::Signer as _;
+    use hmac::Mac as _;
     use serde_json::json;
 
     // The Ed25519 key pair of RFC 8032, section 7.1, test 1.
@@ -129,17 +131,14 @@ mod tests {
         json!({"iss": "https://id.example", "aud": ["other", "gateway"], "sub": "u1", "team": "t1", "exp": 2000, "nbf": 1000})
     }
 
-    fn signed(header: Header, claims: &Value) -> String {
-        let mut der =
-            vec![0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20];
-        der.extend_from_slice(&PRIVATE);
-        encode(&header, claims, &EncodingKey::from_ed_der(&der)).unwrap()
+    fn signed(header: &Value, claims: &Value) -> String {
+        let message = format!("{}.{}", B64.encode(header.to_string()), B64.encode(claims.to_string()));
+        let signature = ed25519_dalek::SigningKey::from_bytes(&PRIVATE).sign(message.as_bytes());
+        format!("{message}.{}", B64.encode(signature.to_bytes()))
     }
 
-    fn header(kid: Option<&str>) -> Header {
-        let mut header = Header::new(Algorithm::EdDSA);
-        header.kid = kid.map(str::to_owned);
-        header
+    fn header(kid: Option<&str>) -> Value {
+        json!({"alg": "EdDSA", "typ": "JWT", "kid": kid})
     }
 
     fn with(name: &str, value: Value) -> Value {
@@ -150,14 +149,14 @@ mod tests {
 
     #[test]
     fn a_good_token_names_account_and_subject() {
-        let principal = verify(&signed(header(Some("k1")), &claims()), &[issuer()], 1500).unwrap();
+        let principal = verify(&signed(&header(Some("k1")), &claims()), &[issuer()], 1500).unwrap();
         assert_eq!((principal.account.as_str(), principal.key_id.as_str()), ("t1", "jwt:u1"));
-        assert!(verify(&signed(header(None), &claims()), &[issuer()], 1500).is_ok());
+        assert!(verify(&signed(&header(None), &claims()), &[issuer()], 1500).is_ok());
     }
 
     #[test]
     fn every_flaw_is_refused() {
-        let token = |claims: &Value| signed(header(Some("k1")), claims);
+        let token = |claims: &Value| signed(&header(Some("k1")), claims);
         let at = |claims: &Value, now| verify(&token(claims), &[issuer()], now).is_ok();
         assert!(at(&claims(), 1500));
         assert!(!at(&claims(), 2030), "expired");
@@ -169,7 +168,7 @@ mod tests {
         assert!(!at(&with("aud", json!("other")), 1500));
         assert!(!at(&with("iss", json!("https://evil.example")), 1500));
         assert!(!at(&with("team", json!("")), 1500));
-        assert!(verify(&signed(header(Some("k2")), &claims()), &[issuer()], 1500).is_err(), "unknown key id");
+        assert!(verify(&signed(&header(Some("k2")), &claims()), &[issuer()], 1500).is_err(), "unknown key id");
         let long = with("x", json!("y".repeat(9000)));
         assert!(!at(&long, 1500), "oversized");
     }
@@ -180,13 +179,72 @@ mod tests {
         let none = format!("{}.{payload}.", B64.encode(r#"{"alg":"none","typ":"JWT"}"#));
         assert!(verify(&none, &[issuer()], 1500).is_err());
         // The public key as an HMAC secret: the classic confusion.
-        let confused =
-            encode(&Header::new(Algorithm::HS256), &claims(), &EncodingKey::from_secret(PUBLIC.as_bytes())).unwrap();
+        let message = format!("{}.{payload}", B64.encode(r#"{"alg":"HS256","typ":"JWT","kid":"k1"}"#));
+        let mut mac = hmac::Hmac::<sha2::Sha256>::new_from_slice(&B64.decode(PUBLIC).unwrap()).unwrap();
+        mac.update(message.as_bytes());
+        let confused = format!("{message}.{}", B64.encode(mac.finalize().into_bytes()));
         assert!(verify(&confused, &[issuer()], 1500).is_err());
         let only_rsa = JwtIssuer { algorithms: vec![JwtAlgorithm::RS256], ..issuer() };
-        assert!(verify(&signed(header(Some("k1")), &claims()), &[only_rsa], 1500).is_err());
-        let mut tampered = signed(header(Some("k1")), &claims());
+        assert!(verify(&signed(&header(Some("k1")), &claims()), &[only_rsa], 1500).is_err());
+        let mut tampered = signed(&header(Some("k1")), &claims());
         tampered.pop();
         assert!(verify(&tampered, &[issuer()], 1500).is_err());
+    }
+
+    // RFC 7515, appendices A.2 and A.3: the standard's own examples.
+    const RS256_EXAMPLE: &str = concat!(
+        "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.",
+        "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1d",
+        "nZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwu",
+        "sC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw",
+    );
+    const RS256_MODULUS: &str = concat!(
+        "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgN",
+        "MsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xs",
+        "mtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ",
+    );
+    const ES256_EXAMPLE: &str = concat!(
+        "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.",
+        "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q",
+    );
+
+    /// How far the standard's example gets: it has no audience, so that is where a good signature ends.
+    fn example(algorithm: JwtAlgorithm, key: Value, token: &str) -> AuthError {
+        let issuer = JwtIssuer {
+            issuer: "joe".into(),
+            algorithms: vec![algorithm],
+            jwks: json!({"keys": [key]}),
+            account_claim: "iss".into(),
+            ..issuer()
+        };
+        verify(token, &[issuer], 1_300_819_000).unwrap_err()
+    }
+
+    #[test]
+    fn the_standards_own_signatures_verify_and_altered_ones_do_not() {
+        let rsa = json!({"kty": "RSA", "n": RS256_MODULUS, "e": "AQAB"});
+        let ec = json!({"kty": "EC", "crv": "P-256", "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU", "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"});
+        for (algorithm, key, token) in
+            [(JwtAlgorithm::RS256, &rsa, RS256_EXAMPLE), (JwtAlgorithm::ES256, &ec, ES256_EXAMPLE)]
+        {
+            assert_eq!(example(algorithm, key.clone(), token), AuthError::Token("wrong issuer or audience"));
+            let altered = token.replace("eyJpc3MiOiJqb2UiLA0KICJleHAi", "eyJpc3MiOiJqb2UiLA0KICJlWHAi");
+            assert_eq!(example(algorithm, key.clone(), &altered), AuthError::Token("wrong signature"));
+        }
+        // The other's key: neither algorithm takes it.
+        assert_eq!(example(JwtAlgorithm::RS256, ec, RS256_EXAMPLE), AuthError::Token("wrong signature"));
+        assert_eq!(example(JwtAlgorithm::ES256, rsa, ES256_EXAMPLE), AuthError::Token("wrong signature"));
+    }
+
+    #[test]
+    fn a_malformed_key_refuses_and_never_panics() {
+        let token = signed(&header(None), &claims());
+        for x in ["", "AAAA", "!!", &"A".repeat(200)] {
+            let key = json!({"kty": "OKP", "crv": "Ed25519", "x": x});
+            let issuer = JwtIssuer { jwks: json!({"keys": [key]}), ..issuer() };
+            assert!(verify(&token, &[issuer], 1500).is_err(), "{x}");
+        }
+        let weak = json!({"kty": "RSA", "n": B64.encode([0xff; 128]), "e": "AQAB"});
+        assert_eq!(example(JwtAlgorithm::RS256, weak, RS256_EXAMPLE), AuthError::Token("wrong signature"));
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod api_key;
 pub mod jwt;
+mod signatures;
 
 use http::HeaderMap;
 
