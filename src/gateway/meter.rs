@@ -76,6 +76,11 @@ impl Meter {
         Ok(())
     }
 
+    /// The fault that the provider reported with the first event of all.
+    pub fn began_with_fault(&self) -> Option<ReplyFault> {
+        self.state.reported.clone().filter(|_| self.state.pieces == 1)
+    }
+
     /// What is known of a stream that does not get to its end.
     pub fn broken_off(&self, fault: ReplyFault) -> Metered {
         Metered { usage: self.state.usage, pieces: self.state.pieces, result: Err(fault), fault_was_relayed: false }

@@ -74,7 +74,16 @@ struct Relay(Meter);
 
 impl StreamProcessor for Relay {
     fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ReplyFault> {
-        self.0.relay(bytes, out)
+        let before = out.len();
+        self.0.relay(bytes, out)?;
+        match self.0.began_with_fault() {
+            // The caller has not seen anything yet, so it can still get an error status.
+            Some(fault) => {
+                out.truncate(before);
+                Err(fault)
+            }
+            None => Ok(()),
+        }
     }
 
     fn finish(self: Box<Self>, out: &mut Vec<u8>) -> Metered {

@@ -19,10 +19,15 @@ pub fn settle(mut record: RequestRecord, result: Result<(), ReplyFault>, client_
     log::request(&record);
 }
 
-/// Logs the record of a reply that was sent whole.
-pub fn settle_whole(mut record: RequestRecord, started: u64, now: u64) {
+/// Logs the record of a reply that was sent whole, or that nobody was there any more to be sent.
+pub fn settle_whole(mut record: RequestRecord, client_closed: bool, started: u64, now: u64) {
     record.total_ms = now.saturating_sub(started);
-    if record.status >= 400 && record.outcome == Outcome::Completed {
+    if client_closed {
+        record.outcome = Outcome::ClientClosed;
+        if record.attempts > 0 && record.usage.is_none() {
+            record.told_or_estimated(None, 0);
+        }
+    } else if record.status >= 400 && record.outcome == Outcome::Completed {
         record.outcome = Outcome::Failed;
     }
     log::request(&record);

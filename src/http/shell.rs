@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use futures::channel::oneshot;
 use futures::future::{Either, select};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::json;
@@ -44,35 +46,51 @@ pub async fn within<T>(millis: u64, future: impl Future<Output = T>) -> Option<T
 
 /// Serves a request. Nothing that happens in it, a panic included, ends another one.
 ///
+/// The work is done in a task of its own: the runtime drops this function's future when the caller leaves, but what
+/// the request has cost must be settled all the same.
+///
 /// # Errors
 /// None that the platform should show: failures are replies.
 pub async fn serve(request: Request, env: Env, context: Context) -> Result<Response> {
     let started = now_ms();
     log::init(&env);
+    let context = Rc::new(context);
+    let (reply, replied) = oneshot::channel();
+    context.wait_until(work(request, env, Rc::clone(&context), started, reply));
+    // The sender is dropped unused only if building the response itself panicked.
+    replied.await.unwrap_or_else(|_| Response::error("internal error", 500))
+}
+
+/// Does a request's work: hands its response over as soon as it begins, feeds its stream, settles it.
+async fn work(
+    request: Request,
+    env: Env,
+    context: Rc<Context>,
+    started: u64,
+    reply_to: oneshot::Sender<Result<Response>>,
+) {
     let raw = Clone::clone(request.inner());
+    let client = raw.signal();
     let served = AssertUnwindSafe(exchange_of(request, &env, &context, started)).catch_unwind().await;
-    let (mut exchange, mut reply, outgoing) = match served {
-        Ok(served) => served,
-        Err(panic) => {
-            // The request's own exchange is gone with the panic.
-            let mut exchange = read_head(&Request::from(raw), None, started);
-            let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
-            exchange.record.error_detail =
-                words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_owned());
-            let message = "The gateway failed on this request. It has been logged under the request id.";
-            let problem = Problem::new(Kind::Internal, "internal_error", message);
-            let reply = middleware::before(&mut exchange).unwrap_or_else(|| problem.into());
-            (exchange, reply, None)
-        }
-    };
+    let (mut exchange, mut reply, outgoing) = served.unwrap_or_else(|panic| {
+        // The request's own exchange is gone with the panic.
+        let mut exchange = read_head(&Request::from(raw), None, started);
+        let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
+        exchange.record.error_detail =
+            words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_owned());
+        let message = "The gateway failed on this request. It has been logged under the request id.";
+        let problem = Problem::new(Kind::Internal, "internal_error", message);
+        let reply = middleware::before(&mut exchange).unwrap_or_else(|| problem.into());
+        (exchange, reply, None)
+    });
     middleware::after(&mut exchange, &mut reply);
     let response = response(&exchange, reply, outgoing.as_ref());
+    let nobody_there = reply_to.send(response).is_err();
     let record = std::mem::take(&mut exchange.record);
     match outgoing {
-        Some(outgoing) => context.wait_until(outgoing.run(record)),
-        None => settle_whole(record, started, now_ms()),
+        Some(outgoing) => outgoing.run(record).await,
+        None => settle_whole(record, nobody_there || client.aborted(), started, now_ms()),
     }
-    response
 }
 
 async fn exchange_of(
@@ -185,7 +203,7 @@ fn describe(dialect: Dialect, config: &LoadedConfig, name: &str) -> Option<serde
     })
 }
 
-fn read_head(request: &Request, config: Option<std::rc::Rc<LoadedConfig>>, started: u64) -> Exchange {
+fn read_head(request: &Request, config: Option<Rc<LoadedConfig>>, started: u64) -> Exchange {
     let method = Method::from_bytes(request.inner().method().as_bytes()).unwrap_or_default();
     let mut headers = HeaderMap::new();
     for (name, value) in request.headers().entries() {

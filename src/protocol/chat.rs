@@ -81,6 +81,16 @@ impl ChatRequest {
     }
 }
 
+/// The parameters that a translation leaves out, as they may stand in a header: callers can send members of any name,
+/// length and number, so only names that could be a parameter's are told, and no more than 32 of them.
+pub fn tellable_names<'a>(names: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let is_plain = |name: &&String| {
+        (1..=64).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+    };
+    names.filter(is_plain).take(32).cloned().collect()
+}
+
 /// Options of a streamed reply.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct StreamOptions {

@@ -942,6 +942,14 @@ mod tests {
     }
 
     #[test]
+    fn the_first_chunk_goes_out_as_soon_as_the_reply_begins() {
+        let mut encoder = StreamEncoder::new(identity(), false);
+        let mut out = Vec::new();
+        encoder.write(&ChatEvent::Start { id: "x".into(), model: "up".into(), created: None }, &mut out);
+        assert!(String::from_utf8(out).unwrap().contains("\"role\":\"assistant\""));
+    }
+
+    #[test]
     fn a_body_has_content_null_only_beside_calls_or_a_refusal() {
         let message = |events: &[Value]| body(&decode(events).0)["choices"][0]["message"].take();
         assert_eq!(message(&[finish("stop")])["content"], "");

@@ -11,7 +11,7 @@ use crate::config::{Provider, StructuredOutput};
 use crate::error::Problem;
 use crate::protocol::chat::{
     ChatEvent, ChatRequest, Content, FinishReason, Message, Part, ReplyDecoder, ReplyFault, ResponseFormat, Role, Stop,
-    Tool, ToolCall, ToolChoice,
+    Tool, ToolCall, ToolChoice, tellable_names,
 };
 use crate::protocol::openai_chat::{MAX_EVENT_BYTES, reported};
 use crate::protocol::sse::SseDecoder;
@@ -116,12 +116,8 @@ fn translate_request(chat: &ChatRequest, target: Target<'_>) -> Result<(Value, V
             ));
         }
     }
-    let mut dropped: Vec<String> = chat
-        .extra
-        .iter()
-        .filter(|(name, value)| *name != "service_tier" && says_something(value))
-        .map(|(name, _)| name.clone())
-        .collect();
+    let asked_for = chat.extra.iter().filter(|(name, value)| *name != "service_tier" && says_something(value));
+    let mut dropped = tellable_names(asked_for.map(|(name, _)| name));
 
     let (mut system, messages) = translate_messages(&chat.messages)?;
     let mut tools = translate_tools(chat.tools.as_deref().unwrap_or_default());
@@ -1070,7 +1066,7 @@ mod tests {
     fn parameters_that_cannot_be_honoured_are_listed() {
         let (request, dropped) = asked_and_dropped(json!({
             "seed": 1, "logprobs": true, "frequency_penalty": 0.5, "stop": [" "], "service_tier": "flex", "logit_bias": {},
-            "presence_penalty": null, "store": false, "metadata": {"a": "b"}, "made_up": 1,
+            "presence_penalty": null, "store": false, "metadata": {"a": "b"}, "made_up": 1, "no\r\nheader": 1, "é": 1, "": 1,
         }));
         assert_eq!(dropped, ["seed", "logprobs", "frequency_penalty", "metadata", "made_up", "stop", "service_tier"]);
         assert_eq!(request.as_object().unwrap().keys().collect::<Vec<_>>(), ["model", "max_tokens", "messages"]);
@@ -1349,6 +1345,15 @@ mod tests {
         );
         assert_eq!((blocks, result), (vec![&thinking, &redacted], Ok(())));
         assert_eq!(events.iter().filter(|event| matches!(event, ChatEvent::Reasoning { .. })).count(), 2);
+    }
+
+    #[test]
+    fn a_reply_begins_once_even_if_it_is_said_twice() {
+        let again = json!({"type": "message_start", "message": {"id": "msg_2", "usage": {"input_tokens": 4}}});
+        let (events, _) = stream_events(&[answer_stream().remove(0), again], StructuredOutput::Native);
+        let begun: Vec<&ChatEvent> = events.iter().filter(|event| matches!(event, ChatEvent::Start { .. })).collect();
+        assert_eq!(begun, [&ChatEvent::Start { id: "msg_1".into(), model: String::new(), created: None }]);
+        assert_eq!(events.last(), Some(&ChatEvent::Usage(Usage { input: 4, ..Usage::default() })));
     }
 
     #[test]

@@ -5,7 +5,9 @@ use serde_json::{Map, Value};
 use super::{Adapter, Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest, bearer};
 use crate::config::{CredentialPlace, Framing, Generic as Mapping, GenericReply, GenericStream, Provider};
 use crate::error::{Kind, Problem};
-use crate::protocol::chat::{ChatEvent, ChatRequest, FinishReason, ReplyDecoder, ReplyFault, Role, Stop};
+use crate::protocol::chat::{
+    ChatEvent, ChatRequest, FinishReason, ReplyDecoder, ReplyFault, Role, Stop, tellable_names,
+};
 use crate::protocol::openai_chat::MAX_EVENT_BYTES;
 use crate::protocol::sse::SseDecoder;
 use crate::protocol::usage::Usage;
@@ -244,14 +246,12 @@ fn dropped(raw: &Map<String, Value>, template: &Value) -> Vec<String> {
         let name = if name == "max_completion_tokens" { "max_tokens" } else { name };
         used.iter().any(|used| used == name)
     };
-    raw.iter()
-        .filter(|(name, value)| {
-            !value.is_null()
-                && !matches!(name.as_str(), "model" | "messages" | "stream" | "stream_options")
-                && !covers(name)
-        })
-        .map(|(name, _)| name.clone())
-        .collect()
+    let left_out = raw.iter().filter(|(name, value)| {
+        !value.is_null()
+            && !matches!(name.as_str(), "model" | "messages" | "stream" | "stream_options")
+            && !covers(name)
+    });
+    tellable_names(left_out.map(|(name, _)| name))
 }
 
 // === The reply ===
