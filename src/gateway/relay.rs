@@ -242,7 +242,9 @@ pub fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Result<O
             record.told_or_estimated(metered.usage, metered.pieces);
             record.first_byte_ms = first_byte.map(|at| at.saturating_sub(around.started));
             let gone = client_left || around.abort.client_closed();
-            if !gone && let Ok(writer) = end.get_writer() {
+            if gone {
+                let _already_gone = JsFuture::from(end.abort()).await;
+            } else if let Ok(writer) = end.get_writer() {
                 if let Err(fault) = &metered.result
                     && !metered.fault_was_relayed
                 {
@@ -289,9 +291,7 @@ impl Metering {
             match self.pieces.next_within(around.patience, waiting_since).await {
                 Ok(None) => break None,
                 Ok(Some(block)) => {
-                    self.first_byte.get_or_insert(now_ms());
-                    self.bytes = self.bytes.saturating_add(u64::from(block.length()));
-                    if let Err(fault) = self.meter.read(&block.to_vec()) {
+                    if let Err(fault) = self.take(&block) {
                         break Some(fault);
                     }
                 }
@@ -303,9 +303,7 @@ impl Metering {
                     pumping = false;
                     pump_failed = result.is_err();
                     if pump_failed {
-                        // A broken upstream breaks both branches; a client that left only its own.
-                        let broke = within(BREAK_SHOWS_WITHIN_MS, self.pieces.next()).await;
-                        client_left = !matches!(broke, Some(Err(_)));
+                        client_left = !self.upstream_broke().await;
                         break Some(ReplyFault::Broken);
                     }
                 }
@@ -332,6 +330,26 @@ impl Metering {
         }
         Piped { metered, bytes: self.bytes, first_byte: self.first_byte, client_left }
     }
+
+    fn take(&mut self, block: &Uint8Array) -> Result<(), ReplyFault> {
+        self.first_byte.get_or_insert(now_ms());
+        self.bytes = self.bytes.saturating_add(u64::from(block.length()));
+        self.meter.read(&block.to_vec())
+    }
+
+    /// Whose fault it is that the pump failed: a broken upstream breaks both branches (this one behind what it still
+    /// holds), a client that left only its own.
+    async fn upstream_broke(&mut self) -> bool {
+        let until = now_ms().saturating_add(BREAK_SHOWS_WITHIN_MS);
+        loop {
+            let left = until.saturating_sub(now_ms());
+            match within(left, self.pieces.next()).await {
+                Some(Err(_)) => return true,
+                Some(Ok(Some(block))) if left > 0 && self.take(&block).is_ok() => {}
+                _ => return false,
+            }
+        }
+    }
 }
 
 /// Passes a stream on through a processor. Waits for the first bytes that go out, so that a provider which begins with
@@ -344,7 +362,7 @@ pub async fn processed(
     processor: Box<dyn StreamProcessor>,
     around: Surroundings,
 ) -> Result<Outgoing, ReplyFault> {
-    let mut stream = Processed { pieces: Pieces::new(body, CHUNK_BYTES), processor, out: Vec::new(), last_byte: None };
+    let mut stream = Processed { pieces: Pieces::new(body, CHUNK_BYTES), processor, out: Vec::new(), began: false };
     let mut end = None;
     while stream.out.is_empty() && end.is_none() {
         end = stream.step(&around).await;
@@ -398,15 +416,17 @@ struct Processed {
     processor: Box<dyn StreamProcessor>,
     /// What waits to be written.
     out: Vec<u8>,
-    last_byte: Option<u64>,
+    began: bool,
 }
 
 impl Processed {
     /// Takes the next piece in; `Some` if that was the end.
     async fn step(&mut self, around: &Surroundings) -> Option<Metered> {
-        let fault = match self.pieces.next_within(around.patience, self.last_byte).await {
+        // Silence counts from here on: the time that the client took for the last piece is not the provider's.
+        let waiting_since = self.began.then(now_ms);
+        let fault = match self.pieces.next_within(around.patience, waiting_since).await {
             Ok(Some(piece)) => {
-                self.last_byte = Some(now_ms());
+                self.began = true;
                 match self.processor.push(&piece.to_vec(), &mut self.out) {
                     Ok(()) => return None,
                     Err(fault) => fault,

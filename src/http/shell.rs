@@ -197,8 +197,9 @@ fn describe(dialect: Dialect, config: &LoadedConfig, name: &str) -> Option<serde
             json!({"id": name, "object": "model", "created": config.created_at, "owned_by": model.provider})
         }
         Dialect::Anthropic => {
-            let created = worker::Date::new(worker::DateInit::Millis(config.created_at.saturating_mul(1000)));
-            json!({"type": "model", "id": name, "display_name": name, "created_at": created.to_string()})
+            let millis = config.created_at.saturating_mul(1000) as f64;
+            let created = String::from(js_sys::Date::new(&millis.into()).to_iso_string());
+            json!({"type": "model", "id": name, "display_name": name, "created_at": created})
         }
     })
 }
