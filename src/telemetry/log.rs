@@ -15,6 +15,7 @@ use super::{Outcome, RequestRecord};
 
 thread_local! {
     static DONE: Cell<bool> = const { Cell::new(false) };
+    static FOR_PEOPLE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Sets logging up as the deployment's `LOG_FORMAT` (`json`, `console`) and `LOG_LEVEL` say; the first call in an isolate
@@ -34,6 +35,7 @@ pub fn init(env: &Env) {
     let registry = tracing_subscriber::registry().with(LevelFilter::from_level(level));
     // It fails only if there is one already.
     let _already_set = if var("LOG_FORMAT") == "console" {
+        FOR_PEOPLE.set(true);
         let mut config = tracing_wasm::WASMLayerConfigBuilder::new();
         config
             .set_report_logs_in_timings(false)
@@ -48,8 +50,17 @@ pub fn init(env: &Env) {
 /// Writes a request's log event. What failed on the gateway's or a provider's side is a warning, so that a filter can
 /// find it.
 pub fn request(record: &RequestRecord) {
-    let json = serde_json::to_string(record).unwrap_or_default();
     let failed = record.status >= 500 || (record.status < 400 && record.outcome == Outcome::Failed);
+    if FOR_PEOPLE.get() {
+        let line = record.summary();
+        if failed {
+            tracing::warn!(target: "request", "{line}");
+        } else {
+            tracing::info!(target: "request", "{line}");
+        }
+        return;
+    }
+    let json = serde_json::to_string(record).unwrap_or_default();
     if failed {
         tracing::warn!(target: "request", record = json.as_str());
     } else {

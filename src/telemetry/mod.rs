@@ -107,6 +107,32 @@ impl RequestRecord {
         self.usage = Some(told.unwrap_or(Usage { input, output, ..Usage::default() }));
     }
 
+    /// One line for people.
+    pub fn summary(&self) -> String {
+        let mut line = format!("{} {} {}", self.method, self.path, self.status);
+        if !self.model.is_empty() {
+            line.push_str(&format!(" | {}", self.model));
+        }
+        if !self.provider.is_empty() {
+            line.push_str(&format!(" -> {}/{} ({})", self.provider, self.upstream_model, self.lane));
+        }
+        if let Some(usage) = &self.usage {
+            let about = if self.usage_estimated { "about " } else { "" };
+            line.push_str(&format!(" | {about}{} in, {} out", usage.input_total(), usage.output_total()));
+        }
+        if let Some(first) = self.first_byte_ms {
+            line.push_str(&format!(" | first byte {first} ms"));
+        }
+        line.push_str(&format!(" | {} ms", self.total_ms));
+        match self.outcome {
+            Outcome::Completed => {}
+            Outcome::Failed => line.push_str(&format!(" | failed: {} {}", self.error_code, self.error_detail)),
+            Outcome::ClientClosed => line.push_str(" | the client left"),
+        }
+        line.push_str(&format!(" | {}", self.request_id));
+        line
+    }
+
     /// As [`Self::told_or_estimated`], for a reply of so many bytes that came as a whole.
     pub fn told_or_estimated_whole(&mut self, told: Option<Usage>, reply_bytes: usize) {
         self.told_or_estimated(told, (reply_bytes as u64).div_ceil(Self::BYTES_PER_TOKEN));
@@ -116,6 +142,27 @@ impl RequestRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_for_people_says_who_answered_and_what_went_wrong() {
+        let mut record = RequestRecord {
+            request_id: "r1".into(),
+            method: "POST".into(),
+            path: "/v1/messages".into(),
+            status: 200,
+            model: "m".into(),
+            provider: "p".into(),
+            upstream_model: "u".into(),
+            lane: "native",
+            total_ms: 12,
+            ..RequestRecord::default()
+        };
+        record.told_or_estimated(None, 7);
+        assert_eq!(record.summary(), "POST /v1/messages 200 | m -> p/u (native) | about 0 in, 7 out | 12 ms | r1");
+        record.outcome = Outcome::Failed;
+        record.error_code = "upstream_stalled".into();
+        assert!(record.summary().contains("failed: upstream_stalled"));
+    }
 
     #[test]
     fn what_the_provider_tells_counts_and_an_estimate_is_marked() {

@@ -1,0 +1,579 @@
+use serde_json::json;
+
+use super::*;
+use crate::config::StructuredOutput;
+use crate::protocol::chat::FinishReason;
+use crate::protocol::json_scan::{ScanLimits, scan_object};
+use crate::protocol::usage::Usage;
+
+fn provider() -> Provider {
+    serde_json::from_value(json!({"dialect": "anthropic", "base_url": "https://a.example"})).unwrap()
+}
+
+fn target(provider: &Provider, structured_output: StructuredOutput) -> Target<'_> {
+    Target { provider, upstream_model: "claude", max_output_tokens: 8192, structured_output }
+}
+
+fn translated(body: &Value, structured_output: StructuredOutput) -> Result<(Value, Vec<String>), Problem> {
+    let body = body.to_string();
+    let members = scan_object(body.as_bytes(), ScanLimits::default()).unwrap();
+    let source = Source { body: body.as_bytes(), members: &members, stream: false };
+    let request = Anthropic.chat_request(&source, target(&provider(), structured_output))?;
+    Ok((serde_json::from_slice(&request.body).unwrap(), request.dropped_params))
+}
+
+/// A request with these messages and further members.
+fn chat(messages: Value, more: Value) -> Value {
+    let mut body = json!({"model": "m", "messages": messages});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
+}
+
+/// The translation of a request that asks one question, with further members.
+fn asked(more: Value) -> Value {
+    translated(&chat(json!([{"role": "user", "content": "hi"}]), more), StructuredOutput::Native).unwrap().0
+}
+
+fn asked_and_dropped(more: Value) -> (Value, Vec<String>) {
+    translated(&chat(json!([{"role": "user", "content": "hi"}]), more), StructuredOutput::Native).unwrap()
+}
+
+fn asked_with_answer_tool(more: Value) -> Value {
+    translated(&chat(json!([{"role": "user", "content": "hi"}]), more), StructuredOutput::Tool).unwrap().0
+}
+
+fn messages_of(messages: Value) -> Value {
+    translated(&chat(messages, json!({})), StructuredOutput::Native).unwrap().0["messages"].take()
+}
+
+fn refused(messages: Value, more: Value) -> String {
+    let problem = translated(&chat(messages, more), StructuredOutput::Native).unwrap_err();
+    let param = problem.param.unwrap();
+    assert_eq!((problem.status, problem.message.starts_with(&param)), (400, true), "{}", problem.message);
+    param
+}
+
+fn text(text: &str) -> Value {
+    json!({"type": "text", "text": text})
+}
+
+fn tools() -> Value {
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}});
+    json!([tool("f"), tool("g")])
+}
+
+fn schema_format() -> Value {
+    json!({"type": "json_schema", "json_schema": {"name": "x", "strict": true, "schema": {"properties": {}}}})
+}
+
+// === Requests ===
+
+#[test]
+fn instructions_move_to_the_system_from_wherever_they_stand() {
+    let body = chat(
+        json!([
+            {"role": "system", "content": "one"},
+            {"role": "user", "content": "hi"},
+            {"role": "developer", "content": [{"type": "text", "text": "two", "cache_control": {"type": "ephemeral"}}]},
+            {"role": "user", "content": "there"},
+        ]),
+        json!({}),
+    );
+    let (request, _) = translated(&body, StructuredOutput::Native).unwrap();
+    let two = json!({"type": "text", "text": "two", "cache_control": {"type": "ephemeral"}});
+    assert_eq!(request["system"], json!([text("one"), two]));
+    assert_eq!(request["messages"], json!([{"role": "user", "content": [text("hi"), text("there")]}]));
+}
+
+#[test]
+fn turns_alternate_and_begin_with_the_users() {
+    let turn = |role: &str, content: &str| json!({"role": role, "content": [text(content)]});
+    let said = |role: &str, content: &str| json!({"role": role, "content": content});
+    assert_eq!(
+        messages_of(json!([said("user", "a"), said("assistant", "b"), said("user", "c")])),
+        json!([turn("user", "a"), turn("assistant", "b"), turn("user", "c")])
+    );
+    assert_eq!(
+        messages_of(json!([said("assistant", "b"), said("user", "c")])),
+        json!([turn("user", "."), turn("assistant", "b"), turn("user", "c")])
+    );
+    assert_eq!(
+        messages_of(json!([said("user", "a"), said("assistant", " "), said("user", "c")])),
+        json!([{"role": "user", "content": [text("a"), text("c")]}])
+    );
+    assert_eq!(messages_of(json!([said("system", "s")])), json!([turn("user", ".")]));
+    // The beginning of the answer may be given, without white space at its end.
+    assert_eq!(
+        messages_of(json!([said("user", "a"), said("assistant", "b \n")])),
+        json!([turn("user", "a"), turn("assistant", "b")])
+    );
+}
+
+#[test]
+fn text_of_white_space_alone_is_left_out_everywhere() {
+    let messages = messages_of(json!([
+        {"role": "user", "content": [{"type": "text", "text": "\n"}, {"type": "text", "text": "a"}]},
+        {"role": "assistant", "content": "\n\n", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": ""}}]},
+        {"role": "tool", "tool_call_id": "1", "content": ""},
+    ]));
+    assert_eq!(messages[0]["content"], json!([text("a")]));
+    assert_eq!(messages[1]["content"], json!([{"type": "tool_use", "id": "1", "name": "f", "input": {}}]));
+    assert_eq!(messages[2]["content"], json!([{"type": "tool_result", "tool_use_id": "1"}]));
+}
+
+#[test]
+fn images_come_inline_or_by_address() {
+    let image = |url: &str| json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url, "detail": "low"}}]}]);
+    let source = |url: &str| messages_of(image(url))[0]["content"][0]["source"].take();
+    assert_eq!(
+        source("data:image/png;base64,AAAA"),
+        json!({"type": "base64", "media_type": "image/png", "data": "AAAA"})
+    );
+    assert_eq!(source("data:image/jpg;base64,AAAA")["media_type"], "image/jpeg");
+    assert_eq!(source("https://x.example/a.png"), json!({"type": "url", "url": "https://x.example/a.png"}));
+    for url in ["http://x.example/a.png", "ftp://x", "a.png", "data:image/png,AAAA"] {
+        assert_eq!(refused(image(url), json!({})), "messages[0].content[0].image_url.url", "{url}");
+    }
+}
+
+#[test]
+fn documents_come_inline() {
+    let file = |file: Value| json!([{"role": "user", "content": [{"type": "file", "file": file}]}]);
+    let block = |file_| messages_of(file(file_))[0]["content"][0].take();
+    assert_eq!(
+        block(json!({"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBE"})),
+        json!({"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBE"}, "title": "a.pdf"})
+    );
+    assert_eq!(
+        block(json!({"file_data": "data:text/markdown;charset=utf-8;base64,aMOp"})),
+        json!({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "hé"}})
+    );
+    for wrong in
+        [json!({"file_id": "file-1"}), json!({"file_data": "x"}), json!({"file_data": "data:text/plain;base64,/w=="})]
+    {
+        assert_eq!(refused(file(wrong), json!({})), "messages[0].content[0].file.file_data");
+    }
+}
+
+#[test]
+fn parallel_calls_and_their_results_keep_their_order_and_results_come_first() {
+    let call = |id: &str, name: &str, arguments: &str| json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}});
+    let messages = messages_of(json!([
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "let me see", "tool_calls": [call("call_1", "f", "{\"a\": 1}"), call("functions.g:1", "g", "null")]},
+        {"role": "tool", "tool_call_id": "call_1", "content": "one"},
+        {"role": "user", "content": "and hurry"},
+        {"role": "tool", "tool_call_id": "functions.g:1", "content": [{"type": "text", "text": "two"}, {"type": "image_url", "image_url": {"url": "https://x.example/i"}}]},
+    ]));
+    assert_eq!(
+        messages[1]["content"],
+        json!([
+            text("let me see"),
+            {"type": "tool_use", "id": "call_1", "name": "f", "input": {"a": 1}},
+            {"type": "tool_use", "id": "functions_g_1", "name": "g", "input": {}},
+        ])
+    );
+    assert_eq!(
+        messages[2]["content"],
+        json!([
+            {"type": "tool_result", "tool_use_id": "call_1", "content": [text("one")]},
+            {"type": "tool_result", "tool_use_id": "functions_g_1", "content": [
+                text("two"), {"type": "image", "source": {"type": "url", "url": "https://x.example/i"}},
+            ]},
+            text("and hurry"),
+        ])
+    );
+    assert_eq!(messages.as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn tools_get_the_schema_that_the_api_insists_on() {
+    let function = |function: Value| json!({"type": "function", "function": function});
+    let marked = json!({"type": "function", "function": {"name": "c"}, "cache_control": {"type": "ephemeral"}});
+    let request = asked(json!({"tools": [
+        function(json!({"name": "a", "description": "d", "strict": true, "parameters": {"properties": {"x": {"type": "string"}}}})),
+        function(json!({"name": "b", "parameters": null})),
+        marked,
+    ]}));
+    let empty = json!({"type": "object", "properties": {}});
+    assert_eq!(
+        request["tools"],
+        json!([
+            {"name": "a", "description": "d", "input_schema": {"properties": {"x": {"type": "string"}}, "type": "object"}},
+            {"name": "b", "input_schema": empty},
+            {"name": "c", "input_schema": empty, "cache_control": {"type": "ephemeral"}},
+        ])
+    );
+}
+
+#[test]
+fn each_form_of_tool_choice_has_its_counterpart() {
+    let choice = |more: Value| {
+        let mut all = json!({"tools": tools()});
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        asked(all).get("tool_choice").cloned()
+    };
+    assert_eq!(choice(json!({})), None);
+    assert_eq!(choice(json!({"tool_choice": null, "parallel_tool_calls": true})), None);
+    assert_eq!(choice(json!({"tool_choice": "auto"})), Some(json!({"type": "auto"})));
+    assert_eq!(choice(json!({"tool_choice": "none"})), Some(json!({"type": "none"})));
+    assert_eq!(choice(json!({"tool_choice": "required"})), Some(json!({"type": "any"})));
+    assert_eq!(
+        choice(json!({"tool_choice": {"type": "function", "function": {"name": "g"}}, "parallel_tool_calls": false})),
+        Some(json!({"type": "tool", "name": "g", "disable_parallel_tool_use": true}))
+    );
+    assert_eq!(
+        choice(json!({"parallel_tool_calls": false})),
+        Some(json!({"type": "auto", "disable_parallel_tool_use": true}))
+    );
+    assert_eq!(asked(json!({"tool_choice": "auto", "tools": []})).get("tool_choice"), None);
+}
+
+#[test]
+fn sampling_and_limits_are_carried_over() {
+    let request = asked(json!({
+        "temperature": 1.7, "top_p": 0.5, "top_k": 4, "stop": ["END", " "], "max_tokens": 9, "max_completion_tokens": 7,
+        "user": "u", "service_tier": "default", "stream": true,
+    }));
+    let expected = json!({
+        "model": "claude", "max_tokens": 7, "messages": [{"role": "user", "content": [text("hi")]}], "stream": true,
+        "temperature": 1.0, "top_p": 0.5, "top_k": 4, "stop_sequences": ["END"],
+        "metadata": {"user_id": "u"}, "service_tier": "standard_only",
+    });
+    assert_eq!(request, expected);
+    assert_eq!(asked(json!({"max_tokens": 9}))["max_tokens"], 9);
+    assert_eq!(asked(json!({}))["max_tokens"], 8192);
+    assert_eq!(asked(json!({"stop": "x"}))["stop_sequences"], json!(["x"]));
+    assert_eq!(asked(json!({"temperature": 0.2, "top_p": 1.0})).get("top_p"), None);
+}
+
+#[test]
+fn parameters_that_cannot_be_honoured_are_listed() {
+    let (request, dropped) = asked_and_dropped(json!({
+        "seed": 1, "logprobs": true, "frequency_penalty": 0.5, "stop": [" "], "service_tier": "flex", "logit_bias": {},
+        "presence_penalty": null, "store": false, "metadata": {"a": "b"}, "made_up": 1, "no\r\nheader": 1, "é": 1, "": 1,
+    }));
+    assert_eq!(dropped, ["seed", "logprobs", "frequency_penalty", "metadata", "made_up", "stop", "service_tier"]);
+    assert_eq!(request.as_object().unwrap().keys().collect::<Vec<_>>(), ["model", "max_tokens", "messages"]);
+}
+
+#[test]
+fn answers_in_json_are_asked_for_natively_or_by_a_tool() {
+    let native = asked(json!({"response_format": schema_format()}));
+    assert_eq!(native["output_config"], json!({"format": {"type": "json_schema", "schema": {"properties": {}}}}));
+    assert_eq!(native.get("tools"), None);
+
+    let by_tool = asked_with_answer_tool(json!({"response_format": schema_format()}));
+    assert_eq!(by_tool["tools"][0]["name"], ANSWER_TOOL);
+    assert_eq!(by_tool["tools"][0]["input_schema"], json!({"properties": {}, "type": "object"}));
+    let forced = json!({"type": "tool", "name": ANSWER_TOOL, "disable_parallel_tool_use": true});
+    assert_eq!(by_tool["tool_choice"], forced);
+    assert_eq!(by_tool.get("output_config"), None);
+
+    let object = asked(json!({"response_format": {"type": "json_object"}}));
+    assert!(object["system"][0]["text"].as_str().unwrap().contains("JSON"));
+    assert_eq!(asked(json!({"response_format": {"type": "text"}})).get("system"), None);
+}
+
+#[test]
+fn the_answer_tool_respects_the_callers_tools() {
+    let choice = |choice: Value, parallel: bool| {
+        let more = json!({"response_format": schema_format(), "tools": tools(), "tool_choice": choice, "parallel_tool_calls": parallel});
+        asked_with_answer_tool(more)["tool_choice"].take()
+    };
+    assert_eq!(choice(json!("auto"), true), json!({"type": "any"}));
+    assert_eq!(choice(json!("auto"), false), json!({"type": "any", "disable_parallel_tool_use": true}));
+    assert_eq!(choice(json!("none"), true)["name"], ANSWER_TOOL);
+    let named = json!({"type": "function", "function": {"name": "g"}});
+    assert_eq!(choice(named, true), json!({"type": "tool", "name": "g"}));
+
+    let own = json!({"tools": [{"type": "function", "function": {"name": ANSWER_TOOL}}]});
+    let body = chat(json!([{"role": "user", "content": "hi"}]), own);
+    assert!(translated(&body, StructuredOutput::Native).is_ok());
+    let problem = translated(&body, StructuredOutput::Tool).unwrap_err();
+    assert_eq!(problem.param.as_deref(), Some("tools[0].function.name"));
+}
+
+#[test]
+fn effort_becomes_a_budget_that_leaves_room_for_the_answer() {
+    let budget = |effort: &str, limit: u64| {
+        let (request, dropped) = asked_and_dropped(json!({"reasoning_effort": effort, "max_tokens": limit}));
+        (request["thinking"]["budget_tokens"].as_u64(), dropped.len())
+    };
+    assert_eq!(budget("low", 64_000), (Some(2048), 0));
+    assert_eq!(budget("medium", 64_000), (Some(8192), 0));
+    assert_eq!(budget("high", 64_000), (Some(24_576), 0));
+    assert_eq!(budget("high", 8000), (Some(6000), 0));
+    assert_eq!(budget("low", 1200), (None, 1));
+    assert_eq!(budget("none", 64_000), (None, 0));
+    assert_eq!(budget("minimal", 64_000), (None, 0));
+    let question = json!([{"role": "user", "content": "hi"}]);
+    assert_eq!(refused(question, json!({"reasoning_effort": "very"})), "reasoning_effort");
+}
+
+#[test]
+fn thinking_rules_out_sampling_parameters() {
+    let (request, dropped) =
+        asked_and_dropped(json!({"reasoning_effort": "low", "temperature": 0.3, "top_p": 0.5, "top_k": 3}));
+    assert_eq!(dropped, ["temperature", "top_p", "top_k"]);
+    assert!(request.get("thinking").is_some() && request.get("temperature").is_none());
+    let (request, dropped) = asked_and_dropped(json!({"thinking": {"type": "disabled"}, "temperature": 0.3}));
+    assert_eq!((request["temperature"].as_f64(), dropped.len()), (Some(0.3), 0));
+}
+
+#[test]
+fn the_callers_own_thinking_is_handed_on_with_room_for_the_answer() {
+    let own = json!({"type": "enabled", "budget_tokens": 10_000, "display": "omitted"});
+    let (request, dropped) = asked_and_dropped(json!({"thinking": own, "reasoning_effort": "low"}));
+    assert_eq!((&request["thinking"], dropped), (&own, vec!["reasoning_effort".to_owned()]));
+    assert_eq!(request["max_tokens"], 18_192);
+    assert_eq!(asked(json!({"thinking": {"type": "adaptive"}}))["thinking"], json!({"type": "adaptive"}));
+    let question = || json!([{"role": "user", "content": "hi"}]);
+    assert_eq!(refused(question(), json!({"thinking": {"type": "enabled"}})), "thinking.budget_tokens");
+    assert_eq!(refused(question(), json!({"thinking": true})), "thinking.type");
+}
+
+#[test]
+fn thinking_is_dropped_where_the_api_would_refuse_it() {
+    let dropped = |messages: Value, more: Value| {
+        let (request, dropped) = translated(&chat(messages, more), StructuredOutput::Native).unwrap();
+        assert_eq!(request.get("thinking").is_none(), !dropped.is_empty());
+        dropped
+    };
+    let question = || json!([{"role": "user", "content": "q"}]);
+    let effort = || json!({"reasoning_effort": "low"});
+    assert_eq!(
+        dropped(question(), json!({"reasoning_effort": "low", "tools": tools(), "tool_choice": "required"})),
+        ["reasoning_effort"]
+    );
+    let own = json!({"type": "enabled", "budget_tokens": 2000});
+    assert_eq!(
+        dropped(question(), json!({"thinking": own, "tools": tools(), "tool_choice": "required"})),
+        ["thinking"]
+    );
+    assert_eq!(
+        dropped(json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "So"}]), effort()),
+        ["reasoning_effort"]
+    );
+
+    let tool_turn = |thinking_blocks: Value| {
+        json!([
+            {"role": "user", "content": "q"},
+            {"role": "assistant", "content": null, "thinking_blocks": thinking_blocks,
+             "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "1", "content": "r"},
+            {"role": "user", "content": "and?"},
+        ])
+    };
+    let signed = json!([{"type": "thinking", "thinking": "hm", "signature": "s"}]);
+    assert_eq!(dropped(tool_turn(json!(null)), effort()), ["reasoning_effort"]);
+    assert_eq!(dropped(tool_turn(signed), effort()), Vec::<String>::new());
+}
+
+#[test]
+fn signed_thinking_goes_back_first_and_unchanged() {
+    let blocks = json!([
+        {"type": "thinking", "thinking": "hm", "signature": "c2ln", "more": 1},
+        {"type": "redacted_thinking", "data": "b3BhcXVl"},
+    ]);
+    let messages = messages_of(json!([
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "a", "reasoning_content": "hm", "thinking_blocks": blocks},
+        {"role": "user", "content": "q"},
+    ]));
+    assert_eq!(messages[1]["content"], json!([blocks[0], blocks[1], text("a")]));
+}
+
+#[test]
+fn cache_markers_are_kept_on_parts_and_put_on_the_last_part_of_a_message() {
+    let marker = json!({"type": "ephemeral", "ttl": "1h"});
+    let messages = messages_of(json!([
+        {"role": "user", "content": [{"type": "text", "text": "a", "cache_control": marker}, {"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": null, "cache_control": marker, "thinking_blocks": [{"type": "thinking", "thinking": "t", "signature": "s"}]},
+        {"role": "user", "cache_control": marker, "content": [{"type": "text", "text": "c"}, {"type": "image_url", "image_url": {"url": "https://x.example/i"}}]},
+    ]));
+    assert_eq!(messages[0]["content"][0]["cache_control"], marker);
+    assert_eq!(messages[0]["content"][1].get("cache_control"), None);
+    assert_eq!(messages[1]["content"][0].get("cache_control"), None);
+    assert_eq!(messages[2]["content"][0].get("cache_control"), None);
+    assert_eq!(messages[2]["content"][1]["cache_control"], marker);
+}
+
+#[test]
+fn what_has_no_counterpart_is_refused_by_name() {
+    let question = || json!([{"role": "user", "content": "hi"}]);
+    let part = |role: &str, part: Value| json!([{"role": role, "content": [part], "tool_call_id": "1"}]);
+    assert_eq!(refused(question(), json!({"n": 2})), "n");
+    assert_eq!(refused(question(), json!({"functions": [{"name": "f"}]})), "functions");
+    assert_eq!(refused(question(), json!({"function_call": "auto"})), "function_call");
+    assert_eq!(refused(question(), json!({"temperature": "hot"})), "temperature");
+    assert_eq!(refused(question(), json!({"tool_choice": {"type": "allowed_tools"}})), "tool_choice");
+    assert_eq!(refused(question(), json!({"tools": [{"type": "custom", "custom": {"name": "x"}}]})), "tools[0].type");
+    assert_eq!(refused(question(), json!({"response_format": {"type": "grammar"}})), "response_format.type");
+    assert_eq!(refused(json!([]), json!({})), "messages");
+    assert_eq!(refused(json!([{"role": "wizard", "content": "x"}]), json!({})), "messages[0].role");
+    assert_eq!(
+        refused(part("user", json!({"type": "input_audio", "input_audio": {}})), json!({})),
+        "messages[0].content[0]"
+    );
+    let image = json!({"type": "image_url", "image_url": {"url": "https://x.example/i"}});
+    for role in ["system", "assistant"] {
+        assert_eq!(refused(part(role, image.clone()), json!({})), "messages[0].content");
+    }
+    assert_eq!(refused(json!([{"role": "tool", "content": "x"}]), json!({})), "messages[0].tool_call_id");
+    let call = |arguments: &str| json!([{"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}]}]);
+    for arguments in ["[1]", "{", "5"] {
+        assert_eq!(refused(call(arguments), json!({})), "messages[0].tool_calls[0].function.arguments");
+    }
+}
+
+// === Replies ===
+
+fn body_events(content: Value, stop_reason: &str, structured_output: StructuredOutput) -> Vec<ChatEvent> {
+    let body = json!({"id": "msg_1", "type": "message", "content": content, "stop_reason": stop_reason, "usage": {"input_tokens": 1}});
+    Anthropic.decode_body(body.to_string().as_bytes(), target(&provider(), structured_output)).unwrap()
+}
+
+fn stream_events(events: &[Value], structured_output: StructuredOutput) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
+    let provider = provider();
+    let mut decoder = Anthropic.stream_decoder(target(&provider, structured_output));
+    let mut out = Vec::new();
+    let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let result = decoder.push(stream.as_bytes(), &mut out).and_then(|()| decoder.finish(&mut out));
+    (out, result)
+}
+
+fn texts(events: &[ChatEvent]) -> String {
+    let texts = events.iter().filter_map(|event| match event {
+        ChatEvent::Text { text, .. } => Some(text.as_str()),
+        _ => None,
+    });
+    texts.collect()
+}
+
+fn finish(events: &[ChatEvent]) -> Option<FinishReason> {
+    events.iter().find_map(|event| match event {
+        ChatEvent::Finish { reason, .. } => Some(*reason),
+        _ => None,
+    })
+}
+
+fn answer_stream() -> Vec<Value> {
+    vec![
+        json!({"type": "message_start", "message": {"id": "msg_1", "usage": {"input_tokens": 1}}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "id": "t", "name": ANSWER_TOOL, "input": {}}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": "{\"a\""}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": ":1}"}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 2}}),
+        json!({"type": "message_stop"}),
+    ]
+}
+
+#[test]
+fn the_answer_tools_arguments_are_the_answers_text() {
+    let content = json!([{"type": "tool_use", "id": "t", "name": ANSWER_TOOL, "input": {"a": 1}}]);
+    let whole = body_events(content.clone(), "tool_use", StructuredOutput::Tool);
+    assert_eq!((texts(&whole).as_str(), finish(&whole)), ("{\"a\":1}", Some(FinishReason::Stop)));
+    let (streamed, result) = stream_events(&answer_stream(), StructuredOutput::Tool);
+    assert_eq!((texts(&streamed).as_str(), finish(&streamed), result), ("{\"a\":1}", Some(FinishReason::Stop), Ok(())));
+    // Where answers do not come by tool, a tool of that name is like any other.
+    let called = body_events(content, "tool_use", StructuredOutput::Native);
+    assert_eq!((texts(&called).as_str(), finish(&called)), ("", Some(FinishReason::ToolCalls)));
+}
+
+#[test]
+fn a_call_of_the_callers_tool_beside_the_answer_is_a_call() {
+    let content = json!([
+        {"type": "tool_use", "id": "t", "name": "f", "input": {}},
+        {"type": "tool_use", "id": "u", "name": ANSWER_TOOL, "input": {}},
+    ]);
+    let events = body_events(content, "tool_use", StructuredOutput::Tool);
+    assert_eq!(finish(&events), Some(FinishReason::ToolCalls));
+    assert!(events.contains(&ChatEvent::ToolCallStart { choice: 0, index: 0, id: "t".into(), name: "f".into() }));
+    assert!(events.contains(&ChatEvent::ToolCallArguments { choice: 0, index: 0, fragment: "{}".into() }));
+}
+
+#[test]
+fn thinking_is_shown_and_its_signed_blocks_come_whole() {
+    let events = [
+        json!({"type": "message_start", "message": {"id": "m"}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "", "signature": ""}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "h"}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "m"}}),
+        json!({"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "s1"}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "content_block_start", "index": 1, "content_block": {"type": "redacted_thinking", "data": "x"}}),
+        json!({"type": "message_stop"}),
+    ];
+    let (events, result) = stream_events(&events, StructuredOutput::Native);
+    let blocks: Vec<&Value> = events
+        .iter()
+        .filter_map(|event| match event {
+            ChatEvent::ThinkingBlock { block, .. } => Some(block),
+            _ => None,
+        })
+        .collect();
+    // The second one was never closed; the end closes it.
+    let (thinking, redacted) = (
+        json!({"type": "thinking", "thinking": "hm", "signature": "s1"}),
+        json!({"type": "redacted_thinking", "data": "x"}),
+    );
+    assert_eq!((blocks, result), (vec![&thinking, &redacted], Ok(())));
+    assert_eq!(events.iter().filter(|event| matches!(event, ChatEvent::Reasoning { .. })).count(), 2);
+}
+
+#[test]
+fn a_reply_begins_once_even_if_it_is_said_twice() {
+    let again = json!({"type": "message_start", "message": {"id": "msg_2", "usage": {"input_tokens": 4}}});
+    let (events, _) = stream_events(&[answer_stream().remove(0), again], StructuredOutput::Native);
+    let begun: Vec<&ChatEvent> = events.iter().filter(|event| matches!(event, ChatEvent::Start { .. })).collect();
+    assert_eq!(begun, [&ChatEvent::Start { id: "msg_1".into(), model: String::new(), created: None }]);
+    assert_eq!(events.last(), Some(&ChatEvent::Usage(Usage { input: 4, ..Usage::default() })));
+}
+
+#[test]
+fn every_stop_reason_has_its_counterpart() {
+    let reason = |word: &str| finish(&body_events(json!([]), word, StructuredOutput::Native)).unwrap().as_str();
+    for word in ["end_turn", "stop_sequence", "pause_turn", "new_in_some_year"] {
+        assert_eq!(reason(word), "stop");
+    }
+    assert_eq!(reason("max_tokens"), "length");
+    assert_eq!(reason("model_context_window_exceeded"), "length");
+    assert_eq!(reason("tool_use"), "tool_calls");
+    assert_eq!(reason("refusal"), "content_filter");
+}
+
+#[test]
+fn a_stream_counts_as_complete_at_message_stop_and_nothing_after_it_counts() {
+    let mut events = answer_stream();
+    events.push(json!({"type": "error", "error": {"message": "late"}}));
+    assert_eq!(stream_events(&events, StructuredOutput::Native).1, Ok(()));
+    let cut = stream_events(&answer_stream()[..6], StructuredOutput::Native);
+    assert_eq!(cut.1, Err(ReplyFault::Truncated));
+
+    let provider = provider();
+    let mut decoder = Anthropic.stream_decoder(target(&provider, StructuredOutput::Native));
+    let mut out = Vec::new();
+    let tail = b"data: \n\ndata: {\"type\":\"message_stop\"}\n\ndata: [DONE]\n\n";
+    assert_eq!(decoder.push(tail, &mut out).and_then(|()| decoder.finish(&mut out)), Ok(()));
+}
+
+#[test]
+fn errors_are_reported_in_the_providers_words() {
+    let error = json!({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}});
+    let fault = ReplyFault::Reported { message: "Overloaded".into(), code: Some("overloaded_error".into()) };
+    assert_eq!(
+        stream_events(&[answer_stream().remove(0), error.clone()], StructuredOutput::Native).1,
+        Err(fault.clone())
+    );
+    let untyped = json!({"error": {"type": "overloaded_error", "message": "Overloaded"}});
+    assert_eq!(stream_events(&[untyped], StructuredOutput::Native).1, Err(fault.clone()));
+    let provider = provider();
+    let decoded = Anthropic.decode_body(error.to_string().as_bytes(), target(&provider, StructuredOutput::Native));
+    assert_eq!(decoded, Err(fault));
+    for body in ["{}", "null", "[]", "<html>", "{\"content\":5}"] {
+        let decoded = Anthropic.decode_body(body.as_bytes(), target(&provider, StructuredOutput::Native));
+        assert!(matches!(decoded, Err(ReplyFault::Malformed(_))), "{body}");
+    }
+}
