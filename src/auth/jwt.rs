@@ -28,7 +28,11 @@ pub fn verify(token: &str, issuers: &[JwtIssuer], now: u64) -> Result<Principal,
         return Err(refuse("too long"));
     }
     let header = jsonwebtoken::decode_header(token).map_err(|_| refuse("unreadable header"))?;
-    let unverified = unverified_claims(token).ok_or(refuse("unreadable claims"))?;
+    // RFC 7515, section 4.1.11: an extension that must be understood, and none is.
+    if unverified_part(token, 0).is_none_or(|header| header.get("crit").is_some()) {
+        return Err(refuse("critical extension"));
+    }
+    let unverified = unverified_part(token, 1).ok_or(refuse("unreadable claims"))?;
     let issuer = issuers
         .iter()
         .find(|issuer| unverified.get("iss").and_then(Value::as_str) == Some(&issuer.issuer))
@@ -95,9 +99,10 @@ fn choose<'a>(keys: &'a JwkSet, id: Option<&str>) -> Option<&'a Jwk> {
     }
 }
 
-fn unverified_claims(token: &str) -> Option<Value> {
-    let payload = token.split('.').nth(1)?;
-    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).ok()?;
+/// The header (0) or the claims (1), as somebody wrote them.
+fn unverified_part(token: &str, nth: usize) -> Option<Value> {
+    let part = token.split('.').nth(nth)?;
+    let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(part).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
@@ -184,6 +189,11 @@ mod tests {
         mac.update(message.as_bytes());
         let confused = format!("{message}.{}", B64.encode(mac.finalize().into_bytes()));
         assert!(verify(&confused, &[issuer()], 1500).is_err());
+        let critical = json!({"alg": "EdDSA", "kid": "k1", "crit": ["urn:x"], "urn:x": 1});
+        assert_eq!(
+            verify(&signed(&critical, &claims()), &[issuer()], 1500),
+            Err(AuthError::Token("critical extension"))
+        );
         let only_rsa = JwtIssuer { algorithms: vec![JwtAlgorithm::RS256], ..issuer() };
         assert!(verify(&signed(&header(Some("k1")), &claims()), &[only_rsa], 1500).is_err());
         let mut tampered = signed(&header(Some("k1")), &claims());
