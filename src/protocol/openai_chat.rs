@@ -37,7 +37,7 @@ impl ReplyIdentity {
 }
 
 /// Writes a reply as a stream of chunks: one id throughout, the role first, exactly one finish reason for each choice,
-/// then the usage if it was asked for, then `[DONE]`.
+/// then the usage if it was asked for and the provider told it (zeros would be believed), then `[DONE]`.
 #[derive(Debug)]
 pub struct StreamEncoder {
     identity: ReplyIdentity,
@@ -96,8 +96,7 @@ impl StreamEncoder {
         for (choice, reason) in choices {
             self.chunk(choice, json!({}), Some(reason.unwrap_or(FinishReason::Stop)), None, out);
         }
-        if self.include_usage {
-            let usage = self.usage.unwrap_or_default();
+        if let Some(usage) = self.usage.filter(|_| self.include_usage) {
             let chunk = self.envelope(json!([]), Some(usage.to_openai()));
             sse::write_data(out, chunk.to_string().as_bytes());
         }
@@ -154,7 +153,7 @@ impl StreamEncoder {
 pub struct BodyEncoder {
     identity: ReplyIdentity,
     choices: BTreeMap<u32, CollectedChoice>,
-    usage: Usage,
+    usage: Option<Usage>,
 }
 
 #[derive(Debug, Default)]
@@ -172,7 +171,7 @@ struct CollectedChoice {
 impl BodyEncoder {
     /// `identity` serves where the upstream gives none.
     pub fn new(identity: ReplyIdentity) -> Self {
-        Self { identity, choices: BTreeMap::new(), usage: Usage::default() }
+        Self { identity, choices: BTreeMap::new(), usage: None }
     }
 
     /// Adds an event.
@@ -206,26 +205,24 @@ impl BodyEncoder {
             }
             ChatEvent::Annotations { choice, annotations } => self.choice(choice).annotations.extend(annotations),
             ChatEvent::Finish { choice, reason } => self.choice(choice).finish = Some(reason),
-            ChatEvent::Usage(usage) => self.usage = usage,
+            ChatEvent::Usage(usage) => self.usage = Some(usage),
         }
-    }
-
-    /// The usage collected.
-    pub fn usage(&self) -> Usage {
-        self.usage
     }
 
     /// The whole body.
     pub fn finish(self) -> Value {
         let choices: Vec<Value> = self.choices.into_iter().map(|(index, choice)| choice.into_json(index)).collect();
-        json!({
+        let mut body = json!({
             "id": self.identity.id,
             "object": "chat.completion",
             "created": self.identity.created,
             "model": self.identity.model,
             "choices": choices,
-            "usage": self.usage.to_openai(),
-        })
+        });
+        if let (Some(usage), Some(body)) = (self.usage, body.as_object_mut()) {
+            body.insert("usage".to_owned(), usage.to_openai());
+        }
+        body
     }
 
     fn choice(&mut self, index: u32) -> &mut CollectedChoice {

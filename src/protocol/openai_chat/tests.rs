@@ -328,3 +328,21 @@ fn a_body_has_content_null_only_beside_calls_or_a_refusal() {
     );
     assert_eq!(message(&[call, finish("tool_calls")])["content"], Value::Null);
 }
+
+#[test]
+fn usage_that_nobody_told_is_not_made_up() {
+    let identity = ReplyIdentity { id: "chatcmpl-1".into(), created: 1, model: "m".into() };
+    let events = [
+        ChatEvent::Start { id: "1".into(), model: "m".into(), created: None },
+        ChatEvent::Finish { choice: 0, reason: FinishReason::Stop },
+    ];
+    let (mut stream, mut body) = (StreamEncoder::new(identity.clone(), true), BodyEncoder::new(identity));
+    let mut out = Vec::new();
+    for event in events {
+        stream.write(&event, &mut out);
+        body.add(event);
+    }
+    stream.end(&mut out);
+    assert!(!String::from_utf8(out).unwrap().contains("prompt_tokens"));
+    assert_eq!(body.finish().get("usage"), None);
+}
