@@ -8,6 +8,7 @@ import Anthropic from "@anthropic-ai/sdk";
 import {
   PROVIDER_SECRETS,
   ask,
+  assertNothingLeaked,
   directive,
   eventually,
   freshId,
@@ -29,10 +30,12 @@ const weather = {
   description: "The weather in a city",
   input_schema: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
 };
-const clock = { name: "get_time", input_schema: { type: "object", properties: { zone: { type: "string" } }, required: ["zone"] } };
+const clock = {
+  name: "get_time",
+  input_schema: { type: "object", properties: { zone: { type: "string" } }, required: ["zone"] },
+};
 
-const PIXEL =
-  "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==";
+const PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==";
 
 describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
   let at, mock, gateway, anthropic;
@@ -93,7 +96,14 @@ describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
     assert.equal(text, TEXT);
     assert.deepEqual(
       types.filter((type) => type !== "ping"),
-      ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop"],
+      [
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+        "content_block_stop",
+        "message_delta",
+        "message_stop",
+      ],
     );
   });
 
@@ -139,7 +149,13 @@ describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
   test("streams the input of tools in pieces", async () => {
     const pieces = [];
     const stream = anthropic.messages
-      .stream({ model, max_tokens, messages: ask(), tools: [weather], tool_choice: { type: "tool", name: "get_weather" } })
+      .stream({
+        model,
+        max_tokens,
+        messages: ask(),
+        tools: [weather],
+        tool_choice: { type: "tool", name: "get_weather" },
+      })
       .on("inputJson", (piece) => pieces.push(piece));
     const message = await stream.finalMessage();
     const [call] = message.content.filter(({ type }) => type === "tool_use");
@@ -317,19 +333,31 @@ describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
     });
   }
 
-  test("gives up before the first byte, and the gateway stays well", async () => {
-    const tag = freshId();
-    const leave = new AbortController();
-    const answer = anthropic.messages.create(
-      { model, max_tokens, messages: ask({ tag, ttfb_ms: 1500 }) },
-      { signal: leave.signal },
-    );
-    const gone = assert.rejects(answer, Anthropic.APIUserAbortError);
-    await eventually(async () => (await journalOf(mock, tag)).length === 1, "the provider has the request");
-    leave.abort();
-    await gone;
-    await anthropic.messages.create({ model, max_tokens, messages: ask() });
-  });
+  for (const [what, stream, wait] of [
+    ["an unstreamed answer", false, { ttfb_ms: 20_000 }],
+    ["the head of a stream", true, { ttfb_ms: 20_000 }],
+    ["the first event", true, { first_chunk_ms: 20_000 }],
+  ]) {
+    test(`gives up before ${what}, and the provider stops`, async () => {
+      const tag = freshId();
+      const leave = new AbortController();
+      const behindEdge = new Anthropic({ baseURL: gateway.edgeUrl, apiKey: at.key, maxRetries: 0 });
+      const reading = async () => {
+        const answer = await behindEdge.messages.create(
+          { model, max_tokens, messages: ask({ tag, ...wait }), stream },
+          { signal: leave.signal, headers: { "x-request-id": tag } },
+        );
+        if (stream) for await (const _ of answer);
+      };
+      // A stream whose head has come ends without an error when its own caller aborts it.
+      const gone = reading().catch((error) => assert.ok(error instanceof Anthropic.APIUserAbortError, `${error}`));
+      await eventually(async () => (await journalOf(mock, tag)).length === 1, "the provider has the request");
+      leave.abort();
+      await gone;
+      await upstreamEnded(mock, tag, "client_disconnected", { timeout: 5000 });
+      assert.equal((await logOf(gateway, tag)).outcome, "client_closed");
+    });
+  }
 
   // === Errors ===
 
@@ -361,7 +389,9 @@ describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
   test("gets errors of the gateway's own in its shape, with the request id", async () => {
     const tag = freshId();
     const options = { headers: { "x-request-id": tag } };
-    const unknown = await anthropic.messages.create({ model: "claude-nothing", max_tokens, messages: ask() }, options).catch((e) => e);
+    const unknown = await anthropic.messages
+      .create({ model: "claude-nothing", max_tokens, messages: ask() }, options)
+      .catch((e) => e);
     assert.ok(unknown instanceof Anthropic.NotFoundError);
     assert.equal(unknown.requestID, tag);
     assert.deepEqual(
@@ -379,7 +409,9 @@ describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
   });
 
   test("is told by a 400 that a model's provider does not speak Messages", async () => {
-    const error = await anthropic.messages.create({ model: "gpt-test", max_tokens, messages: ask() }).catch((error) => error);
+    const error = await anthropic.messages
+      .create({ model: "gpt-test", max_tokens, messages: ask() })
+      .catch((error) => error);
     assert.ok(error instanceof Anthropic.BadRequestError);
     assert.match(error.message, /gpt-test/);
     assert.match(error.message, /chat\/completions/);
@@ -392,7 +424,10 @@ describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
       await assert.rejects(async () => {
         for await (const _ of stream);
       }, Anthropic.APIError);
-      await assert.rejects(anthropic.messages.stream({ model, max_tokens, messages }).finalMessage(), Anthropic.APIError);
+      await assert.rejects(
+        anthropic.messages.stream({ model, max_tokens, messages }).finalMessage(),
+        Anthropic.APIError,
+      );
     }
   });
 
@@ -400,7 +435,14 @@ describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
     const patient = new Anthropic({ baseURL: at.url, apiKey: at.key, maxRetries: 2 });
     for (const status of [429, 500, 529]) {
       const tag = freshId();
-      const messages = ask({ tag, status, fail_times: 2, "header.retry-after-ms": 20, "header.retry-after": 0, text: "at last" });
+      const messages = ask({
+        tag,
+        status,
+        fail_times: 2,
+        "header.retry-after-ms": 20,
+        "header.retry-after": 0,
+        text: "at last",
+      });
       const message = await patient.messages.create({ model, max_tokens, messages });
       assert.equal(message.content[0].text, "at last");
       assert.equal((await journalOf(mock, tag)).length, 3);
@@ -441,3 +483,5 @@ describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
     assert.deepEqual(all, ids);
   });
 });
+
+test("no line of the log has a secret in it", assertNothingLeaked);

@@ -79,7 +79,8 @@ export async function startMock({ port = 0, args = [], onLine = () => {} } = {})
  * - `mockUrl`: where the mock provider listens: allowed as an upstream, and put into the configuration's place for it
  * - `config`: an object, TOML text or a TOML file's path; the demo configuration unless given; null for none
  * - `keys`: API keys to make: `{name, account?, models?, expires_at?, disabled?, key?}`
- * - `vars`, `secrets`: the Worker's settings and secrets on top of wrangler.toml's and the tests' own
+ * - `vars`, `secrets`: the Worker's settings and secrets on top of wrangler.toml's and the tests' own; a secret that is
+ *   undefined is not set at all
  * - `persist`: the folder that keeps the stores, as wrangler's `--persist-to`; in memory unless given
  * - `port`: 0 takes a free one
  * - `build`: the Worker's folder, "build" or "build-test"
@@ -105,6 +106,7 @@ export async function startGateway({
     DEMO_PROVIDER_KEY: "demo-provider-key",
     ...secrets,
   };
+  for (const [name, value] of Object.entries(allSecrets)) if (value === undefined) delete allSecrets[name];
   // What the stores will hold is made first: a mistake in it needs no Worker to show.
   const compiled = config === null ? null : await compileConfig(config, mockUrl);
   const minted = await Promise.all(keys.map((key) => mintKey(key, allSecrets.KEY_HASH_SECRET)));

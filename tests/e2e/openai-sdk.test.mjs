@@ -6,7 +6,19 @@ import { after, before, describe, test } from "node:test";
 
 import OpenAI from "openai";
 
-import { ask, directive, eventually, freshId, journalOf, logOf, received, start, tokens, upstreamEnded } from "./support.mjs";
+import {
+  ask,
+  assertNothingLeaked,
+  directive,
+  eventually,
+  freshId,
+  journalOf,
+  logOf,
+  received,
+  start,
+  tokens,
+  upstreamEnded,
+} from "./support.mjs";
 
 const TEXT = "one two three four five six seven";
 
@@ -25,7 +37,10 @@ const weather = {
 };
 const clock = {
   type: "function",
-  function: { name: "get_time", parameters: { type: "object", properties: { zone: { type: "string" } }, required: ["zone"] } },
+  function: {
+    name: "get_time",
+    parameters: { type: "object", properties: { zone: { type: "string" } }, required: ["zone"] },
+  },
 };
 
 const recipe = {
@@ -53,7 +68,7 @@ const PIXEL =
 const MODELS = {
   "an OpenAI-like provider": "gpt-test",
   "a normalised provider": "gpt-loose",
-  "Anthropic": "claude-test",
+  Anthropic: "claude-test",
 };
 
 describe("the openai package", () => {
@@ -468,20 +483,36 @@ describe("the openai package", () => {
         }
       }
 
-      test("gives up before the first byte, and the gateway stays well", async () => {
-        const tag = freshId();
-        const leave = new AbortController();
-        const answer = openai.chat.completions.create(
-          { model, messages: ask({ tag, ttfb_ms: 1500 }), stream: true },
-          { signal: leave.signal },
-        );
-        const gone = assert.rejects(answer, OpenAI.APIUserAbortError);
-        await eventually(async () => (await journalOf(mock, tag)).length === 1, "the provider has the request");
-        leave.abort();
-        await gone;
-        await eventually(async () => (await journalOf(mock, tag))[0].outcome !== "open", "the provider is done");
-        await openai.chat.completions.create({ model, messages: ask({ text: "well" }) });
-      });
+      for (const [what, fields, wait] of [
+        ["an unstreamed answer", {}, { ttfb_ms: 20_000 }],
+        ["the head of a stream", { stream: true }, { ttfb_ms: 20_000 }],
+        [
+          "the first event, usage asked for",
+          { stream: true, stream_options: { include_usage: true } },
+          { first_chunk_ms: 20_000 },
+        ],
+        ["the first event, usage not asked for", { stream: true }, { first_chunk_ms: 20_000 }],
+      ]) {
+        test(`gives up before ${what}, and the provider stops`, async () => {
+          const tag = freshId();
+          const leave = new AbortController();
+          const behindEdge = new OpenAI({ baseURL: `${gateway.edgeUrl}/v1`, apiKey: at.key, maxRetries: 0 });
+          const reading = async () => {
+            const answer = await behindEdge.chat.completions.create(
+              { model, messages: ask({ tag, ...wait }), ...fields },
+              { signal: leave.signal, headers: { "x-request-id": tag } },
+            );
+            if (fields.stream) for await (const _ of answer);
+          };
+          // A stream whose head has come ends without an error when its own caller aborts it.
+          const gone = reading().catch((error) => assert.ok(error instanceof OpenAI.APIUserAbortError, `${error}`));
+          await eventually(async () => (await journalOf(mock, tag)).length === 1, "the provider has the request");
+          leave.abort();
+          await gone;
+          await upstreamEnded(mock, tag, "client_disconnected", { timeout: 5000 });
+          assert.equal((await logOf(gateway, tag)).outcome, "client_closed");
+        });
+      }
 
       // === Errors ===
 
@@ -539,7 +570,14 @@ describe("the openai package", () => {
         const patient = new OpenAI({ baseURL: `${at.url}/v1`, apiKey: at.key, maxRetries: 2 });
         for (const status of [429, 500, 503]) {
           const tag = freshId();
-          const messages = ask({ tag, status, fail_times: 2, "header.retry-after-ms": 20, "header.retry-after": 0, text: "at last" });
+          const messages = ask({
+            tag,
+            status,
+            fail_times: 2,
+            "header.retry-after-ms": 20,
+            "header.retry-after": 0,
+            text: "at last",
+          });
           const completion = await patient.chat.completions.create({ model, messages });
           assert.equal(completion.choices[0].message.content, "at last");
           assert.equal((await journalOf(mock, tag)).length, 3, `status ${status}`);
@@ -569,7 +607,9 @@ describe("the openai package", () => {
         );
         // With whole seconds the gateway is told of the patience, and answers or lets the caller go: both are a timeout.
         const calm = new OpenAI({ baseURL: `${at.url}/v1`, apiKey: at.key, maxRetries: 0, timeout: 1000 });
-        const error = await calm.chat.completions.create({ model, messages: ask({ ttfb_ms: 8000 }) }).catch((error) => error);
+        const error = await calm.chat.completions
+          .create({ model, messages: ask({ ttfb_ms: 8000 }) })
+          .catch((error) => error);
         assert.ok(error instanceof OpenAI.APIConnectionTimeoutError || error.status === 504, `${error}`);
       });
 
@@ -590,14 +630,18 @@ describe("the openai package", () => {
 
   test("raises AuthenticationError for a wrong key, and does not try again", async () => {
     const stranger = new OpenAI({ baseURL: `${at.url}/v1`, apiKey: "sk-lgw-nobody", maxRetries: 2 });
-    const error = await stranger.chat.completions.create({ model: "gpt-test", messages: ask() }).catch((error) => error);
+    const error = await stranger.chat.completions
+      .create({ model: "gpt-test", messages: ask() })
+      .catch((error) => error);
     assert.ok(error instanceof OpenAI.AuthenticationError);
     assert.equal(error.code, "invalid_api_key");
     assert.equal(error.headers.get("x-should-retry"), "false");
   });
 
   test("raises NotFoundError for a model that does not exist", async () => {
-    const error = await openai.chat.completions.create({ model: "gpt-nothing", messages: ask() }).catch((error) => error);
+    const error = await openai.chat.completions
+      .create({ model: "gpt-nothing", messages: ask() })
+      .catch((error) => error);
     assert.ok(error instanceof OpenAI.NotFoundError);
     assert.deepEqual([error.code, error.param], ["model_not_found", "model"]);
   });
@@ -661,3 +705,5 @@ describe("the openai package", () => {
     await narrow.chat.completions.create({ model: "claude-test", messages: ask() });
   });
 });
+
+test("no line of the log has a secret in it", assertNothingLeaked);

@@ -11,6 +11,7 @@ import {
   assertBrokenOff,
   assertComplete,
   assertErrorBody,
+  assertNothingLeaked,
   config,
   eventually,
   freshId,
@@ -47,7 +48,12 @@ function bounded() {
     const openai = { dialect: "openai", base_url: `${MOCK}/v1`, credential: "OPENAI_KEY", timeouts };
     tables.providers[`openai-${name}`] = openai;
     tables.providers[`loose-${name}`] = { ...openai, normalize: true };
-    tables.providers[`anthropic-${name}`] = { dialect: "anthropic", base_url: MOCK, credential: "ANTHROPIC_KEY", timeouts };
+    tables.providers[`anthropic-${name}`] = {
+      dialect: "anthropic",
+      base_url: MOCK,
+      credential: "ANTHROPIC_KEY",
+      timeouts,
+    };
     tables.models[`gpt-${name}`] = { provider: `openai-${name}`, upstream_model: "mock-large" };
     tables.models[`loose-${name}`] = { provider: `loose-${name}`, upstream_model: "mock-large" };
     tables.models[`claude-${name}`] = { provider: `anthropic-${name}`, upstream_model: "mock-claude" };
@@ -141,11 +147,16 @@ describe("streams", () => {
       test("hands out the first event while the provider is still sending", async () => {
         const id = freshId();
         let whileOpen;
-        const read = await streamIn(lane, at, { id, directives: { chunks: 12, gap_ms: 250 } }, async (_event, _json, read) => {
-          if (whileOpen || read.text === "") return;
-          const [entry] = await journalOf(mock, id);
-          whileOpen = { outcome: entry.outcome, sent: entry.chunks_sent };
-        });
+        const read = await streamIn(
+          lane,
+          at,
+          { id, directives: { chunks: 12, gap_ms: 250 } },
+          async (_event, _json, read) => {
+            if (whileOpen || read.text === "") return;
+            const [entry] = await journalOf(mock, id);
+            whileOpen = { outcome: entry.outcome, sent: entry.chunks_sent };
+          },
+        );
         assertComplete(read, lane);
         assert.equal(whileOpen.outcome, "open");
         assert.ok(whileOpen.sent < 12, `${whileOpen.sent} of 12 events had been sent`);
@@ -247,7 +258,9 @@ describe("streams", () => {
   // === Odd shapes that are right ===
 
   const harmless = {
-    ...Object.fromEntries([1, 2, 3, 4, 5, 6, 7].map((bytes) => [`pieces of ${bytes} bytes`, { split: bytes, unicode: 1 }])),
+    ...Object.fromEntries(
+      [1, 2, 3, 4, 5, 6, 7].map((bytes) => [`pieces of ${bytes} bytes`, { split: bytes, unicode: 1 }]),
+    ),
     "lines that end with CRLF": { crlf: 1 },
     "lines that end with CR": { cr: 1 },
     "CRLF in pieces of 1 byte": { crlf: 1, split: 1, unicode: 1 },
@@ -264,7 +277,16 @@ describe("streams", () => {
     "a huge event": { huge: 300_000 },
     "a huge event in small pieces": { huge: 60_000, split: 97 },
     "many events": { chunks: 3000 },
-    "every oddity at once": { crlf: 1, comments: 1, multiline: 1, bom: 1, nospace: 1, retry_id: 1, split: 5, unicode: 1 },
+    "every oddity at once": {
+      crlf: 1,
+      comments: 1,
+      multiline: 1,
+      bom: 1,
+      nospace: 1,
+      retry_id: 1,
+      split: 5,
+      unicode: 1,
+    },
   };
 
   for (const [name, lane] of lanes) {
@@ -566,7 +588,9 @@ describe("streams", () => {
       for (const [what, bound, directives, begun] of cases) {
         test(`and ${what} is ended (${name})`, async () => {
           const lane = withBound(LANES[name], bound);
-          const read = await streamIn(lane, at, { directives: { ...(!directives.chunks && { text: TEXT }), ...directives } });
+          const read = await streamIn(lane, at, {
+            directives: { ...(!directives.chunks && { text: TEXT }), ...directives },
+          });
           const line = await logOf(gateway, read.id);
           if (begun(name.startsWith("native"))) {
             assertBrokenOff(read, lane);
@@ -577,7 +601,11 @@ describe("streams", () => {
             assert.equal(line.status, 504);
           }
           assert.equal(line.outcome, "failed");
-          assert.match(`${line.error_code} ${line.error_detail}`, /stalled|timeout/, "the log says that it was the time");
+          assert.match(
+            `${line.error_code} ${line.error_detail}`,
+            /stalled|timeout/,
+            "the log says that it was the time",
+          );
           await upstreamEnded(mock, read.id, "client_disconnected", { timeout: 5000 });
         });
       }
@@ -645,7 +673,10 @@ describe("streams", () => {
     for (const [name, lane] of lanes) {
       test(`in the middle ends the provider's work (${name})`, async () => {
         const id = freshId();
-        const reply = await open({ ...requestIn(lane, at, { id, directives: { chunks: 1000, gap_ms: 50 } }), fresh: true });
+        const reply = await open({
+          ...requestIn(lane, at, { id, directives: { chunks: 1000, gap_ms: 50 } }),
+          fresh: true,
+        });
         reply.body.once("data", () => reply.close());
         reply.body.on("error", () => {});
         const entry = await upstreamEnded(mock, id, "client_disconnected", { timeout: 5000 });
@@ -658,7 +689,10 @@ describe("streams", () => {
 
       test(`during a stall ends the provider's work (${name})`, async () => {
         const id = freshId();
-        const reply = await open({ ...requestIn(lane, at, { id, directives: { text: TEXT, stall_at: 2 } }), fresh: true });
+        const reply = await open({
+          ...requestIn(lane, at, { id, directives: { text: TEXT, stall_at: 2 } }),
+          fresh: true,
+        });
         reply.body.on("error", () => {});
         reply.body.once("data", () => reply.reset());
         await upstreamEnded(mock, id, "client_disconnected", { timeout: 5000 });
@@ -700,3 +734,5 @@ describe("streams", () => {
     for (const { id } of reads) assert.equal((await logOf(gateway, id)).outcome, "completed");
   });
 });
+
+test("no line of the log has a secret in it", assertNothingLeaked);
