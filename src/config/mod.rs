@@ -16,7 +16,7 @@ pub const CURRENT_SNAPSHOT: &str = "config:current";
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Config {
     /// Limits of inbound HTTP.
     pub http: Http,
@@ -34,7 +34,7 @@ pub struct Config {
 
 /// Limits of inbound HTTP.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Http {
     /// Largest request body in bytes. Default 16 MiB, 1 KiB to 64 MiB: an isolate has 128 MiB for everything.
     pub max_body_bytes: usize,
@@ -59,7 +59,7 @@ impl Default for Http {
 
 /// Cross-origin access from browsers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Cors {
     /// Origins that may call the gateway from a browser, such as `https://app.example.com`; `*` allows every origin.
     /// Default: none.
@@ -68,7 +68,7 @@ pub struct Cors {
 
 /// How callers are recognised.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Auth {
     /// How long an isolate may use a key record before it looks again, in milliseconds. Default 5,000, 0 to 60,000.
     pub key_cache_ms: u64,
@@ -84,7 +84,6 @@ impl Default for Auth {
 
 /// An issuer of JSON Web Tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct JwtIssuer {
     /// The exact `iss` claim.
     pub issuer: String,
@@ -120,7 +119,7 @@ pub enum JwtAlgorithm {
 
 /// Bounds on the time an upstream may take. Each one that runs out aborts the upstream request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct Timeouts {
     /// Connecting and waiting for the first byte of a streamed reply, in milliseconds. Default 60,000, 50 to 600,000.
     /// An unstreamed reply has no byte before it is complete, so only `total_ms` bounds it.
@@ -155,7 +154,6 @@ impl Timeouts {
 
 /// A provider: an upstream that serves models.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Provider {
     /// The wire format it speaks.
     pub dialect: ProviderDialect,
@@ -212,7 +210,6 @@ pub enum StreamUsage {
 
 /// How a `generic` provider's requests and replies are mapped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Generic {
     /// The path below the base URL; may contain `{{model}}`.
     #[serde(default)]
@@ -254,7 +251,7 @@ pub enum CredentialPlace {
 
 /// JSON pointers (RFC 6901) into a reply, or into each object of a stream.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 pub struct GenericReply {
     /// The text, or the next piece of it.
     pub text: String,
@@ -280,7 +277,6 @@ pub struct GenericReply {
 
 /// How a generic provider streams.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct GenericStream {
     /// How its objects are divided.
     pub framing: Framing,
@@ -306,7 +302,6 @@ pub enum Framing {
 
 /// A model that callers can name.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Model {
     /// The provider that serves it.
     pub provider: String,
@@ -348,6 +343,29 @@ pub struct ConfigProblem {
 }
 
 impl Config {
+    /// Reads what somebody wrote. Misspelt fields are problems here; a snapshot may have fields that are unknown, because
+    /// a later version of the gateway wrote it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it, or the first thing of the wrong type.
+    pub fn parse(written: &Value) -> Result<Self, Vec<ConfigProblem>> {
+        let mut unknown = Vec::new();
+        let note = |path: serde_ignored::Path<'_>| {
+            let path = path.to_string().replace(".?", "");
+            unknown.push(ConfigProblem { path, message: "there is no such field".to_owned() });
+        };
+        let mut track = serde_path_to_error::Track::new();
+        let tracked = serde_path_to_error::Deserializer::new(written, &mut track);
+        let parsed: Result<Self, _> = serde_ignored::deserialize(tracked, note);
+        match parsed {
+            Ok(config) => {
+                unknown.extend(config.problems());
+                if unknown.is_empty() { Ok(config) } else { Err(unknown) }
+            }
+            Err(error) => Err(vec![ConfigProblem { path: track.path().to_string(), message: error.to_string() }]),
+        }
+    }
+
     /// Everything that is wrong with it; empty if it can be used.
     pub fn problems(&self) -> Vec<ConfigProblem> {
         let mut found = Problems::default();
@@ -440,6 +458,12 @@ impl Problems {
             {
                 self.add(&path, "credentials do not belong here: name a Worker secret in `credential`");
             }
+        }
+        if provider.normalize && provider.dialect != ProviderDialect::OpenAi {
+            self.add(
+                &format!("{path}.normalize"),
+                "only for dialect `openai`: replies of the others are rewritten anyway",
+            );
         }
         match (provider.dialect, &provider.generic) {
             (ProviderDialect::Generic, None) => {
@@ -542,7 +566,7 @@ mod tests {
             "timeouts": {"idle_ms": 1},
             "providers": {
                 "a": {"dialect": "openai", "base_url": "ftp://x", "headers": {"Authorization": "Bearer x"}},
-                "b": {"dialect": "generic", "base_url": "https://x.example"},
+                "b": {"dialect": "generic", "base_url": "https://x.example", "normalize": true},
                 "c": {"dialect": "generic", "base_url": "https://x.example", "generic": {
                     "body": {"a": "{{nonsense}}"}, "reply": {"text": "no"}, "stream": {"framing": "sse", "reply": {"text": "/t"}}}},
             },
@@ -558,6 +582,7 @@ mod tests {
                 "timeouts.idle_ms",
                 "providers.a.base_url",
                 "providers.a.headers.Authorization",
+                "providers.b.normalize",
                 "providers.b",
                 "providers.c.generic.reply.text",
                 "providers.c.generic.stream",
@@ -581,8 +606,25 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_field_is_refused() {
-        let error = serde_json::from_value::<Config>(json!({"timeouts": {"idel_ms": 5}})).unwrap_err();
-        assert!(error.to_string().contains("idel_ms"));
+    fn what_is_written_is_read_strictly_and_told_by_path() {
+        let told = |written: Value| {
+            let problems = Config::parse(&written).unwrap_err();
+            problems.into_iter().map(|problem| problem.path).collect::<Vec<_>>()
+        };
+        let misspelt = json!({
+            "timeouts": {"idel_ms": 5, "total_ms": 1},
+            "providers": {"p": {"dialect": "openai", "base_url": "https://x.example", "nope": 1, "timeouts": {"x": 1}}},
+        });
+        let paths = told(misspelt);
+        assert_eq!(paths, ["timeouts.idel_ms", "providers.p.nope", "providers.p.timeouts.x", "timeouts.total_ms"]);
+        assert_eq!(told(json!({"models": {"m": {"provider": 5}}})), ["models.m.provider"]);
+        assert_eq!(told(json!({"providers": {"p": {"dialect": "klingon", "base_url": "x"}}})), ["providers.p.dialect"]);
+        assert!(Config::parse(&json!({"http": {"max_json_depth": 100}})).is_ok());
+    }
+
+    #[test]
+    fn a_snapshot_of_a_later_version_can_still_be_read() {
+        let later = json!({"version": "v", "new": 1, "config": {"timeouts": {"new": 1}, "new": {}}});
+        assert!(serde_json::from_value::<Snapshot>(later).is_ok());
     }
 }

@@ -139,7 +139,8 @@ fn lane(adapter: &dyn Adapter, provider: &Provider, api: Api, stream: bool, incl
     let usage_is_ours_alone =
         stream && api == Api::ChatCompletions && provider.stream_usage == StreamUsage::OnRequest && !include_usage;
     match adapter.speaks(api) {
-        true if provider.normalize => Lane::Translated,
+        // What a reply is rewritten into is Chat Completions; there is no stricter form of the others to give.
+        true if provider.normalize && api == Api::ChatCompletions => Lane::Translated,
         true if usage_is_ours_alone => Lane::Relayed,
         true => Lane::Native,
         false => Lane::Translated,
@@ -176,7 +177,7 @@ mod tests {
                 "o": {"dialect": "openai", "base_url": "https://o.example/v1/", "timeouts": {"total_ms": 9000}},
                 "always": {"dialect": "openai", "base_url": "https://o.example/v1", "stream_usage": "always"},
                 "loose": {"dialect": "openai", "base_url": "https://o.example/v1", "normalize": true},
-                "a": {"dialect": "anthropic", "base_url": "https://a.example"},
+                "a": {"dialect": "anthropic", "base_url": "https://a.example", "normalize": true},
                 "local": {"dialect": "openai", "base_url": "http://127.0.0.1:1/v1"},
             },
             "models": {

@@ -104,11 +104,9 @@ fn mint(mut record: KeyRecord, key: Option<String>, hash_secret: Secret<String>)
 fn compile(file: &str) -> Result<Value, String> {
     let text = if file == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
     let text = text.map_err(|error| format!("{file}: {error}"))?;
-    let toml = toml::Deserializer::parse(&text).map_err(|error| format!("{file}: {error}"))?;
-    let config: Config = serde_path_to_error::deserialize(toml)
-        .map_err(|error| format!("{}: {}", error.path(), error.inner().message()))?;
+    let written: Value = toml::from_str(&text).map_err(|error| format!("{file}: {error}"))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or(0);
-    let snapshot = Snapshot::seal(config, now).map_err(|problems| {
+    let snapshot = Config::parse(&written).and_then(|config| Snapshot::seal(config, now)).map_err(|problems| {
         let lines: Vec<String> =
             problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
         lines.join("\n")
