@@ -158,7 +158,7 @@ pub async fn whole(
             }
             Ok(Some(_)) => {
                 abort.abort();
-                return Err(ReplyFault::Malformed(format!("it is larger than {max_bytes} bytes")));
+                return Err(ReplyFault::TooLarge { max: max_bytes });
             }
             Err(fault) => {
                 abort.abort();

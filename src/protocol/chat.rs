@@ -513,6 +513,12 @@ pub enum ReplyFault {
         /// The bound, in milliseconds.
         millis: u64,
     },
+    /// It is larger than the gateway takes.
+    #[error("the provider's reply is larger than the {max} bytes that this gateway takes; ask for less")]
+    TooLarge {
+        /// The bound, in bytes.
+        max: usize,
+    },
     /// The connection broke.
     #[error("the connection to the provider broke")]
     Broken,
@@ -542,6 +548,7 @@ impl ReplyFault {
             Self::Truncated => "upstream_truncated",
             Self::Stalled { .. } => "upstream_stalled",
             Self::TooSlow { .. } => "upstream_timeout",
+            Self::TooLarge { .. } => "upstream_reply_too_large",
             Self::Broken => "upstream_connection_broken",
             Self::Malformed(_) => "upstream_invalid_response",
             Self::Reported { code, .. } => code.as_deref().unwrap_or("upstream_error"),

@@ -207,10 +207,15 @@ pub fn fault_problem(fault: &ReplyFault) -> Problem {
         _ => Kind::Upstream,
     };
     let advice = match fault {
-        ReplyFault::Reported { .. } => "",
+        ReplyFault::Reported { .. } | ReplyFault::TooLarge { .. } => "",
         _ => "; the reply is incomplete, send the request again",
     };
-    Problem::new(kind, fault.code(), format!("{fault}{advice}"))
+    let problem = Problem::new(kind, fault.code(), format!("{fault}{advice}"));
+    match fault {
+        // The same request would be answered, and billed, at the same length.
+        ReplyFault::TooLarge { .. } => problem.final_answer(),
+        _ => problem,
+    }
 }
 
 /// The usage that a reply's events report last.
@@ -219,4 +224,24 @@ pub fn usage_of(events: &[ChatEvent]) -> Option<Usage> {
         ChatEvent::Usage(usage) => Some(*usage),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_keeps_its_class_and_says_whether_to_try_again() {
+        let told = |fault: ReplyFault| {
+            let problem = fault_problem(&fault);
+            (problem.status, problem.retryable)
+        };
+        let reported = |code: &str| ReplyFault::Reported { message: "m".into(), code: Some(code.into()) };
+        assert_eq!(told(ReplyFault::Stalled { millis: 1 }), (504, None));
+        assert_eq!(told(ReplyFault::Truncated), (502, None));
+        assert_eq!(told(ReplyFault::TooLarge { max: 1 }), (502, Some(false)));
+        assert_eq!(told(reported("overloaded_error")), (503, None));
+        assert_eq!(told(reported("rate_limit_exceeded")), (429, None));
+        assert_eq!(told(reported("anything")), (502, None));
+    }
 }
