@@ -9,6 +9,7 @@ import OpenAI from "openai";
 import {
   ask,
   assertNothingLeaked,
+  config,
   directive,
   eventually,
   freshId,
@@ -75,7 +76,11 @@ describe("the openai package", () => {
   let at, mock, gateway, openai;
 
   before(async () => {
-    at = await start({ keys: [{ name: "app" }, { name: "narrow", models: ["claude-*"] }] });
+    const byTool = { provider: "anthropic", upstream_model: "mock-claude", structured_output: "tool" };
+    at = await start({
+      config: config({ models: { "claude-by-tool": byTool } }),
+      keys: [{ name: "app" }, { name: "narrow", models: ["claude-*"] }],
+    });
     ({ mock, gateway } = at);
     openai = new OpenAI({ baseURL: `${at.url}/v1`, apiKey: at.key, maxRetries: 0 });
   });
@@ -626,6 +631,23 @@ describe("the openai package", () => {
     });
   }
 
+  test("answers in the form of a JSON schema by a tool, where a model has no parameter for it", async () => {
+    const body = { model: "claude-by-tool", messages: ask({}, "A recipe, please."), response_format: recipe };
+    const isRecipe = (answer) => typeof answer.title === "string" && Number.isInteger(answer.minutes);
+    const whole = await openai.chat.completions.parse(body);
+    const streamed = await openai.chat.completions.stream(body).finalChatCompletion();
+    for (const { choices } of [whole, streamed]) {
+      assert.equal(choices[0].finish_reason, "stop");
+      assert.equal(choices[0].message.tool_calls, undefined, "the tool is the gateway's own business");
+      assert.ok(isRecipe(JSON.parse(choices[0].message.content)));
+    }
+    // Tools of the caller's own still work beside it.
+    const messages = [{ role: "user", content: "What is the weather?" }];
+    const called = await openai.chat.completions.create({ ...body, messages, tools: [weather] });
+    assert.equal(called.choices[0].finish_reason, "tool_calls");
+    assert.equal(called.choices[0].message.tool_calls[0].function.name, "get_weather");
+  });
+
   // === Whom and what the gateway knows ===
 
   test("raises AuthenticationError for a wrong key, and does not try again", async () => {
@@ -684,7 +706,7 @@ describe("the openai package", () => {
     const models = await Array.fromAsync(await openai.models.list());
     assert.deepEqual(
       models.map(({ id }) => id),
-      ["claude-test", "gpt-inline", "gpt-loose", "gpt-test"],
+      ["claude-by-tool", "claude-test", "gpt-inline", "gpt-loose", "gpt-test"],
     );
     for (const model of models) {
       assert.equal(model.object, "model");
@@ -699,7 +721,7 @@ describe("the openai package", () => {
     const models = await Array.fromAsync(await narrow.models.list());
     assert.deepEqual(
       models.map(({ id }) => id),
-      ["claude-test"],
+      ["claude-by-tool", "claude-test"],
     );
     await assert.rejects(narrow.models.retrieve("gpt-test"), OpenAI.NotFoundError);
     await narrow.chat.completions.create({ model: "claude-test", messages: ask() });

@@ -30,7 +30,7 @@ describe("requests", () => {
   let at, mock, gateway;
 
   before(async () => {
-    at = await start({ config: config({ http: { max_body_bytes: LIMIT } }) });
+    at = await start({ config: config({ http: { max_body_bytes: LIMIT, max_reply_bytes: LIMIT } }) });
     ({ mock, gateway } = at);
   });
 
@@ -439,6 +439,24 @@ describe("requests", () => {
       for (let at = 0; at < LIMIT; at += 50_000) yield Buffer.from(body.slice(at, at + 50_000));
     })();
     assert.equal((await post(pieces, { fresh: true })).status, 200);
+  });
+
+  test("a provider's reply over the limit is a 502, and is not read to its end", async () => {
+    for (const [nolength, size] of [
+      [0, 2 * LIMIT],
+      [1, 20 * LIMIT],
+    ]) {
+      const id = freshId();
+      const messages = ask({ tag: id, big_reply: size, ...(nolength && { nolength }) });
+      const reply = await post(JSON.stringify({ model: "gpt-test", messages }), { id });
+      assert.equal(reply.status, 502);
+      assertErrorBody(reply.json, "chat");
+      assert.match(reply.json.error.message, new RegExp(`${LIMIT}`));
+      assert.equal((await logOf(gateway, id)).outcome, "failed");
+    }
+    const fits = await post(JSON.stringify({ model: "gpt-test", messages: ask({ big_reply: LIMIT - 5000 }) }));
+    assert.equal(fits.status, 200);
+    await assertWell();
   });
 
   test("a body that breaks off hurts nobody", async () => {

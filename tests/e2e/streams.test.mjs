@@ -376,6 +376,13 @@ describe("streams", () => {
         assert.ok(input > 0 && output > 0, JSON.stringify(line.usage));
       }
     }
+    // The caller is told no estimate, and no zeros, as if the provider had said so.
+    for (const name of ["native", "normalised"]) {
+      const fields = { stream_options: { include_usage: true } };
+      const read = await streamIn(LANES[name], at, { directives: { text: TEXT, no_usage: 1 }, fields });
+      assertComplete(read, LANES[name]);
+      assert.deepEqual(read.usages, [], name);
+    }
     const told = requestIn(LANES.native, at, { directives: { text: TEXT } });
     await send(told);
     assert.equal((await logOf(gateway, told.id)).usage_estimated, undefined);
