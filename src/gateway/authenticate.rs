@@ -3,6 +3,7 @@
 use worker::Env;
 
 use crate::auth::{self, Credential, Principal, api_key, jwt};
+use crate::config::Auth;
 use crate::error::{Kind, Problem};
 use crate::http::Exchange;
 use crate::secret::Secret;
@@ -13,10 +14,12 @@ use crate::store::kv;
 /// # Errors
 /// 401 without a hint at which part was wrong; 503 if keys cannot be checked.
 pub async fn authenticate(exchange: &mut Exchange, env: &Env, now: u64) -> Result<Principal, Problem> {
-    let auth_config = exchange.config.as_ref().map(|config| config.config.auth.clone()).unwrap_or_default();
+    let loaded = exchange.config.clone();
+    let defaults = Auth::default();
+    let settings = loaded.as_ref().map_or(&defaults, |loaded| &loaded.config.auth);
     let verdict = match auth::credential(&exchange.headers) {
         Err(error) => Err(error),
-        Ok(Credential::Token(token)) => jwt::verify(token.expose(), &auth_config.jwt, now / 1000),
+        Ok(Credential::Token(token)) => jwt::verify(token.expose(), &settings.jwt, now / 1000),
         Ok(Credential::ApiKey(key)) => {
             exchange.record.key_id = key.public_id().to_owned();
             let Ok(hash_secret) = env.secret("KEY_HASH_SECRET") else {
@@ -28,7 +31,7 @@ pub async fn authenticate(exchange: &mut Exchange, env: &Env, now: u64) -> Resul
                 .final_answer());
             };
             let hash_secret = Secret::new(hash_secret.to_string());
-            let record = kv::key_record(env, &key, now, auth_config.key_cache_ms).await?;
+            let record = kv::key_record(env, &key, now, settings.key_cache_ms).await?;
             api_key::check(&key, record.as_deref(), &hash_secret, now / 1000)
         }
     };

@@ -87,7 +87,7 @@ impl Meter {
     }
 
     /// The stream has ended. `out`, for a relay, gets what was held back and may still be passed on.
-    pub fn finish(mut self, out: &mut Vec<u8>) -> Metered {
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Metered {
         if let Some((raw, Some(data))) = self.sse.unfinished() {
             // Some providers leave out the last blank line. A half-written event is not passed on.
             let whole = data == b"[DONE]" || serde_json::from_slice::<Value>(&data).is_ok();
@@ -97,14 +97,14 @@ impl Meter {
                 out.extend_from_slice(b"\n\n");
             }
         }
-        let State { usage, finished, done, reported, pieces, .. } = self.state;
-        let fault_was_relayed = reported.is_some();
-        let result = match reported {
-            Some(fault) => Err(fault),
-            None if finished || done => Ok(()),
+        let state = &self.state;
+        let result = match &state.reported {
+            Some(fault) => Err(fault.clone()),
+            None if state.finished || state.done => Ok(()),
             None => Err(ReplyFault::Truncated),
         };
-        Metered { usage, pieces, result, fault_was_relayed }
+        let fault_was_relayed = state.reported.is_some();
+        Metered { usage: state.usage, pieces: state.pieces, result, fault_was_relayed }
     }
 }
 

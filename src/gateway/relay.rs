@@ -432,31 +432,11 @@ impl Processed {
                     Err(fault) => fault,
                 }
             }
-            Ok(None) => {
-                let processor = std::mem::replace(&mut self.processor, Box::new(Ended));
-                return Some(processor.finish(&mut self.out));
-            }
+            Ok(None) => return Some(self.processor.finish(&mut self.out)),
             Err(fault) => fault,
         };
         around.abort.abort();
         Some(self.processor.broken_off(fault))
-    }
-}
-
-/// Stands where the processor of a finished stream was.
-struct Ended;
-
-impl StreamProcessor for Ended {
-    fn push(&mut self, _: &[u8], _: &mut Vec<u8>) -> Result<(), ReplyFault> {
-        Ok(())
-    }
-
-    fn finish(self: Box<Self>, _: &mut Vec<u8>) -> Metered {
-        self.broken_off(ReplyFault::Truncated)
-    }
-
-    fn broken_off(&self, fault: ReplyFault) -> Metered {
-        Metered { usage: None, pieces: 0, result: Err(fault), fault_was_relayed: false }
     }
 }
 

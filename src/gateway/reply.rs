@@ -42,7 +42,7 @@ pub trait StreamProcessor {
     fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ReplyFault>;
 
     /// The upstream's stream has ended; appends what is still due.
-    fn finish(self: Box<Self>, out: &mut Vec<u8>) -> Metered;
+    fn finish(&mut self, out: &mut Vec<u8>) -> Metered;
 
     /// What is known of a stream that does not get to its end.
     fn broken_off(&self, fault: ReplyFault) -> Metered;
@@ -86,7 +86,7 @@ impl StreamProcessor for Relay {
         }
     }
 
-    fn finish(self: Box<Self>, out: &mut Vec<u8>) -> Metered {
+    fn finish(&mut self, out: &mut Vec<u8>) -> Metered {
         self.0.finish(out)
     }
 
@@ -134,7 +134,7 @@ impl StreamProcessor for Translator {
         result
     }
 
-    fn finish(mut self: Box<Self>, out: &mut Vec<u8>) -> Metered {
+    fn finish(&mut self, out: &mut Vec<u8>) -> Metered {
         let result = match self.fault.take() {
             Some(fault) => Err(fault),
             None => self.decoder.finish(&mut self.events),

@@ -402,8 +402,7 @@ impl ReplyDecoder for Decoder {
     }
 
     fn finish(&mut self, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
-        let sse = std::mem::replace(&mut self.sse, SseDecoder::new(0));
-        if let Some((_, Some(data))) = sse.unfinished()
+        if let Some((_, Some(data))) = self.sse.unfinished()
             && (data == b"[DONE]" || serde_json::from_slice::<Reply>(&data).is_ok())
         {
             self.state.take_data(&data, out)?;

@@ -109,19 +109,14 @@ impl SseDecoder {
 
     /// What is left when the stream has ended: an event whose blank line never came. The standard would discard it;
     /// some providers end that way on purpose, others because they were cut off, so the caller must judge.
-    pub fn unfinished(mut self) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
-        let end = self.buffer.len();
-        if self.line < end {
-            let line = (self.line, end);
-            self.scanned = end;
-            self.take_line(line);
+    pub fn unfinished(&mut self) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+        let mut rest = std::mem::replace(self, Self::new(self.max_event_bytes));
+        let end = rest.buffer.len();
+        if rest.line < end {
+            rest.take_line((rest.line, end));
         }
-        let raw = self.buffer.get(self.start..).unwrap_or_default();
-        if raw.is_empty() {
-            return None;
-        }
-        let data = self.joined_data().map(Cow::into_owned);
-        Some((raw.to_vec(), data))
+        let raw = rest.buffer.get(rest.start..).unwrap_or_default();
+        (!raw.is_empty()).then(|| (raw.to_vec(), join(&rest.buffer, &rest.data).map(Cow::into_owned)))
     }
 
     /// Digests one line; true if it was the blank line that ends an event.
@@ -161,10 +156,6 @@ impl SseDecoder {
         let name = std::mem::take(&mut self.name);
         let data = std::mem::take(&mut self.data);
         Frame { raw: self.slice(start, end), name: self.slice(name.0, name.1), data: join(&self.buffer, &data) }
-    }
-
-    fn joined_data(&self) -> Option<Cow<'_, [u8]>> {
-        join(&self.buffer, &self.data)
     }
 
     fn slice(&self, from: usize, to: usize) -> &[u8] {

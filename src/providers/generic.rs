@@ -372,7 +372,7 @@ impl ReplyDecoder for Decoder {
 
     fn finish(&mut self, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
         let rest = match self.splitter.take() {
-            Some(Splitter::Sse(sse)) => sse.unfinished().and_then(|(_, data)| data),
+            Some(Splitter::Sse(mut sse)) => sse.unfinished().and_then(|(_, data)| data),
             Some(Splitter::Lines(pending)) => Some(pending),
             None => None,
         };
