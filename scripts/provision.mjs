@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 
-import { configRows, keyRows } from "./seed.mjs";
+import { keyRows } from "./seed.mjs";
 
 const ROOT = path.resolve(import.meta.dirname, "..");
 const GATEWAYCTL = path.join(process.env.CARGO_TARGET_DIR ?? path.join(ROOT, "target"), "native/gatewayctl");
@@ -25,9 +25,8 @@ function main([what, ...args]) {
     store(minted.entry, keyRows(minted), target);
     console.log(`\nThe key, shown only now:\n${minted.key}`);
   } else if (what === "config") {
-    const comment = takeOption(args, "--comment") ?? "";
     const compiled = gatewayctl(["config", "compile", ...args]);
-    store(compiled.entry, configRows(compiled, { author: "scripts/provision", comment }), target);
+    store(compiled.entry, [], target);
     console.log(`\nThe configuration is version ${compiled.version}; the gateway takes it up within a minute or so.`);
   } else {
     throw new Error("say what: key or config");
@@ -44,9 +43,9 @@ function store(entry, rows, target) {
   try {
     const sql = path.join(folder, "rows.sql");
     const value = path.join(folder, "value.json");
-    writeFileSync(sql, `${rows.join(";\n")};\n`);
+    if (rows.length > 0) writeFileSync(sql, `${rows.join(";\n")};\n`);
     writeFileSync(value, entry.value);
-    wrangler(["d1", "execute", "DB", "--yes", "--file", sql, ...target]);
+    if (rows.length > 0) wrangler(["d1", "execute", "DB", "--yes", "--file", sql, ...target]);
     wrangler(["kv", "key", "put", entry.name, "--path", value, "--binding", "KV", ...target]);
   } finally {
     rmSync(folder, { recursive: true });

@@ -20,7 +20,7 @@ import { promisify } from "node:util";
 import { Log, LogLevel, Miniflare } from "miniflare";
 import { unstable_getMiniflareWorkerOptions, unstable_splitSqlQuery } from "wrangler";
 
-import { configRows, keyRows } from "../../scripts/seed.mjs";
+import { keyRows } from "../../scripts/seed.mjs";
 
 export const ROOT = path.resolve(import.meta.dirname, "../..");
 
@@ -148,7 +148,7 @@ export async function startGateway({
     const kv = await miniflare.getKVNamespace("KV");
     const db = await miniflare.getD1Database("DB");
     await migrate(db);
-    const rows = [...minted.flatMap(keyRows), ...(compiled ? configRows(compiled, { author: "scripts" }) : [])];
+    const rows = minted.flatMap(keyRows);
     if (rows.length > 0) await db.batch(rows.map((row) => db.prepare(row)));
     for (const { entry } of [...minted, ...(compiled ? [compiled] : [])]) await kv.put(entry.name, entry.value);
     const { origin: url, port: listening } = await miniflare.unsafeGetDirectURL();
