@@ -2,6 +2,7 @@
 
 pub mod api_key;
 pub mod jwt;
+pub mod rbac;
 mod signatures;
 
 use http::HeaderMap;
