@@ -4,6 +4,7 @@
 //! is compiled for `wasm32` alone) moves bytes between the platform and the core.
 
 pub mod auth;
+pub mod billing;
 pub mod config;
 pub mod error;
 pub mod gateway;

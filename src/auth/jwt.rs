@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::Value;
 
 use super::{AuthError, Principal};
-use crate::config::{JwtAlgorithm, JwtIssuer};
+use crate::config::{Issuer, JwtAlgorithm};
 
 /// Longest token that is looked at, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -22,7 +22,7 @@ const LEEWAY_SECONDS: u64 = 30;
 ///
 /// # Errors
 /// [`AuthError::Token`] with the reason, for the log.
-pub fn verify(token: &str, issuers: &[JwtIssuer], now: u64) -> Result<Principal, AuthError> {
+pub fn verify(token: &str, issuers: &[Issuer], now: u64) -> Result<Principal, AuthError> {
     let refuse = |why: &'static str| AuthError::Token(why);
     if token.len() > MAX_TOKEN_BYTES {
         return Err(refuse("too long"));
@@ -43,7 +43,8 @@ pub fn verify(token: &str, issuers: &[JwtIssuer], now: u64) -> Result<Principal,
         .map(|allowed| algorithm(*allowed))
         .find(|allowed| *allowed == header.alg)
         .ok_or(refuse("algorithm not allowed"))?;
-    let keys: JwkSet = serde_json::from_value(issuer.jwks.clone()).map_err(|_| refuse("issuer without keys"))?;
+    let keys: JwkSet =
+        serde_json::from_value(issuer.jwks.clone().unwrap_or_default()).map_err(|_| refuse("issuer without keys"))?;
     let key = choose(&keys, header.kid.as_deref()).ok_or(refuse("unknown key id"))?;
     let key = DecodingKey::from_jwk(key).map_err(|_| refuse("unusable key"))?;
 
@@ -56,8 +57,10 @@ pub fn verify(token: &str, issuers: &[JwtIssuer], now: u64) -> Result<Principal,
     let claims = jsonwebtoken::decode::<Value>(token, &key, &validation).map_err(|_| refuse("wrong signature"))?.claims;
 
     let audience_matches = match claims.get("aud") {
-        Some(Value::String(audience)) => *audience == issuer.audience,
-        Some(Value::Array(audiences)) => audiences.iter().any(|audience| audience == &issuer.audience),
+        Some(Value::String(audience)) => issuer.audiences.contains(audience),
+        Some(Value::Array(audiences)) => {
+            audiences.iter().any(|audience| issuer.audiences.iter().any(|accepted| audience == accepted))
+        }
         _ => false,
     };
     if claims.get("iss").and_then(Value::as_str) != Some(&issuer.issuer) || !audience_matches {
@@ -121,15 +124,12 @@ mod tests {
     ];
     const PUBLIC: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
-    fn issuer() -> JwtIssuer {
-        JwtIssuer {
-            issuer: "https://id.example".into(),
-            audience: "gateway".into(),
-            algorithms: vec![JwtAlgorithm::EdDSA],
-            jwks: json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "x": PUBLIC, "kid": "k1", "alg": "EdDSA", "use": "sig"}]}),
-            account_claim: "team".into(),
-            models: vec![],
-        }
+    fn issuer() -> Issuer {
+        serde_json::from_value(json!({
+            "issuer": "https://id.example", "audiences": ["gateway"], "algorithms": ["EdDSA"], "account_claim": "team",
+            "jwks": {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": PUBLIC, "kid": "k1", "alg": "EdDSA", "use": "sig"}]},
+        }))
+        .unwrap()
     }
 
     fn claims() -> Value {
@@ -194,7 +194,7 @@ mod tests {
             verify(&signed(&critical, &claims()), &[issuer()], 1500),
             Err(AuthError::Token("critical extension"))
         );
-        let only_rsa = JwtIssuer { algorithms: vec![JwtAlgorithm::RS256], ..issuer() };
+        let only_rsa = Issuer { algorithms: vec![JwtAlgorithm::RS256], ..issuer() };
         assert!(verify(&signed(&header(Some("k1")), &claims()), &[only_rsa], 1500).is_err());
         let mut tampered = signed(&header(Some("k1")), &claims());
         tampered.pop();
@@ -220,10 +220,10 @@ mod tests {
 
     /// How far the standard's example gets: it has no audience, so that is where a good signature ends.
     fn example(algorithm: JwtAlgorithm, key: Value, token: &str) -> AuthError {
-        let issuer = JwtIssuer {
+        let issuer = Issuer {
             issuer: "joe".into(),
             algorithms: vec![algorithm],
-            jwks: json!({"keys": [key]}),
+            jwks: Some(json!({"keys": [key]})),
             account_claim: "iss".into(),
             ..issuer()
         };
@@ -251,7 +251,7 @@ mod tests {
         let token = signed(&header(None), &claims());
         for x in ["", "AAAA", "!!", &"A".repeat(200)] {
             let key = json!({"kty": "OKP", "crv": "Ed25519", "x": x});
-            let issuer = JwtIssuer { jwks: json!({"keys": [key]}), ..issuer() };
+            let issuer = Issuer { jwks: Some(json!({"keys": [key]})), ..issuer() };
             assert!(verify(&token, &[issuer], 1500).is_err(), "{x}");
         }
         let weak = json!({"kty": "RSA", "n": B64.encode([0xff; 128]), "e": "AQAB"});

@@ -56,11 +56,25 @@ pub enum EndpointError {
 /// [`EndpointError`] says why it is refused.
 pub fn check_base_url(text: &str, private: &PrivateHosts) -> Result<Url, EndpointError> {
     let url = Url::parse(text).map_err(|_| EndpointError::NotAUrl)?;
+    if url.query().is_some() {
+        return Err(EndpointError::NotAUrl);
+    }
+    check(url, private)
+}
+
+/// Checks the address of an issuer's keys as [`check_base_url`] does a provider's; it may have a query.
+///
+/// # Errors
+/// [`EndpointError`] says why it is refused.
+pub fn check_jwks_uri(text: &str, private: &PrivateHosts) -> Result<Url, EndpointError> {
+    check(Url::parse(text).map_err(|_| EndpointError::NotAUrl)?, private)
+}
+
+fn check(url: Url, private: &PrivateHosts) -> Result<Url, EndpointError> {
     if !matches!(url.scheme(), "https" | "http") {
         return Err(EndpointError::Scheme);
     }
-    let plain =
-        url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
+    let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
     let Some(host) = url.host().filter(|_| plain) else { return Err(EndpointError::NotAUrl) };
     let public = match host {
         Host::Ipv4(address) => is_public_v4(address),
@@ -169,6 +183,14 @@ mod tests {
         ] {
             assert!(refused(url), "{url}");
         }
+    }
+
+    #[test]
+    fn the_address_of_keys_may_have_a_query_and_nothing_more() {
+        let check = |uri| check_jwks_uri(uri, &PrivateHosts::parse(""));
+        assert!(check("https://id.example/keys?policy=a").is_ok());
+        assert!(check("https://169.254.169.254/keys").is_err());
+        assert!(check("https://id.example/keys#a").is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub async fn authenticate(exchange: &mut Exchange, env: &Env, now: u64) -> Resul
     let settings = loaded.as_ref().map_or(&defaults, |loaded| &loaded.config.auth);
     let verdict = match auth::credential(&exchange.headers) {
         Err(error) => Err(error),
-        Ok(Credential::Token(token)) => jwt::verify(token.expose(), &settings.jwt, now / 1000),
+        Ok(Credential::Token(token)) => jwt::verify(token.expose(), &settings.issuers, now / 1000),
         Ok(Credential::ApiKey(key)) => {
             exchange.record.key_id = key.public_id().to_owned();
             let Ok(hash_secret) = env.secret("KEY_HASH_SECRET") else {

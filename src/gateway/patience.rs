@@ -17,13 +17,12 @@ impl Patience {
     /// nobody is there to read the answer.
     pub fn new(timeouts: Timeouts, stream: bool, caller: Option<u64>, now: u64) -> Self {
         let caller = caller.unwrap_or(u64::MAX);
-        let total = timeouts.total_ms.unwrap_or(Timeouts::TOTAL_MS);
-        let first_byte = timeouts.first_byte_ms.unwrap_or(Timeouts::FIRST_BYTE_MS);
+        let total = timeouts.total_ms;
         Self {
             started: now,
             // An unstreamed reply comes all at once, when it is complete.
-            first_byte: if stream { first_byte } else { total }.min(caller),
-            idle: timeouts.idle_ms.unwrap_or(Timeouts::IDLE_MS).min(caller),
+            first_byte: if stream { timeouts.first_byte_ms } else { total }.min(caller),
+            idle: timeouts.idle_ms.min(caller),
             total,
         }
     }
@@ -52,7 +51,7 @@ impl Patience {
 mod tests {
     use super::*;
 
-    const TIMEOUTS: Timeouts = Timeouts { first_byte_ms: Some(100), idle_ms: Some(50), total_ms: Some(1000) };
+    const TIMEOUTS: Timeouts = Timeouts { first_byte_ms: 100, idle_ms: 50, total_ms: 1000 };
 
     #[test]
     fn the_nearest_bound_counts() {

@@ -6,10 +6,18 @@ use url::Url;
 
 use crate::auth::Principal;
 use crate::config::{
-    Config, EndpointError, Model, PrivateHosts, Provider, Snapshot, StreamUsage, Timeouts, check_base_url,
+    Config, ConfigProblem, EndpointError, Model, PrivateHosts, Provider, Snapshot, StreamUsage, Timeouts,
+    check_base_url,
 };
 use crate::error::{Kind, Problem};
 use crate::providers::{Adapter, Api, Target, adapter};
+
+/// What a deployment, and not the configuration, says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployment {
+    /// Private hosts that providers may be at.
+    pub private_hosts: PrivateHosts,
+}
 
 /// A snapshot as an isolate uses it: with what depends on the deployment worked out.
 #[derive(Debug)]
@@ -25,14 +33,17 @@ pub struct LoadedConfig {
 
 impl LoadedConfig {
     /// Loads a snapshot. A provider whose address this deployment does not allow stays, but cannot be called.
-    pub fn new(snapshot: Snapshot, private: &PrivateHosts) -> Self {
-        let endpoints = snapshot
-            .config
+    ///
+    /// # Errors
+    /// What in the snapshot has the wrong type.
+    pub fn new(snapshot: Snapshot, deployment: &Deployment) -> Result<Self, Vec<ConfigProblem>> {
+        let config = Config::read(&snapshot.config)?;
+        let endpoints = config
             .providers
             .iter()
-            .map(|(name, provider)| (name.clone(), check_base_url(&provider.base_url, private)))
+            .map(|(name, provider)| (name.clone(), check_base_url(&provider.base_url, &deployment.private_hosts)))
             .collect();
-        Self { version: snapshot.version, created_at: snapshot.created_at, config: snapshot.config, endpoints }
+        Ok(Self { version: snapshot.version, created_at: snapshot.created_at, config, endpoints })
     }
 
     /// Providers whose address is refused, with the reason, for the log.
@@ -85,7 +96,7 @@ pub struct Plan<'a> {
     pub adapter: &'static dyn Adapter,
     /// The reply's lane.
     pub lane: Lane,
-    /// Time bounds; each one is set.
+    /// Time bounds.
     pub timeouts: Timeouts,
 }
 
@@ -131,7 +142,7 @@ pub fn plan<'a>(
         },
         adapter,
         lane: lane(adapter, provider, api, stream, include_usage),
-        timeouts: provider.timeouts.or(loaded.config.timeouts),
+        timeouts: provider.timeouts.over(loaded.config.timeouts),
     })
 }
 
@@ -165,13 +176,20 @@ pub fn join_url(base: &Url, path: &str) -> String {
     format!("{}{path}", base.as_str().trim_end_matches('/'))
 }
 
+/// A configuration as an isolate has it, for tests.
+#[cfg(test)]
+pub(crate) fn loaded_for_tests(config: serde_json::Value) -> LoadedConfig {
+    let snapshot = Snapshot { version: "v1".into(), sequence: 0, parent: None, created_at: 0, config };
+    LoadedConfig::new(snapshot, &Deployment { private_hosts: PrivateHosts::parse("") }).unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
     fn loaded() -> LoadedConfig {
-        let config = serde_json::from_value(json!({
+        let config = json!({
             "timeouts": {"idle_ms": 5000},
             "providers": {
                 "o": {"dialect": "openai", "base_url": "https://o.example/v1/", "timeouts": {"total_ms": 9000}},
@@ -184,9 +202,8 @@ mod tests {
                 "o": {"provider": "o", "upstream_model": "gpt"}, "always": {"provider": "always"},
                 "loose": {"provider": "loose"}, "a": {"provider": "a"}, "local": {"provider": "local"},
             },
-        }))
-        .unwrap();
-        LoadedConfig::new(Snapshot { version: "v".into(), created_at: 0, config }, &PrivateHosts::parse(""))
+        });
+        loaded_for_tests(config)
     }
 
     fn principal(models: &[&str]) -> Principal {
@@ -232,6 +249,6 @@ mod tests {
         let plan = plan(&loaded, &principal(&[]), Api::ChatCompletions, "o", false, false).unwrap();
         assert_eq!(plan.target.upstream_model, "gpt");
         assert_eq!(join_url(plan.endpoint, "/chat/completions"), "https://o.example/v1/chat/completions");
-        assert_eq!((plan.timeouts.idle_ms, plan.timeouts.total_ms), (Some(5000), Some(9000)));
+        assert_eq!((plan.timeouts.idle_ms, plan.timeouts.total_ms), (5000, 9000));
     }
 }

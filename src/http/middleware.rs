@@ -251,16 +251,13 @@ mod tests {
     use super::*;
     use std::rc::Rc;
 
-    use crate::config::{PrivateHosts, Snapshot};
-    use crate::gateway::plan::LoadedConfig;
+    use crate::gateway::plan::loaded_for_tests;
 
     fn exchange(method: Method, headers: &[(&'static str, &str)]) -> Exchange {
-        let config = serde_json::from_value(serde_json::json!({
+        let config = Rc::new(loaded_for_tests(serde_json::json!({
             "http": {"max_body_bytes": 2000, "compress_min_bytes": 10},
             "cors": {"allowed_origins": ["https://app.example"]},
-        }));
-        let snapshot = Snapshot { version: "v1".into(), created_at: 0, config: config.unwrap() };
-        let config = Rc::new(LoadedConfig::new(snapshot, &PrivateHosts::parse("")));
+        })));
         let headers = headers.iter().map(|(n, v)| (http::HeaderName::from_static(n), v.parse().unwrap())).collect();
         Exchange::new(method, "/v1/models".into(), headers, Some(config), "fresh-id".into())
     }

@@ -7,9 +7,9 @@ use worker::{Context, Env};
 
 use super::bounded_cache::BoundedCache;
 use crate::auth::api_key::{ApiKey, KeyRecord};
-use crate::config::{CURRENT_SNAPSHOT, PrivateHosts, Snapshot};
+use crate::config::{CURRENT_SNAPSHOT, ConfigProblem, PrivateHosts, Snapshot};
 use crate::error::{Kind, Problem};
-use crate::gateway::plan::LoadedConfig;
+use crate::gateway::plan::{Deployment, LoadedConfig};
 
 /// The binding of the KV namespace.
 pub const KV: &str = "KV";
@@ -84,7 +84,16 @@ async fn fetch_config(env: &Env, now: u64) -> Option<Rc<LoadedConfig>> {
         return Some(known);
     }
     let private = env.var("PRIVATE_UPSTREAM_HOSTS").map(|hosts| hosts.to_string()).unwrap_or_default();
-    let config = Rc::new(LoadedConfig::new(snapshot, &PrivateHosts::parse(&private)));
+    let deployment = Deployment { private_hosts: PrivateHosts::parse(&private) };
+    let config = match LoadedConfig::new(snapshot, &deployment) {
+        Ok(config) => Rc::new(config),
+        Err(problems) => {
+            for ConfigProblem { path, message: problem } in problems {
+                tracing::error!(target: "config", message = "the published configuration is unreadable", path, problem);
+            }
+            return None;
+        }
+    };
     for (provider, error) in config.refused_endpoints() {
         let error = error.to_string();
         tracing::error!(target: "config", message = "a provider cannot be called", provider, error);

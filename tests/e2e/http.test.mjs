@@ -102,17 +102,17 @@ describe("HTTP", () => {
         cors: { allowed_origins: [ORIGIN] },
         auth: {
           key_cache_ms: 0,
-          jwt: [
+          issuers: [
             {
               issuer: "https://id.example",
-              audience: "gateway",
+              audiences: ["gateway"],
               algorithms: ["EdDSA", "RS256", "ES256"],
               jwks,
               account_claim: "team",
             },
             {
               issuer: "https://narrow.example",
-              audience: "gateway",
+              audiences: ["gateway"],
               algorithms: ["EdDSA"],
               jwks,
               models: ["claude-*"],

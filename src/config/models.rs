@@ -1,0 +1,78 @@
+//! Sections `models` and `routes`: the names that callers use.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::bounds::fields;
+use super::providers::yes;
+
+fields! {
+    /// A model that callers can name: a deployment at a provider.
+    pub struct Model {
+        /// Whether it can be called.
+        #[serde(default = "yes")]
+        pub enabled: bool;
+        /// The provider that serves it.
+        pub provider: String, chars 1 ..= 256;
+        /// Its name there. Left out: the name that callers use.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub upstream_model: Option<String>, chars 1 ..= 512;
+        /// Output tokens to ask for where the caller sets no limit and the provider insists on one. Left out: 8,192.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub max_output_tokens: Option<u64>, in 1 ..= 1_000_000;
+        /// How many tokens fit into it. A request whose input alone is estimated to exceed it is refused. Left out: the
+        /// provider judges.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub context_tokens: Option<u64>, in 1 ..= 100_000_000;
+        /// What it is, for people; shown in the list of models.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub description: Option<String>, chars 0 ..= 1024;
+        /// Whose it is, as the list of models says. Left out: the provider's name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub owned_by: Option<String>, chars 1 ..= 256;
+        /// How it is made to answer with JSON that follows a schema, where the provider is not OpenAI-like.
+        #[serde(default)]
+        pub structured_output: StructuredOutput;
+    }
+}
+
+impl Model {
+    /// Default of `max_output_tokens`.
+    pub const MAX_OUTPUT_TOKENS: u64 = 8_192;
+}
+
+/// How a model is made to answer with JSON that follows a schema.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StructuredOutput {
+    /// By the provider's own parameter for it.
+    #[default]
+    Native,
+    /// By a tool whose arguments are the answer, for models that lack the parameter.
+    Tool,
+}
+
+fields! {
+    /// A further name that callers can use, answered by the first of its targets that can be called.
+    pub struct Route {
+        /// Whether it can be called.
+        #[serde(default = "yes")]
+        pub enabled: bool;
+        /// What it is for; shown in the list of models.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub description: Option<String>, chars 0 ..= 1024;
+        /// The models that may answer, in this order.
+        pub targets: Vec<RouteTarget>, items 1 ..= 32;
+    }
+}
+
+fields! {
+    /// One of a route's targets.
+    pub struct RouteTarget {
+        /// The model, by its name in `models`.
+        pub model: String, chars 1 ..= 256;
+        /// Whether it is considered.
+        #[serde(default = "yes")]
+        pub enabled: bool;
+    }
+}

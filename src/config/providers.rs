@@ -1,0 +1,198 @@
+//! Section `providers`: the upstreams that serve models.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::bounds::fields;
+use super::timeouts::TimeoutOverrides;
+
+fields! {
+    /// A provider: an upstream that serves models.
+    pub struct Provider {
+        /// Whether requests may go there.
+        #[serde(default = "yes")]
+        pub enabled: bool;
+        /// The wire format it speaks.
+        pub dialect: ProviderDialect;
+        /// Where it is. The dialect's path is appended: `/chat/completions` for `openai` (so this ends in `/v1` for most),
+        /// `/v1/messages` for `anthropic`, the `generic` section's own path for `generic`. Must be `https:` and a public
+        /// host, unless the deployment names the host in `PRIVATE_UPSTREAM_HOSTS`.
+        pub base_url: String, chars 1 ..= 2048;
+        /// The provider's credential: the name of a Worker secret, or `stored:` and the id of a credential that the admin
+        /// API keeps sealed. Left out: none is sent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub credential: Option<String>, chars 1 ..= 200;
+        /// Further headers to send. Not for credentials: they would stand in the snapshot.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        pub headers: BTreeMap<String, String>, entries 0 ..= 64;
+        /// The `user-agent` to send. Left out: `llm-gateway/` and its version.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub user_agent: Option<String>, chars 1 ..= 256;
+        /// Headers of the caller's that are passed on to this provider, besides those of `http.forward_headers`.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub forward_headers: Vec<String>, items 0 ..= 32;
+        /// Time bounds of its own.
+        #[serde(default, skip_serializing_if = "TimeoutOverrides::is_empty")]
+        pub timeouts: TimeoutOverrides;
+        /// How a stream tells its usage.
+        #[serde(default)]
+        pub stream_usage: StreamUsage;
+        /// Decode and rewrite the replies of a provider that speaks the caller's dialect loosely, so that callers see it
+        /// strictly. Costs CPU per chunk.
+        #[serde(default)]
+        pub normalize: bool;
+        /// The mapping of a `generic` provider.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub generic: Option<Generic>;
+    }
+}
+
+/// What is enabled unless it says otherwise.
+pub(super) fn yes() -> bool {
+    true
+}
+
+/// Secrets of the Worker that are its own: sent to a provider they would be given away.
+pub(super) const OWN_SECRETS: &[&str] =
+    &["KEY_HASH_SECRET", "MASTER_SECRET", "MASTER_SECRET_PREVIOUS", "BOOTSTRAP_TOKEN"];
+
+/// Where a provider's credential is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialSource<'a> {
+    /// In the Worker secret of this name.
+    WorkerSecret(&'a str),
+    /// Sealed, under this id.
+    Stored(&'a str),
+}
+
+impl Provider {
+    /// Where its credential is kept; `None` if it needs none.
+    pub fn credential_source(&self) -> Option<CredentialSource<'_>> {
+        let credential = self.credential.as_deref()?;
+        Some(match credential.strip_prefix("stored:") {
+            Some(id) => CredentialSource::Stored(id),
+            None => CredentialSource::WorkerSecret(credential),
+        })
+    }
+}
+
+/// A wire format that providers speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ProviderDialect {
+    /// OpenAI Chat Completions.
+    #[serde(rename = "openai")]
+    OpenAi,
+    /// Anthropic Messages.
+    #[serde(rename = "anthropic")]
+    Anthropic,
+    /// Anything that takes and gives JSON, mapped by configuration.
+    #[serde(rename = "generic")]
+    Generic,
+}
+
+/// How a provider's stream tells its usage.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamUsage {
+    /// In a chunk of its own if `stream_options.include_usage` asks for it (OpenAI). The gateway asks; where the caller
+    /// did not, it removes the chunk again.
+    #[default]
+    OnRequest,
+    /// Always, inside ordinary chunks. Such streams are passed on natively.
+    Always,
+}
+
+/// How a `generic` provider's requests and replies are mapped.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Generic {
+    /// The path below the base URL; may contain `{{model}}`.
+    #[serde(default)]
+    pub path: String,
+    /// The header that carries the credential. Default `authorization`.
+    #[serde(default)]
+    pub credential_header: CredentialPlace,
+    /// The request body. A string that is one placeholder, such as `"{{temperature}}"`, becomes the value itself and its
+    /// member is left out where the caller gave none; placeholders within a longer string are filled in as text.
+    /// Placeholders: `model`, `messages`, `prompt` (the conversation as text), `system`, `last_user_message`,
+    /// `max_tokens`, `temperature`, `top_p`, `stop`, `stream`, `user`, `tools`.
+    pub body: Value,
+    /// Where an unstreamed reply has what.
+    pub reply: GenericReply,
+    /// How a streamed reply looks. Left out: the provider cannot stream, and a streamed call is answered from an
+    /// unstreamed one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stream: Option<GenericStream>,
+    /// Pointer to the message in an error body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_message: Option<String>,
+    /// Pointer to the code in an error body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<String>,
+}
+
+/// The header that carries a generic provider's credential.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum CredentialPlace {
+    /// `Authorization: Bearer …`
+    #[default]
+    Authorization,
+    /// `x-api-key: …`
+    XApiKey,
+    /// `api-key: …`
+    ApiKey,
+}
+
+/// JSON pointers (RFC 6901) into a reply, or into each object of a stream.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct GenericReply {
+    /// The text, or the next piece of it.
+    pub text: String,
+    /// The reply's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Reasoning that is shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
+    /// Why it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finish_reason: Option<String>,
+    /// The provider's words for why it ended, with OpenAI's (`stop`, `length`, `tool_calls`, `content_filter`).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub finish_reasons: BTreeMap<String, String>,
+    /// Input tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_tokens: Option<String>,
+    /// Output tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<String>,
+}
+
+/// How a generic provider streams.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GenericStream {
+    /// How its objects are divided.
+    pub framing: Framing,
+    /// Where each object has what.
+    pub reply: GenericReply,
+    /// The event data that ends the stream, such as `[DONE]`. Left out: an object with a finish reason ends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<String>,
+    /// Pointer to an error message within the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_message: Option<String>,
+}
+
+/// How the objects of a stream are divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Framing {
+    /// Server-sent events, one object each.
+    Sse,
+    /// One object a line.
+    Ndjson,
+}
