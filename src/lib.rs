@@ -11,6 +11,7 @@ pub mod gateway;
 pub mod http;
 pub mod protocol;
 pub mod providers;
+pub mod seal;
 pub mod secret;
 pub mod store;
 pub mod telemetry;
