@@ -1,139 +1,95 @@
-//! API keys: `sk-lgw-<public id>-<secret><checksum>`.
-//!
-//! - The public id (12 characters) names the key in KV, logs and the console.
-//! - The secret (32 characters, 190 bits) is never stored; its owner's copy is the only one.
-//! - The checksum (6 characters) tells a mistyped or truncated key without any look-up, and lets secret scanners tell a
-//!   real key from a look-alike.
-//!
-//! KV has an HMAC-SHA-256 of the whole key under a Worker secret: whoever reads KV can neither use nor guess a key.
+//! API keys of the data plane (`sk-lgw-…`, see [`super::opaque`]) and what is stored of them.
 
-use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use serde_json::{Map, Value};
 
+use super::ip_ranges::IpRange;
+use super::opaque::{Opaque, OpaqueKind};
 use super::{AuthError, Principal};
 use crate::secret::Secret;
 
-const PREFIX: &str = "sk-lgw-";
-const ID_LENGTH: usize = 12;
-const SECRET_LENGTH: usize = 32;
-const CHECKSUM_LENGTH: usize = 6;
-const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-
-/// How many random bytes make a key.
-pub const RANDOM_BYTES: usize = 2 * (ID_LENGTH + SECRET_LENGTH);
+pub use super::opaque::RANDOM_BYTES;
 
 /// A key whose form and checksum are right.
 #[derive(Debug, Clone)]
-pub struct ApiKey {
-    public_id: String,
-    whole: Secret<String>,
-}
+pub struct ApiKey(Opaque);
 
 impl ApiKey {
     /// Checks a key's form and checksum; needs no look-up.
     pub fn parse(text: &str) -> Option<Self> {
-        let (public_id, rest) = text.strip_prefix(PREFIX)?.split_once('-')?;
-        let (secret, checksum) = rest.split_at_checked(SECRET_LENGTH)?;
-        let well_formed = public_id.len() == ID_LENGTH
-            && checksum.len() == CHECKSUM_LENGTH
-            && [public_id, secret, checksum].iter().all(|part| part.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        if !well_formed || checksum_of(public_id, secret) != checksum {
-            return None;
-        }
-        Some(Self { public_id: public_id.to_owned(), whole: Secret::new(text.to_owned()) })
+        Opaque::parse(OpaqueKind::ApiKey, text).map(Self)
     }
 
     /// The part that may be shown.
     pub fn public_id(&self) -> &str {
-        &self.public_id
+        self.0.id()
     }
 
     /// Where the key's record lies in KV.
     pub fn record_name(&self) -> String {
-        format!("key:{}", self.public_id)
+        record_name(self.public_id())
     }
 
-    /// The HMAC under which the key is known.
+    /// The HMAC under which the key is known, in hexadecimal.
     pub fn hash(&self, hash_secret: &Secret<String>) -> String {
-        let mut hex = String::with_capacity(64);
-        for byte in self.mac(hash_secret).map(|mac| mac.finalize().into_bytes()).unwrap_or_default() {
-            hex.push_str(&format!("{byte:02x}"));
-        }
-        hex
+        self.0.hash(hash_secret)
     }
+}
 
-    fn mac(&self, hash_secret: &Secret<String>) -> Option<Hmac<Sha256>> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(hash_secret.expose().as_bytes()).ok()?;
-        mac.update(self.whole.expose().as_bytes());
-        Some(mac)
-    }
-
-    /// Compares in constant time.
-    fn matches(&self, hash: &str, hash_secret: &Secret<String>) -> bool {
-        let Some(expected) = decode_hex(hash) else { return false };
-        self.mac(hash_secret).is_some_and(|mac| mac.verify_slice(&expected).is_ok())
-    }
+/// Where the record of the key with this public id lies in KV.
+pub fn record_name(public_id: &str) -> String {
+    format!("key:{public_id}")
 }
 
 /// Makes a key of random bytes.
 pub fn compose(random: &[u8; RANDOM_BYTES]) -> Secret<String> {
-    // Two bytes a character: the remainder's bias is below one in a thousand.
-    let mut characters = random.chunks_exact(2).map(|pair| {
-        let number = pair.iter().fold(0u32, |n, byte| (n << 8) | u32::from(*byte));
-        letter(u64::from(number))
-    });
-    let public_id: String = characters.by_ref().take(ID_LENGTH).collect();
-    let secret: String = characters.collect();
-    let checksum = checksum_of(&public_id, &secret);
-    Secret::new(format!("{PREFIX}{public_id}-{secret}{checksum}"))
+    Opaque::compose(OpaqueKind::ApiKey, random).text().clone()
 }
 
-fn letter(number: u64) -> char {
-    let at = usize::try_from(number.checked_rem(62).unwrap_or(0)).unwrap_or(0);
-    ALPHABET.get(at).map_or('0', |byte| char::from(*byte))
-}
-
-fn checksum_of(public_id: &str, secret: &str) -> String {
-    let digest = Sha256::digest(format!("{public_id}-{secret}"));
-    let mut number = digest.iter().take(8).fold(0u64, |n, byte| (n << 8) | u64::from(*byte));
-    let mut checksum = String::with_capacity(CHECKSUM_LENGTH);
-    for _ in 0..CHECKSUM_LENGTH {
-        checksum.push(letter(number));
-        number = number.checked_div(62).unwrap_or(0);
-    }
-    checksum
-}
-
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
-    if text.len() != 64 {
-        return None;
-    }
-    text.as_bytes().chunks_exact(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-}
-
-/// What KV holds of a key. Fields may be added, so old records stay readable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What is stored of a key. Fields may be added, so old records stay readable; one that cannot be read in full (an
+/// unknown form of address range, say) is no record at all, so that no restriction is lost on the way.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRecord {
     /// HMAC-SHA-256 of the key, in hexadecimal.
     pub hash: String,
     /// The account that is charged.
     pub account: String,
+    /// The key's stable id: it stays when the key is rotated and gets a new public id. Empty: the public id.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub key: String,
+    /// The user that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// What its owner calls it.
     #[serde(default)]
     pub name: String,
     /// Models it may use: exact names, or prefixes ending in `*`. Empty for all.
     #[serde(default)]
     pub models: Vec<String>,
+    /// Paths it may call, such as `/v1/chat/completions`: exact, or prefixes ending in `*`. Empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<String>,
+    /// Addresses it may be used from. Empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ip_ranges: Vec<IpRange>,
     /// When it ends, in Unix seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<u64>,
     /// Whether it is switched off.
     #[serde(default)]
     pub disabled: bool,
+    /// Counts the changes of the record: of two copies the higher one is right.
+    #[serde(default)]
+    pub revision: u64,
+    /// Settings that differ for this key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrides: Option<Value>,
+    /// Whatever its owner notes about it.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub metadata: Map<String, Value>,
 }
 
-/// Decides whether a key is good. `record` is what KV has under [`ApiKey::record_name`]; `now` is in Unix seconds.
+/// Decides whether a key is good. `record` is what is stored under [`ApiKey::record_name`]; `now` is in Unix seconds.
 ///
 /// # Errors
 /// [`AuthError`], for the log; the caller learns only that the key is not valid.
@@ -144,7 +100,7 @@ pub fn check(
     now: u64,
 ) -> Result<Principal, AuthError> {
     let record = record.ok_or(AuthError::Unknown)?;
-    if !key.matches(&record.hash, hash_secret) {
+    if !key.0.matches(&record.hash, hash_secret) {
         return Err(AuthError::WrongSecret);
     }
     if record.disabled {
@@ -153,22 +109,32 @@ pub fn check(
     if record.expires_at.is_some_and(|end| now >= end) {
         return Err(AuthError::Expired);
     }
-    Ok(Principal { account: record.account.clone(), key_id: key.public_id.clone(), models: record.models.clone() })
+    let public_id = key.public_id().to_owned();
+    Ok(Principal {
+        account: record.account.clone(),
+        key_id: if record.key.is_empty() { public_id.clone() } else { record.key.clone() },
+        public_id,
+        user: record.user.clone(),
+        models: record.models.clone(),
+        endpoints: record.endpoints.clone(),
+        ip_ranges: record.ip_ranges.clone(),
+        revision: record.revision,
+        overrides: record.overrides.clone(),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use serde_json::json;
 
     fn record(key: &ApiKey, secret: &Secret<String>) -> KeyRecord {
         KeyRecord {
             hash: key.hash(secret),
             account: "team".into(),
-            name: "n".into(),
             models: vec!["m".into()],
             expires_at: Some(1000),
-            disabled: false,
+            ..KeyRecord::default()
         }
     }
 
@@ -191,6 +157,38 @@ mod tests {
     }
 
     #[test]
+    fn a_rotated_key_keeps_its_stable_id() {
+        let secret = Secret::new("pepper".to_owned());
+        for seed in [1, 2] {
+            let key = ApiKey::parse(compose(&[seed; RANDOM_BYTES]).expose()).unwrap();
+            let rotated = KeyRecord { key: "key_1".into(), user: Some("usr_1".into()), ..record(&key, &secret) };
+            let principal = check(&key, Some(&rotated), &secret, 0).unwrap();
+            assert_eq!((principal.key_id.as_str(), principal.public_id.as_str()), ("key_1", key.public_id()));
+            assert_eq!(principal.user.as_deref(), Some("usr_1"));
+        }
+    }
+
+    #[test]
+    fn a_record_from_before_stays_readable_and_an_unreadable_restriction_is_no_record() {
+        let old = json!({"hash": "h", "account": "team", "name": "n", "models": ["m"], "disabled": false});
+        let read: KeyRecord = serde_json::from_value(old).unwrap();
+        assert!(read.endpoints.is_empty() && read.ip_ranges.is_empty() && read.key.is_empty());
+        let restricted = json!({"hash": "h", "account": "team", "ip_ranges": ["10.0.0.0/8", "2001:db8::/32"]});
+        let read: KeyRecord = serde_json::from_value(restricted.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&read).unwrap()["ip_ranges"], restricted["ip_ranges"]);
+        let wrong = json!({"hash": "h", "account": "team", "ip_ranges": ["10.0.0.0/33"]});
+        assert!(serde_json::from_value::<KeyRecord>(wrong).is_err());
+    }
+
+    #[test]
+    fn keys_that_were_issued_before_stay_valid() {
+        let key = compose(&[7; RANDOM_BYTES]);
+        assert_eq!(key.expose(), "sk-lgw-111111111111-11111111111111111111111111111111C54NQg");
+        let hash = ApiKey::parse(key.expose()).unwrap().hash(&Secret::new("pepper".to_owned()));
+        assert_eq!(hash, "76e8e4a6175153952b1a6e328540589e336c87aeea45603127fbc7d39a9bda1a");
+    }
+
+    #[test]
     fn the_key_is_not_in_what_is_printed_or_stored() {
         let secret = Secret::new("pepper".to_owned());
         let text = compose(&[9; RANDOM_BYTES]);
@@ -198,25 +196,5 @@ mod tests {
         let hidden = text.expose().split('-').next_back().unwrap();
         assert!(!format!("{key:?}").contains(hidden));
         assert!(!serde_json::to_string(&record(&key, &secret)).unwrap().contains(hidden));
-    }
-
-    proptest! {
-        #[test]
-        fn any_single_mistyped_character_is_noticed(random in proptest::collection::vec(any::<u8>(), RANDOM_BYTES), at in 0usize..57, with in "[0-9A-Za-z]") {
-            let key = compose(&random.try_into().unwrap());
-            prop_assert!(ApiKey::parse(key.expose()).is_some());
-            prop_assert_eq!(key.expose().len(), 58);
-            let mut typed: Vec<char> = key.expose().chars().collect();
-            let typo = with.chars().next().unwrap();
-            prop_assume!(typed[at] != typo);
-            typed[at] = typo;
-            prop_assert!(ApiKey::parse(&typed.into_iter().collect::<String>()).is_none());
-        }
-
-        #[test]
-        fn no_text_makes_parsing_fail_hard(text in ".{0,80}") {
-            let _ = ApiKey::parse(&text);
-            let _ = ApiKey::parse(&format!("sk-lgw-{text}"));
-        }
     }
 }

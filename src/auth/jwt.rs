@@ -82,6 +82,7 @@ pub fn verify(token: &str, issuers: &[Issuer], now: u64) -> Result<Principal, Au
         account: account.to_owned(),
         key_id: format!("jwt:{}", text("sub").unwrap_or(account)),
         models: issuer.models.clone(),
+        ..Principal::default()
     })
 }
 

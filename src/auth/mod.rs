@@ -1,34 +1,110 @@
 //! Who is calling: API keys and JSON Web Tokens, both resolved to a [`Principal`].
 
 pub mod api_key;
+pub mod ip_ranges;
 pub mod jwt;
+pub mod opaque;
+pub mod password;
 pub mod rbac;
 mod signatures;
 
+use std::net::IpAddr;
+
 use http::HeaderMap;
+use serde_json::Value;
 
 use crate::error::{Kind, Problem};
 use api_key::ApiKey;
+use ip_ranges::IpRange;
 
-/// Whom a request acts for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Whom a request acts for, and what it may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Principal {
     /// The account that is charged.
     pub account: String,
-    /// The public id of the key, or `jwt:<subject>`.
+    /// The stable id of the key, which a rotation keeps; `jwt:…` for a token of an external issuer.
     pub key_id: String,
+    /// The public id that was presented: part of the key's text, and of its record's name. Empty for tokens.
+    pub public_id: String,
+    /// The user that the key or token belongs to.
+    pub user: Option<String>,
     /// Models it may use: exact names, or prefixes ending in `*`. Empty for all.
     pub models: Vec<String>,
+    /// Paths it may call, such as `/v1/chat/completions`: exact, or prefixes ending in `*`. Empty for all.
+    pub endpoints: Vec<String>,
+    /// Addresses it may call from. Empty for all.
+    pub ip_ranges: Vec<IpRange>,
+    /// The revision of the key's record that this was read from.
+    pub revision: u64,
+    /// Settings that differ for this key.
+    pub overrides: Option<Value>,
 }
 
 impl Principal {
-    /// Whether it may use a model.
-    pub fn may_use(&self, model: &str) -> bool {
-        self.models.is_empty()
-            || self.models.iter().any(|allowed| match allowed.strip_suffix('*') {
-                Some(prefix) => model.starts_with(prefix),
-                None => allowed == model,
-            })
+    /// Whether it may use a model. Where it may not, the model must look as if it did not exist.
+    pub fn may_use_model(&self, model: &str) -> bool {
+        allows(&self.models, model)
+    }
+
+    /// Whether it may call a path.
+    pub fn may_call(&self, path: &str) -> bool {
+        allows(&self.endpoints, path)
+    }
+
+    /// Whether it may call from an address; an unknown one is in no range.
+    pub fn may_come_from(&self, address: Option<IpAddr>) -> bool {
+        ip_ranges::admits(&self.ip_ranges, address)
+    }
+
+    /// Checks path and address.
+    ///
+    /// # Errors
+    /// [`Refusal`]: a 403, since the credential itself is good.
+    pub fn check_use(&self, path: &str, address: Option<IpAddr>) -> Result<(), Refusal> {
+        if !self.may_come_from(address) {
+            return Err(Refusal::Address);
+        }
+        if !self.may_call(path) {
+            return Err(Refusal::Endpoint(path.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+fn allows(patterns: &[String], name: &str) -> bool {
+    patterns.is_empty()
+        || patterns.iter().any(|allowed| match allowed.strip_suffix('*') {
+            Some(prefix) => name.starts_with(prefix),
+            None => allowed == name,
+        })
+}
+
+/// Why a good credential is not enough.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It may not be used from the caller's address.
+    #[error("address not allowed")]
+    Address,
+    /// It may not call this path.
+    #[error("endpoint not allowed: {0}")]
+    Endpoint(String),
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let (code, message) = match refusal {
+            Refusal::Address => (
+                "ip_not_allowed",
+                "This API key may not be used from your address. Call from an address that it allows, or ask its owner \
+                 to allow yours."
+                    .to_owned(),
+            ),
+            Refusal::Endpoint(path) => (
+                "endpoint_not_allowed",
+                format!("This API key may not call `{path}`. Use a key that may, or ask its owner to allow it."),
+            ),
+        };
+        Self::new(Kind::Permission, code, message).final_answer()
     }
 }
 
@@ -121,18 +197,38 @@ mod tests {
         assert!(matches!(credential(&headers(&[("authorization", "Bearer a.b.c")])), Ok(Credential::Token(_))));
     }
 
+    fn list(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
     #[test]
     fn allowed_models_are_names_or_prefixes() {
-        let principal = |models: &[&str]| Principal {
-            account: String::new(),
-            key_id: String::new(),
-            models: models.iter().map(|model| (*model).to_owned()).collect(),
+        let principal = |models: &[&str]| Principal { models: list(models), ..Principal::default() };
+        assert!(principal(&[]).may_use_model("gpt-4o"));
+        assert!(principal(&["gpt-4o"]).may_use_model("gpt-4o"));
+        assert!(!principal(&["gpt-4o"]).may_use_model("gpt-4o-mini"));
+        assert!(principal(&["gpt-*"]).may_use_model("gpt-4o-mini"));
+        assert!(!principal(&["gpt-*"]).may_use_model("claude"));
+    }
+
+    #[test]
+    fn a_key_may_be_bound_to_paths_and_addresses() {
+        let bound = Principal {
+            endpoints: list(&["/v1/chat/completions", "/v1/models*"]),
+            ip_ranges: vec!["192.0.2.0/24".parse().unwrap()],
+            ..Principal::default()
         };
-        assert!(principal(&[]).may_use("gpt-4o"));
-        assert!(principal(&["gpt-4o"]).may_use("gpt-4o"));
-        assert!(!principal(&["gpt-4o"]).may_use("gpt-4o-mini"));
-        assert!(principal(&["gpt-*"]).may_use("gpt-4o-mini"));
-        assert!(!principal(&["gpt-*"]).may_use("claude"));
+        let inside = Some("192.0.2.9".parse().unwrap());
+        assert_eq!(bound.check_use("/v1/chat/completions", inside), Ok(()));
+        assert_eq!(bound.check_use("/v1/models/gpt-4o", inside), Ok(()));
+        assert_eq!(bound.check_use("/v1/messages", inside), Err(Refusal::Endpoint("/v1/messages".into())));
+        assert_eq!(bound.check_use("/v1/models", Some("198.51.100.1".parse().unwrap())), Err(Refusal::Address));
+        assert_eq!(bound.check_use("/v1/models", None), Err(Refusal::Address), "an unknown address");
+        assert_eq!(Principal::default().check_use("/v1/messages", None), Ok(()));
+        for refusal in [Refusal::Address, Refusal::Endpoint("/v1/messages".into())] {
+            let problem = Problem::from(refusal);
+            assert_eq!((problem.status, problem.retryable), (403, Some(false)));
+        }
     }
 
     #[test]

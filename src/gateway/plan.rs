@@ -57,7 +57,7 @@ impl LoadedConfig {
             .models
             .iter()
             .map(|(name, model)| (name.as_str(), model))
-            .filter(|(name, _)| principal.may_use(name))
+            .filter(|(name, _)| principal.may_use_model(name))
     }
 }
 
@@ -113,7 +113,7 @@ pub fn plan<'a>(
     stream: bool,
     include_usage: bool,
 ) -> Result<Plan<'a>, Problem> {
-    let model = loaded.config.models.get(model_name).filter(|_| principal.may_use(model_name));
+    let model = loaded.config.models.get(model_name).filter(|_| principal.may_use_model(model_name));
     let (Some(model), Some((model_key, _))) = (model, loaded.config.models.get_key_value(model_name)) else {
         return Err(no_such_model(model_name));
     };
@@ -208,7 +208,7 @@ mod tests {
 
     fn principal(models: &[&str]) -> Principal {
         let models = models.iter().map(|model| (*model).to_owned()).collect();
-        Principal { account: "a".into(), key_id: "k".into(), models }
+        Principal { account: "a".into(), key_id: "k".into(), models, ..Principal::default() }
     }
 
     #[test]

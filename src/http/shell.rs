@@ -184,7 +184,7 @@ fn list_models(exchange: &Exchange, principal: &Principal) -> Reply {
 }
 
 fn get_model(exchange: &Exchange, principal: &Principal, name: &str) -> std::result::Result<Reply, Problem> {
-    let config = exchange.config.as_ref().filter(|_| principal.may_use(name));
+    let config = exchange.config.as_ref().filter(|_| principal.may_use_model(name));
     let model = config.and_then(|config| describe(exchange.dialect, config, name));
     model.map(|model| Reply::json(200, &model)).ok_or_else(|| no_such_model(name))
 }

@@ -69,7 +69,7 @@ enum ConfigCommand {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Key(KeyCommand::Mint { name, account, models, expires_at, disabled, key, hash_secret }) => {
-            let record = KeyRecord { hash: String::new(), account, name, models, expires_at, disabled };
+            let record = KeyRecord { account, name, models, expires_at, disabled, ..KeyRecord::default() };
             mint(record, key, Secret::new(hash_secret))
         }
         Command::Config(ConfigCommand::Compile { file }) => compile(&file),
