@@ -13,6 +13,8 @@ pub enum Dialect {
     OpenAi,
     /// Anthropic's Messages.
     Anthropic,
+    /// The admin API: problem details (RFC 9457).
+    Admin,
 }
 
 /// The class of a problem. It fixes the status and each dialect's error type.
@@ -28,6 +30,10 @@ pub enum Kind {
     NotFound,
     /// 405: not with this method.
     MethodNotAllowed,
+    /// 409: it contradicts what is there.
+    Conflict,
+    /// 412: what is there is not what the caller thinks it is.
+    PreconditionFailed,
     /// 408: the caller took too long to send the request.
     RequestTimeout,
     /// 413: the request is too large.
@@ -53,6 +59,8 @@ impl Kind {
             Self::Permission => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
+            Self::Conflict => 409,
+            Self::PreconditionFailed => 412,
             Self::RequestTimeout => 408,
             Self::TooLarge => 413,
             Self::RateLimited => 429,
@@ -109,6 +117,17 @@ pub struct Problem {
     pub retry_after: Option<String>,
     /// For a 405: the methods that would do.
     pub allow: Option<String>,
+    /// Everything that is wrong with a document, where several fields can be at fault at once.
+    pub fields: Vec<FieldProblem>,
+}
+
+/// One field that is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct FieldProblem {
+    /// Where, such as `providers.openai.base_url`.
+    pub path: String,
+    /// What is wrong with it.
+    pub message: String,
 }
 
 impl Problem {
@@ -122,6 +141,7 @@ impl Problem {
             retryable: None,
             retry_after: None,
             allow: None,
+            fields: Vec::new(),
         }
     }
 
@@ -148,6 +168,25 @@ impl Problem {
                 "error": {"type": anthropic_type(self.status), "message": self.message},
                 "request_id": request_id,
             }),
+            Dialect::Admin => json!({
+                "type": format!("urn:llm-gateway:problem:{}", self.code),
+                "title": title(self.status),
+                "status": self.status,
+                "detail": self.message,
+                "code": self.code,
+                "request_id": request_id,
+                "errors": self.all_fields(),
+            }),
+        }
+    }
+
+    /// Every field at fault.
+    fn all_fields(&self) -> Vec<FieldProblem> {
+        match &self.param {
+            Some(param) if self.fields.is_empty() => {
+                vec![FieldProblem { path: param.clone(), message: self.message.clone() }]
+            }
+            _ => self.fields.clone(),
         }
     }
 
@@ -157,7 +196,7 @@ impl Problem {
         let mut out = Vec::new();
         let body = self.body(dialect, request_id).to_string();
         match dialect {
-            Dialect::OpenAi => crate::protocol::sse::write_data(&mut out, body.as_bytes()),
+            Dialect::OpenAi | Dialect::Admin => crate::protocol::sse::write_data(&mut out, body.as_bytes()),
             Dialect::Anthropic => crate::protocol::sse::write_event(&mut out, "error", body.as_bytes()),
         }
         out
@@ -171,6 +210,11 @@ impl Problem {
             "code": self.code,
         })
     }
+}
+
+/// The words of a status (RFC 9110, section 15).
+fn title(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error")
 }
 
 #[cfg(test)]
@@ -188,6 +232,9 @@ mod tests {
             problem.body(Dialect::Anthropic, "r"),
             json!({"type": "error", "error": {"type": "invalid_request_error", "message": "must be `user`"}, "request_id": "r"})
         );
+        let details = problem.body(Dialect::Admin, "r");
+        assert_eq!(details["errors"], json!([{"path": "messages[0].role", "message": "must be `user`"}]));
+        assert_eq!((&details["title"], &details["status"]), (&json!("Bad Request"), &json!(400)));
         let event = String::from_utf8(problem.stream_event(Dialect::Anthropic, "r")).unwrap();
         assert!(event.starts_with("event: error\ndata: {\"type\":\"error\"") && event.ends_with("}\n\n"));
     }

@@ -3,6 +3,7 @@
 //! The core decides and is ordinary Rust: it builds and is tested on any machine. The shell around it (everything that
 //! is compiled for `wasm32` alone) moves bytes between the platform and the core.
 
+pub mod admin;
 pub mod auth;
 pub mod billing;
 pub mod config;

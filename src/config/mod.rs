@@ -24,8 +24,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub use auth::{Auth, Issuer, JwtAlgorithm, Plane, RoleGrant, WhenUnreachable};
@@ -44,6 +42,9 @@ pub use timeouts::{TimeoutOverrides, Timeouts};
 
 /// The key under which KV holds the current snapshot.
 pub const CURRENT_SNAPSHOT: &str = "config:current";
+
+/// The sections that have an entry for each name. The control plane keeps each entry apart, and the rest as one.
+pub const ENTRY_SECTIONS: [&str; 4] = ["providers", "models", "routes", "prices"];
 
 bounds::section! {
     /// Everything that can be configured.
@@ -80,13 +81,7 @@ bounds::section! {
 }
 
 /// One thing that is wrong with a configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ConfigProblem {
-    /// Where, such as `providers.openai.base_url`.
-    pub path: String,
-    /// What, and what to do.
-    pub message: String,
-}
+pub type ConfigProblem = crate::error::FieldProblem;
 
 impl Config {
     /// Reads what somebody wrote. Misspelt fields are problems here.

@@ -71,7 +71,7 @@ pub fn dialect(path: &str, headers: &HeaderMap) -> Dialect {
 }
 
 /// Resolves percent-encoding; model names contain slashes and colons.
-fn decode(segment: &str) -> Option<String> {
+pub(crate) fn decode(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.bytes();
     while let Some(byte) = rest.next() {

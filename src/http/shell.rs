@@ -175,7 +175,7 @@ fn list_models(exchange: &Exchange, principal: &Principal) -> Reply {
     Reply::json(
         200,
         &match exchange.dialect {
-            Dialect::OpenAi => json!({"object": "list", "data": models}),
+            Dialect::OpenAi | Dialect::Admin => json!({"object": "list", "data": models}),
             Dialect::Anthropic => {
                 json!({"data": models, "has_more": false, "first_id": names.first(), "last_id": names.last()})
             }
@@ -193,7 +193,7 @@ fn get_model(exchange: &Exchange, principal: &Principal, name: &str) -> std::res
 fn describe(dialect: Dialect, config: &LoadedConfig, name: &str) -> Option<serde_json::Value> {
     let model = config.config.models.get(name)?;
     Some(match dialect {
-        Dialect::OpenAi => {
+        Dialect::OpenAi | Dialect::Admin => {
             json!({"id": name, "object": "model", "created": config.created_at, "owned_by": model.provider})
         }
         Dialect::Anthropic => {

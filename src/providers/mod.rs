@@ -191,6 +191,7 @@ pub fn upstream_problem(provider: &Provider, status: u16, headers: &HeaderMap, b
         retryable: None,
         retry_after,
         allow: None,
+        fields: Vec::new(),
     }
 }
 

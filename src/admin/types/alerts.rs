@@ -1,0 +1,113 @@
+//! Alert rules and what they raised.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a rule watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertMetric {
+    /// Requests.
+    Requests,
+    /// Requests that failed.
+    Errors,
+    /// The share of requests that failed, in percent.
+    ErrorPercent,
+    /// Money, in nano-dollars.
+    Cost,
+    /// Tokens.
+    TotalTokens,
+    /// Requests to models without a price.
+    Unpriced,
+}
+
+/// What can be set of a rule.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct AlertRuleSettings {
+    /// What people call it.
+    #[schemars(length(min = 1, max = 200))]
+    pub name: String,
+    /// The account it watches; null for the whole deployment.
+    #[serde(default)]
+    pub account_id: Option<String>,
+    /// What it watches.
+    pub metric: AlertMetric,
+    /// It fires when the metric exceeds this.
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
+    pub threshold: u64,
+    /// Over how many minutes the metric is taken.
+    #[schemars(range(min = 1, max = 43200))]
+    pub window_minutes: u32,
+    /// Only this model.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 256))]
+    pub model: Option<String>,
+    /// Only this provider.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 256))]
+    pub provider: Option<String>,
+    /// Whether it is watched.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A rule, evaluated every minute.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct AlertRule {
+    /// The id.
+    pub id: String,
+    /// What can be changed.
+    #[serde(flatten)]
+    pub settings: AlertRuleSettings,
+    /// Grows with each change.
+    pub revision: u64,
+    /// When it was made, in Unix seconds.
+    pub created_at: u64,
+    /// When it was last changed, in Unix seconds.
+    pub updated_at: u64,
+}
+
+/// That a rule fired.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct AlertEvent {
+    /// The id.
+    pub id: String,
+    /// The rule, which may be gone by now.
+    pub rule_id: String,
+    /// The account that the rule watches.
+    pub account_id: Option<String>,
+    /// The rule's name.
+    pub name: String,
+    /// What it watches.
+    pub metric: AlertMetric,
+    /// Its threshold.
+    pub threshold: u64,
+    /// The value that exceeded it.
+    pub value: u64,
+    /// Since when, in Unix seconds.
+    pub started_at: u64,
+    /// Until when, in Unix seconds; null while it lasts.
+    pub resolved_at: Option<u64>,
+}
+
+/// Which rules.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub struct AlertRuleFilter {
+    /// Only rules that watch this account.
+    #[schemars(length(max = 64))]
+    pub account_id: Option<String>,
+}
+
+/// Which events.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub struct AlertEventFilter {
+    /// Only those of rules that watch this account.
+    #[schemars(length(max = 64))]
+    pub account_id: Option<String>,
+    /// Only those that last, or only those that are over.
+    pub open: Option<bool>,
+}

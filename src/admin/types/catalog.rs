@@ -1,0 +1,165 @@
+//! Providers' credentials, and entries of the configuration's draft: providers, models, routes, prices.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Config, ENTRY_SECTIONS};
+
+/// What can be set of a credential: its value, or the name of a Worker secret that has it.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub struct CredentialSettings {
+    /// What people call it.
+    #[schemars(length(min = 1, max = 200))]
+    pub name: String,
+    /// The value. It is stored sealed, and never shown.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 16384))]
+    pub value: Option<String>,
+    /// Or the name of a Worker secret.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 128), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
+    pub worker_secret: Option<String>,
+}
+
+/// A provider's credential. Its value cannot be read back.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Credential {
+    /// The id; a provider refers to it as `stored:<id>`.
+    pub id: String,
+    /// What people call it.
+    pub name: String,
+    /// The name of the Worker secret that has the value; null if the value is stored here, sealed.
+    pub worker_secret: Option<String>,
+    /// The value's last characters, to tell it by; empty if it is short.
+    pub hint: String,
+    /// Grows with each change.
+    pub revision: u64,
+    /// When it was made, in Unix seconds.
+    pub created_at: u64,
+    /// When it was last changed, in Unix seconds.
+    pub updated_at: u64,
+}
+
+/// An entry of the configuration's draft.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Entry<T> {
+    /// Its name.
+    pub name: String,
+    /// What it says; see `docs/configuration.md`.
+    pub settings: T,
+    /// Grows with each change.
+    pub revision: u64,
+    /// When it was made, in Unix seconds.
+    pub created_at: u64,
+    /// When it was last changed, in Unix seconds.
+    pub updated_at: u64,
+}
+
+/// What can be configured besides providers, models, routes and prices. It stands for a part of [`Config`]'s schema.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings;
+
+impl JsonSchema for Settings {
+    fn schema_name() -> Cow<'static, str> {
+        "Settings".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Config::json_schema(generator);
+        schema.insert("description".to_owned(), "Everything but providers, models, routes and prices.".into());
+        if let Some(properties) = schema.get_mut("properties").and_then(|properties| properties.as_object_mut()) {
+            properties.retain(|name, _| !ENTRY_SECTIONS.contains(&name.as_str()));
+        }
+        schema
+    }
+}
+
+/// How the test of a connection went.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct ConnectionTest {
+    /// The provider.
+    pub provider: String,
+    /// Whether it answered as it should.
+    pub healthy: bool,
+    /// How long it took, in milliseconds.
+    pub latency_ms: u64,
+    /// The status it answered with, if it did.
+    pub status: Option<u16>,
+    /// What was wrong, in a sentence.
+    pub detail: String,
+}
+
+/// One look at a provider's health.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct HealthEntry {
+    /// The id.
+    pub id: String,
+    /// The provider.
+    pub provider: String,
+    /// What looked: `test` (somebody) or `probe` (the gateway itself).
+    pub source: String,
+    /// Whether it answered as it should.
+    pub healthy: bool,
+    /// How long it took, in milliseconds.
+    pub latency_ms: u64,
+    /// What was wrong.
+    pub detail: String,
+    /// When, in Unix seconds.
+    pub at: u64,
+}
+
+/// Which looks at providers' health.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub struct HealthFilter {
+    /// Only those at this provider.
+    #[schemars(length(max = 256))]
+    pub provider: Option<String>,
+}
+
+/// The state of one part of the gateway.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct PartHealth {
+    /// The part: `d1`, `kv`, `hub`, `secrets`, `config`, `outbox`.
+    pub name: String,
+    /// Whether it works.
+    pub healthy: bool,
+    /// What there is to know about it.
+    pub detail: String,
+    /// How long the look took, in milliseconds.
+    pub latency_ms: u64,
+}
+
+/// The state of the gateway.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SystemHealth {
+    /// Whether every part works.
+    pub healthy: bool,
+    /// The parts.
+    pub parts: Vec<PartHealth>,
+    /// Writes that have not reached objects and KV yet.
+    pub outbox_pending: u64,
+    /// The gateway's version.
+    pub version: String,
+}
+
+/// Which caches to empty.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub struct PurgeReason {
+    /// Why, for the audit log.
+    #[serde(default)]
+    #[schemars(length(max = 500))]
+    pub reason: String,
+}
+
+/// The caches that isolates keep in memory: key records, issuers' key sets, credentials.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct CacheState {
+    /// Counts purges; an isolate that has seen an older count drops what it has remembered.
+    pub epoch: u64,
+    /// How long a key record may be used without looking again, in milliseconds.
+    pub key_cache_ms: u64,
+    /// How long an issuer's key set may be used without looking again, in seconds.
+    pub jwks_cache_seconds: u64,
+}

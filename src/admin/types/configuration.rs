@@ -1,0 +1,197 @@
+//! The configuration: draft, validation, comparison, simulation, published versions.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::FieldProblem;
+
+/// A configuration as one document.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Draft {
+    /// The document; `config/schema.json` describes it.
+    pub document: Value,
+    /// Names the content; the draft's ETag.
+    pub hash: String,
+}
+
+/// A configuration to work with in place of the draft.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct DraftReplacement {
+    /// The document.
+    pub document: Value,
+}
+
+/// A configuration to look at; the draft if none is given.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub struct DocumentChoice {
+    /// The document.
+    #[serde(default)]
+    pub document: Option<Value>,
+}
+
+/// Whether a configuration can be published.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Validation {
+    /// Whether nothing is wrong with it.
+    pub valid: bool,
+    /// Everything that is wrong with it.
+    pub errors: Vec<FieldProblem>,
+}
+
+/// One difference between two configurations.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Difference {
+    /// Where, such as `providers.openai.base_url`.
+    pub path: String,
+    /// `added`, `removed` or `changed`.
+    pub kind: String,
+    /// What it was.
+    pub before: Option<Value>,
+    /// What it is.
+    pub after: Option<Value>,
+}
+
+/// The differences between two configurations.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Comparison {
+    /// The version compared with; null if none has been published.
+    pub from: Option<String>,
+    /// The version that is compared; null for the draft or a given document.
+    pub to: Option<String>,
+    /// The differences.
+    pub changes: Vec<Difference>,
+}
+
+/// With what to compare.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub struct ComparisonQuery {
+    /// The version to compare with. Default: the parent.
+    #[schemars(length(max = 64))]
+    pub with: Option<String>,
+}
+
+/// What makes the draft the current configuration.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub struct Publish {
+    /// Why, for those who read the history.
+    #[serde(default)]
+    #[schemars(length(max = 1000))]
+    pub comment: String,
+    /// The version that the draft was made from; publishing fails if another one is current by now.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub parent: Option<String>,
+}
+
+/// What makes an old version current again. The draft becomes that version too.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct Rollback {
+    /// The version to go back to.
+    #[schemars(length(min = 1, max = 64))]
+    pub version: String,
+    /// Why.
+    #[serde(default)]
+    #[schemars(length(max = 1000))]
+    pub comment: String,
+}
+
+/// A published configuration, without the document.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct VersionInfo {
+    /// `<sequence>-<content hash>`, as in `x-gateway-config-version`.
+    pub version: String,
+    /// Counts publications.
+    pub sequence: u64,
+    /// The version before.
+    pub parent: Option<String>,
+    /// The version whose content this one brought back.
+    pub restored_from: Option<String>,
+    /// Who published it.
+    pub author: String,
+    /// Why.
+    pub comment: String,
+    /// When, in Unix seconds.
+    pub created_at: u64,
+    /// Whether it is the current one.
+    pub current: bool,
+}
+
+/// A published configuration.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Version {
+    /// What is known of it.
+    #[serde(flatten)]
+    pub info: VersionInfo,
+    /// The document.
+    pub document: Value,
+}
+
+/// Where a setting comes from.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SettingOrigin {
+    /// The setting, such as `http.max_body_bytes`.
+    pub path: String,
+    /// `environment` or `published`; what is not listed has its default.
+    pub origin: String,
+}
+
+/// The configuration as it is in effect.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct EffectiveConfig {
+    /// The version it comes from.
+    pub version: Option<String>,
+    /// All of it, defaults included.
+    pub document: Value,
+    /// Where what is not a default comes from.
+    pub origins: Vec<SettingOrigin>,
+    /// Environment variables that were left out because of what they say.
+    pub problems: Vec<FieldProblem>,
+}
+
+/// Sample requests to try on a configuration without sending them.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+pub struct Simulation {
+    /// The configuration; the draft if none is given.
+    #[serde(default)]
+    pub document: Option<Value>,
+    /// The requests.
+    #[schemars(length(min = 1, max = 50))]
+    pub requests: Vec<SampleRequest>,
+}
+
+/// A request to try.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SampleRequest {
+    /// The model as a caller names it.
+    #[schemars(length(min = 1, max = 256))]
+    pub model: String,
+    /// The endpoint. Default `/v1/chat/completions`.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 100))]
+    pub endpoint: Option<String>,
+    /// Whether a stream is asked for.
+    #[serde(default)]
+    pub stream: bool,
+    /// The key that asks, by id: its scopes and limits hold. Left out: a key that may use everything.
+    #[serde(default)]
+    #[schemars(length(min = 1, max = 64))]
+    pub key_id: Option<String>,
+    /// Input tokens. Default 1,000.
+    #[serde(default)]
+    #[schemars(range(max = 10_000_000))]
+    pub input_tokens: Option<u64>,
+    /// Output tokens at most. Default: the model's.
+    #[serde(default)]
+    #[schemars(range(max = 10_000_000))]
+    pub max_tokens: Option<u64>,
+}
+
+/// What would become of the requests.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SimulationResult {
+    /// In the order of the requests.
+    pub results: Vec<Value>,
+    /// What is wrong with the configuration; the results are empty then.
+    pub errors: Vec<FieldProblem>,
+}
