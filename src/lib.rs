@@ -10,6 +10,8 @@ pub mod config;
 pub mod error;
 pub mod gateway;
 pub mod http;
+pub mod limits;
+pub mod objects;
 pub mod protocol;
 pub mod providers;
 pub mod seal;

@@ -46,7 +46,12 @@ impl Exchange {
         fresh_id: String,
     ) -> Self {
         let dialect = routes::dialect(&path, &headers);
-        let record = RequestRecord { method: method.to_string(), path: path.clone(), ..RequestRecord::default() };
+        let record = RequestRecord {
+            method: method.to_string(),
+            path: path.clone(),
+            settlement_id: fresh_id.clone(),
+            ..RequestRecord::default()
+        };
         Self {
             method,
             path,

@@ -3,12 +3,12 @@
 #[cfg(target_arch = "wasm32")]
 pub mod log;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::protocol::usage::Usage;
 
 /// How a request ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// As asked.
@@ -25,6 +25,9 @@ pub enum Outcome {
 pub struct RequestRecord {
     /// Names the request.
     pub request_id: String,
+    /// Names it too, but is never the caller's: what is charged by it cannot be taken for a repetition.
+    #[serde(skip)]
+    pub settlement_id: String,
     /// The method.
     pub method: String,
     /// The path.
@@ -93,6 +96,17 @@ pub struct RequestRecord {
     /// The configuration's version.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub config_version: String,
+}
+
+impl Outcome {
+    /// The name in logs and records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::ClientClosed => "client_closed",
+        }
+    }
 }
 
 impl RequestRecord {

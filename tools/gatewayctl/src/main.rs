@@ -69,7 +69,11 @@ enum ConfigCommand {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Key(KeyCommand::Mint { name, account, models, expires_at, disabled, key, hash_secret }) => {
+<<<<<<< HEAD
             let record = KeyRecord { account, name, models, expires_at, disabled, ..KeyRecord::default() };
+=======
+            let record = KeyRecord { hash: String::new(), account, name, models, expires_at, disabled, revision: 0 };
+>>>>>>> Give accounts a ledger and the deployment a hub, as objects
             mint(record, key, Secret::new(hash_secret))
         }
         Command::Config(ConfigCommand::Compile { file }) => compile(&file),

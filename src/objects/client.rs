@@ -1,0 +1,179 @@
+//! How the control plane's changes reach the data plane: the objects first (they are the authority), then KV (which is
+//! fast, and there when objects cannot be reached).
+//!
+//! Each push carries a number and may be repeated, and may overtake or be overtaken by another: whoever gets an error
+//! repeats the whole push later. None of them takes longer than a few seconds.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use worker::Env;
+
+use super::call::{Object, hub_name, hub_shards};
+use super::hub_state::Kind;
+use super::wire::{HubStatus, KeyNow, LedgerStatus, Pushed, PutKey};
+use crate::config::CURRENT_SNAPSHOT;
+use crate::http::shell::within;
+use crate::limits::ledger::{AccountEntry, KeyState};
+use crate::store::{CREDENTIALS, KV, PUBLIC_KEYS};
+
+/// Longest time for one object or one KV entry, in milliseconds.
+const PATIENCE_MS: u64 = 3_000;
+
+/// Makes a snapshot current. `sequence` is that of the published version; 1 or more.
+///
+/// # Errors
+/// What failed. Isolates may or may not have the snapshot already; repeating the push is harmless.
+pub async fn push_config(env: &Env, snapshot: &str, version: &str, sequence: u64) -> Result<(), String> {
+    push_document(env, Kind::Config, CURRENT_SNAPSHOT, snapshot, version, sequence).await
+}
+
+/// Replaces the provider credentials: a JSON object of `{"<id>": {"sealed" | "worker_secret": …, "revision": …}}`.
+/// `revision` must grow with each change of any of them.
+///
+/// # Errors
+/// As [`push_config`].
+pub async fn push_credentials(env: &Env, document: &str, revision: u64) -> Result<(), String> {
+    push_document(env, Kind::Credentials, CREDENTIALS, document, "", revision).await
+}
+
+/// Replaces the public keys of the gateway's own tokens, a JSON Web Key Set. `revision` must grow with each change.
+///
+/// # Errors
+/// As [`push_config`].
+pub async fn push_public_keys(env: &Env, jwks: &str, revision: u64) -> Result<(), String> {
+    push_document(env, Kind::Keys, PUBLIC_KEYS, jwks, "", revision).await
+}
+
+/// Makes every isolate forget the key records, token issuers' keys and credentials that it has cached. `epoch` must be
+/// higher than any before; the time in milliseconds will do.
+///
+/// # Errors
+/// As [`push_config`].
+pub async fn purge(env: &Env, epoch: u64) -> Result<(), String> {
+    for shard in 0..hub_shards(env) {
+        let path = format!("/purge?number={epoch}");
+        let _pushed: Pushed = hub(env, shard, "PUT", &path, Some("")).await?;
+    }
+    Ok(())
+}
+
+/// Tells an account's ledger the state of a key: all of its good secrets' records by public id, or that it is gone.
+/// `revision` is the key's; 1 or more.
+///
+/// A tombstone should name the public ids that the key had: the ledger knows those that it was told of before, but not
+/// those of records that were only ever put into KV.
+///
+/// # Errors
+/// As [`push_config`].
+pub async fn push_key(env: &Env, account_id: &str, key_id: &str, revision: u64, state: KeyState) -> Result<(), String> {
+    let put = PutKey { key_id: key_id.to_owned(), revision, state };
+    let told = Object::ledger(account_id).call::<KeyNow>(env, "PUT", "/keys", Some(&put), PATIENCE_MS).await;
+    let now = told.map_err(|error| format!("the ledger of account {account_id}: {error}"))?;
+    // What the ledger has may be newer than what was pushed: KV gets the same.
+    for (public_id, record) in &now.records {
+        let text = serde_json::to_string(record).map_err(|error| error.to_string())?;
+        put_kv(env, &format!("key:{public_id}"), &text).await?;
+    }
+    for public_id in &now.retired {
+        delete_kv(env, &format!("key:{public_id}")).await?;
+    }
+    Ok(())
+}
+
+/// Tells an account's ledger the account's state. `revision` is the account's; 1 or more.
+///
+/// # Errors
+/// As [`push_config`].
+pub async fn push_account(
+    env: &Env,
+    account_id: &str,
+    revision: u64,
+    suspended: bool,
+    limits: Value,
+) -> Result<(), String> {
+    let entry = AccountEntry { revision, suspended, limits };
+    let told = Object::ledger(account_id).call::<Pushed>(env, "PUT", "/account", Some(&entry), PATIENCE_MS).await;
+    told.map(drop).map_err(|error| format!("the ledger of account {account_id}: {error}"))
+}
+
+/// What an account's ledger is at.
+///
+/// # Errors
+/// That it cannot be reached.
+pub async fn ledger_status(env: &Env, account_id: &str) -> Result<LedgerStatus, String> {
+    let status = Object::ledger(account_id).call(env, "GET", "/status", None::<&()>, PATIENCE_MS).await;
+    status.map_err(|error| format!("the ledger of account {account_id}: {error}"))
+}
+
+/// What each Hub is at, by name; an error where one cannot be reached.
+pub async fn hub_status(env: &Env) -> BTreeMap<String, Result<HubStatus, String>> {
+    let mut all = BTreeMap::new();
+    for shard in 0..hub_shards(env) {
+        all.insert(hub_name(shard), hub(env, shard, "GET", "/status", None).await);
+    }
+    all
+}
+
+async fn push_document(
+    env: &Env,
+    kind: Kind,
+    entry: &str,
+    document: &str,
+    version: &str,
+    number: u64,
+) -> Result<(), String> {
+    let name = kind.name();
+    if number == 0 || serde_json::from_str::<&RawValue>(document).is_err() {
+        return Err(format!("{name}: must be JSON with a number from 1 on"));
+    }
+    let query = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("number", &number.to_string())
+        .append_pair("version", version)
+        .finish();
+    let mut newest = number;
+    for shard in 0..hub_shards(env) {
+        let pushed: Pushed = hub(env, shard, "PUT", &format!("/{name}?{query}"), Some(document)).await?;
+        newest = newest.max(pushed.number);
+    }
+    // Something newer is there already, and whoever pushed that puts it into KV.
+    if newest > number {
+        return Ok(());
+    }
+    put_kv(env, entry, document).await
+}
+
+async fn hub<T: serde::de::DeserializeOwned>(
+    env: &Env,
+    shard: u32,
+    method: &str,
+    path: &str,
+    body: Option<&str>,
+) -> Result<T, String> {
+    let name = hub_name(shard);
+    let object = Object { binding: super::call::HUB, name: &name };
+    object.call_text(env, method, path, body, PATIENCE_MS).await.map_err(|error| format!("{name}: {error}"))
+}
+
+async fn put_kv(env: &Env, name: &str, value: &str) -> Result<(), String> {
+    let failed = |error: String| format!("KV entry {name}: {error}");
+    let put = env
+        .kv(KV)
+        .map_err(|error| failed(error.to_string()))?
+        .put(name, value)
+        .map_err(|error| failed(error.to_string()))?;
+    match within(PATIENCE_MS, put.execute()).await {
+        None => Err(failed(format!("no answer within {PATIENCE_MS} ms"))),
+        Some(done) => done.map_err(|error| failed(error.to_string())),
+    }
+}
+
+async fn delete_kv(env: &Env, name: &str) -> Result<(), String> {
+    let failed = |error: String| format!("KV entry {name}: {error}");
+    let kv = env.kv(KV).map_err(|error| failed(error.to_string()))?;
+    match within(PATIENCE_MS, kv.delete(name)).await {
+        None => Err(failed(format!("no answer within {PATIENCE_MS} ms"))),
+        Some(done) => done.map_err(|error| failed(error.to_string())),
+    }
+}

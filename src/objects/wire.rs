@@ -1,0 +1,149 @@
+//! What is said between objects and those who ask them: JSON bodies of plain HTTP requests.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::auth::api_key::KeyRecord;
+use crate::limits::ledger::{KeyState, Verdict};
+
+/// Longest time that an object is waited for, in milliseconds, while a caller waits.
+pub const PATIENCE_MS: u64 = 1_000;
+
+// === Hub ===
+
+/// What an isolate has and asks for news of: `GET /state`, as the query string.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Have {
+    /// The configuration's version; empty for none.
+    pub config: String,
+    /// The credentials' revision; 0 for none.
+    pub credentials: u64,
+    /// The public keys' revision; 0 for none.
+    pub keys: u64,
+}
+
+/// A document with its number.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Numbered {
+    /// Its sequence or revision.
+    pub number: u64,
+    /// The document, as JSON.
+    pub document: Box<RawValue>,
+}
+
+/// The Hub's answer: what the asker does not have, or has in another version.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct State {
+    /// The sequence of the current configuration; 0 if the Hub has none.
+    pub config_sequence: u64,
+    /// The configuration's snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<Numbered>,
+    /// The sealed credentials by id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Numbered>,
+    /// The public keys of the gateway's own tokens, as a JSON Web Key Set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<Numbered>,
+    /// Grows when caches are to be emptied.
+    pub purge_epoch: u64,
+}
+
+/// What a Hub is at, for the control plane's health page.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HubStatus {
+    /// The configuration's version; empty for none.
+    pub config_version: String,
+    /// Its sequence.
+    pub config_sequence: u64,
+    /// The credentials' revision.
+    pub credentials_revision: u64,
+    /// The public keys' revision.
+    pub keys_revision: u64,
+    /// The purge epoch.
+    pub purge_epoch: u64,
+    /// The object's storage, in bytes.
+    pub stored_bytes: u64,
+}
+
+/// The answer to a push.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pushed {
+    /// The number that the object is at now: the pushed one, or a higher one that it had before.
+    pub number: u64,
+}
+
+// === Ledger ===
+
+/// `PUT /keys`: a key's state.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PutKey {
+    /// The key.
+    pub key_id: String,
+    /// Grows with each change of it.
+    pub revision: u64,
+    /// What it is now.
+    pub state: KeyState,
+}
+
+/// The answer to [`PutKey`]: the key as the ledger has it now, which may be newer than what was pushed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeyNow {
+    /// Its revision.
+    pub revision: u64,
+    /// The good secrets' records by public id.
+    pub records: BTreeMap<String, KeyRecord>,
+    /// Public ids that are good no more.
+    pub retired: BTreeSet<String>,
+}
+
+/// `POST /check`: is this secret good, and the account?
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Check {
+    /// The secret's public id; absent for a caller with a token, where only the account counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_id: Option<String>,
+    /// The revision of the asker's record.
+    #[serde(default)]
+    pub revision: u64,
+}
+
+/// The answer to [`Check`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// What counts for the key.
+    pub verdict: Verdict,
+    /// Whether the account may not call models.
+    pub account_suspended: bool,
+}
+
+/// `POST /usage`: what requests used. The same entry may be posted again.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PostUsage {
+    /// How long the ledger may gather entries before it hands them on, in milliseconds.
+    pub flush_ms: u64,
+    /// The entries, as [`crate::limits::usage::UsageEntry`].
+    pub entries: Vec<Box<RawValue>>,
+}
+
+/// What a ledger is at, for the control plane's health page.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerStatus {
+    /// The account's revision; 0 if none was pushed.
+    pub account_revision: u64,
+    /// Whether the account is suspended.
+    pub suspended: bool,
+    /// Keys that it knows, those that are gone included.
+    pub keys: u64,
+    /// Usage entries that have not reached the database.
+    pub pending_usage: u64,
+    /// The last batch that has.
+    pub flushed_batch: u64,
+    /// Why the last attempt failed; empty if it did not.
+    pub last_error: String,
+    /// The object's storage, in bytes.
+    pub stored_bytes: u64,
+}
