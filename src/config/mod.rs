@@ -8,8 +8,11 @@
 mod auth;
 mod bounds;
 mod control;
+mod diff;
+mod document;
 mod endpoint;
 mod http;
+mod layers;
 mod models;
 mod observe;
 mod prices;
@@ -28,8 +31,11 @@ use serde_json::Value;
 
 pub use auth::{Auth, Issuer, JwtAlgorithm, Plane, RoleGrant, WhenUnreachable};
 pub use control::{Admin, Sessions};
+pub use diff::{Change, ChangeKind, diff};
+pub use document::{Parts, compile, split};
 pub use endpoint::{EndpointError, PrivateHosts, check_base_url, check_jwks_uri};
 pub use http::{Cors, Http};
+pub use layers::{ENVIRONMENT_PREFIX, Effective, Origin, Overrides, effective};
 pub use models::{Model, Route, RouteTarget, StructuredOutput};
 pub use observe::{ClientIp, LogLevel, Logging, Records, RecordsMode, Retention};
 pub use prices::{Billing, Price, Unpriced};

@@ -6,8 +6,8 @@ use url::Url;
 
 use crate::auth::Principal;
 use crate::config::{
-    Config, ConfigProblem, EndpointError, Model, PrivateHosts, Provider, Snapshot, StreamUsage, Timeouts,
-    check_base_url,
+    Config, ConfigProblem, Effective, EndpointError, Model, PrivateHosts, Provider, Snapshot, StreamUsage, Timeouts,
+    check_base_url, effective,
 };
 use crate::error::{Kind, Problem};
 use crate::providers::{Adapter, Api, Target, adapter};
@@ -17,6 +17,8 @@ use crate::providers::{Adapter, Api, Target, adapter};
 pub struct Deployment {
     /// Private hosts that providers may be at.
     pub private_hosts: PrivateHosts,
+    /// Its variables, of which those that begin with `GATEWAY__` are a layer of the configuration.
+    pub environment: Vec<(String, String)>,
 }
 
 /// A snapshot as an isolate uses it: with what depends on the deployment worked out.
@@ -28,6 +30,8 @@ pub struct LoadedConfig {
     pub created_at: u64,
     /// The configuration.
     pub config: Config,
+    /// What is wrong with it and with the variables of the deployment, for the log. Variables by their name.
+    pub problems: Vec<ConfigProblem>,
     endpoints: BTreeMap<String, Result<Url, EndpointError>>,
 }
 
@@ -37,13 +41,14 @@ impl LoadedConfig {
     /// # Errors
     /// What in the snapshot has the wrong type.
     pub fn new(snapshot: Snapshot, deployment: &Deployment) -> Result<Self, Vec<ConfigProblem>> {
-        let config = Config::read(&snapshot.config)?;
+        Config::read(&snapshot.config)?;
+        let Effective { config, problems, .. } = effective(&deployment.environment, &snapshot.config);
         let endpoints = config
             .providers
             .iter()
             .map(|(name, provider)| (name.clone(), check_base_url(&provider.base_url, &deployment.private_hosts)))
             .collect();
-        Ok(Self { version: snapshot.version, created_at: snapshot.created_at, config, endpoints })
+        Ok(Self { version: snapshot.version, created_at: snapshot.created_at, config, problems, endpoints })
     }
 
     /// Providers whose address is refused, with the reason, for the log.
@@ -180,7 +185,8 @@ pub fn join_url(base: &Url, path: &str) -> String {
 #[cfg(test)]
 pub(crate) fn loaded_for_tests(config: serde_json::Value) -> LoadedConfig {
     let snapshot = Snapshot { version: "v1".into(), sequence: 0, parent: None, created_at: 0, config };
-    LoadedConfig::new(snapshot, &Deployment { private_hosts: PrivateHosts::parse("") }).unwrap()
+    LoadedConfig::new(snapshot, &Deployment { private_hosts: PrivateHosts::parse(""), environment: Vec::new() })
+        .unwrap()
 }
 
 #[cfg(test)]

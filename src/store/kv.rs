@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use wasm_bindgen::JsCast as _;
 use worker::{Context, Env};
 
 use super::bounded_cache::BoundedCache;
 use crate::auth::api_key::{ApiKey, KeyRecord};
-use crate::config::{CURRENT_SNAPSHOT, ConfigProblem, PrivateHosts, Snapshot};
+use crate::config::{CURRENT_SNAPSHOT, ConfigProblem, ENVIRONMENT_PREFIX, PrivateHosts, Snapshot};
 use crate::error::{Kind, Problem};
 use crate::gateway::plan::{Deployment, LoadedConfig};
 
@@ -83,9 +84,7 @@ async fn fetch_config(env: &Env, now: u64) -> Option<Rc<LoadedConfig>> {
         remember(now, &known);
         return Some(known);
     }
-    let private = env.var("PRIVATE_UPSTREAM_HOSTS").map(|hosts| hosts.to_string()).unwrap_or_default();
-    let deployment = Deployment { private_hosts: PrivateHosts::parse(&private) };
-    let config = match LoadedConfig::new(snapshot, &deployment) {
+    let config = match LoadedConfig::new(snapshot, &deployment(env)) {
         Ok(config) => Rc::new(config),
         Err(problems) => {
             for ConfigProblem { path, message: problem } in problems {
@@ -94,6 +93,9 @@ async fn fetch_config(env: &Env, now: u64) -> Option<Rc<LoadedConfig>> {
             return None;
         }
     };
+    for ConfigProblem { path, message: problem } in &config.problems {
+        tracing::error!(target: "config", message = "something is wrong with the configuration", path, problem);
+    }
     for (provider, error) in config.refused_endpoints() {
         let error = error.to_string();
         tracing::error!(target: "config", message = "a provider cannot be called", provider, error);
@@ -101,6 +103,21 @@ async fn fetch_config(env: &Env, now: u64) -> Option<Rc<LoadedConfig>> {
     tracing::info!(target: "config", message = "configuration loaded", version = config.version.as_str());
     remember(now, &config);
     Some(config)
+}
+
+/// What the deployment says by its variables.
+fn deployment(env: &Env) -> Deployment {
+    let private = env.var("PRIVATE_UPSTREAM_HOSTS").map(|hosts| hosts.to_string()).unwrap_or_default();
+    let variables = js_sys::Object::entries(env.unchecked_ref());
+    let environment = variables
+        .iter()
+        .filter_map(|entry| {
+            let entry: js_sys::Array = entry.unchecked_into();
+            Some((entry.get(0).as_string()?, entry.get(1).as_string()?))
+        })
+        .filter(|(name, _)| name.to_ascii_uppercase().starts_with(ENVIRONMENT_PREFIX))
+        .collect();
+    Deployment { private_hosts: PrivateHosts::parse(&private), environment }
 }
 
 /// The record of a key; `None` if there is none. `now` and `max_age` are in milliseconds.
