@@ -45,6 +45,7 @@ pub use providers::{
 };
 pub use snapshot::{Snapshot, canonical_json, content_hash};
 pub use timeouts::{TimeoutOverrides, Timeouts};
+pub use validate::may_be_forwarded;
 
 /// The key under which KV holds the current snapshot.
 pub const CURRENT_SNAPSHOT: &str = "config:current";

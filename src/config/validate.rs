@@ -1,7 +1,6 @@
 //! What types and bounds alone cannot say: that values are well formed, and that they fit each other.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use super::bounds::{Bounded, Problems, is_scalar};
 use super::providers::OWN_SECRETS;
@@ -11,7 +10,7 @@ use super::{
 };
 
 /// Headers that carry the caller's credentials, or that belong to the connection or to the gateway: never passed on.
-pub(crate) const NEVER_FORWARDED: &[&str] = &[
+const NEVER_FORWARDED: &[&str] = &[
     "authorization",
     "x-api-key",
     "api-key",
@@ -226,7 +225,7 @@ impl Problems {
             self.add("admin.page_size_default", "must not be more than `page_size_max`");
         }
         for (nth, range) in admin.allowed_ip_ranges.iter().enumerate() {
-            if !is_ip_range(range) {
+            if range.parse::<crate::auth::ip_ranges::IpRange>().is_err() {
                 let path = format!("admin.allowed_ip_ranges[{nth}]");
                 self.add(&path, "must be an address or a range such as 192.0.2.0/24 or 2001:db8::/32");
             }
@@ -339,23 +338,7 @@ impl Problems {
 }
 
 /// Whether a header of the caller's may reach a provider.
-pub(crate) fn may_be_forwarded(name: &str) -> bool {
+pub fn may_be_forwarded(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     !NEVER_FORWARDED.contains(&name.as_str()) && !NEVER_FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-}
-
-/// Whether a text is an address or a range of addresses in CIDR notation.
-fn is_ip_range(text: &str) -> bool {
-    let (address, length) = match text.split_once('/') {
-        Some((address, length)) => (address, Some(length)),
-        None => (text, None),
-    };
-    let longest = match address.parse() {
-        Ok(IpAddr::V4(_)) => 32u8,
-        Ok(IpAddr::V6(_)) => 128,
-        Err(_) => return false,
-    };
-    length.is_none_or(|length| {
-        length.bytes().all(|byte| byte.is_ascii_digit()) && length.parse::<u8>().is_ok_and(|length| length <= longest)
-    })
 }

@@ -7,6 +7,7 @@ use worker::{Env, Fetch, Headers, Method, Request, RequestInit, RequestRedirect,
 
 use super::patience::Patience;
 use super::plan::{Plan, join_url};
+use crate::config::{CredentialSource, may_be_forwarded};
 use crate::error::{Kind, Problem};
 use crate::http::Exchange;
 use crate::http::shell::{now_ms, within};
@@ -144,7 +145,7 @@ fn upstream_headers(
         })
     };
     set("content-type", "application/json")?;
-    set("user-agent", concat!("llm-gateway/", env!("CARGO_PKG_VERSION")))?;
+    set("user-agent", provider.user_agent.as_deref().unwrap_or(concat!("llm-gateway/", env!("CARGO_PKG_VERSION"))))?;
     for (name, value) in plan.adapter.fixed_headers() {
         set(name, value)?;
     }
@@ -155,15 +156,21 @@ fn upstream_headers(
             }
         }
     }
+    for name in exchange.settings().http.forward_headers.iter().chain(&provider.forward_headers) {
+        if let Some(value) = exchange.header(name).filter(|_| may_be_forwarded(name)) {
+            set(name, value)?;
+        }
+    }
     for (name, value) in &provider.headers {
         set(name, value)?;
     }
     for (name, value) in &request.headers {
         set(name, value)?;
     }
-    if let Some(name) = &provider.credential {
-        let Ok(secret) = env.secret(name) else {
-            tracing::error!(target: "dispatch", message = "a provider's Worker secret is not set", secret_name = name.as_str());
+    if let Some(source) = provider.credential_source() {
+        let Some(credential) = credential(env, source) else {
+            let missing = format!("{source:?}");
+            tracing::error!(target: "dispatch", message = "a provider's credential is not there", credential = missing);
             return Err(Problem::new(
                 Kind::Unavailable,
                 "provider_unavailable",
@@ -171,8 +178,17 @@ fn upstream_headers(
             )
             .final_answer());
         };
-        let credential = plan.adapter.credential_header(&Secret::new(secret.to_string()), provider);
+        let credential = plan.adapter.credential_header(&credential, provider);
         set(credential.name, credential.value.expose())?;
     }
     Ok(headers)
+}
+
+/// A provider's credential; `None` if this deployment does not have it.
+fn credential(env: &Env, source: CredentialSource<'_>) -> Option<Secret<String>> {
+    match source {
+        CredentialSource::WorkerSecret(name) => env.secret(name).ok().map(|secret| Secret::new(secret.to_string())),
+        // Sealed credentials come with the control plane, which this deployment is without.
+        CredentialSource::Stored(_) => None,
+    }
 }

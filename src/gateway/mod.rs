@@ -8,6 +8,8 @@
 //! 6. `settle`: what the request used, and its log line
 
 pub mod envelope;
+pub mod estimate;
+pub mod loaded;
 pub mod meter;
 pub mod patience;
 pub mod plan;

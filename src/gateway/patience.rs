@@ -14,10 +14,10 @@ pub struct Patience {
 
 impl Patience {
     /// Bounds for a request that starts now. The caller's own patience shortens the waits for the next byte: beyond it
-    /// nobody is there to read the answer.
-    pub fn new(timeouts: Timeouts, stream: bool, caller: Option<u64>, now: u64) -> Self {
+    /// nobody is there to read the answer. `given` is the most time that the caller gives the whole reply.
+    pub fn new(timeouts: Timeouts, stream: bool, caller: Option<u64>, given: Option<u64>, now: u64) -> Self {
         let caller = caller.unwrap_or(u64::MAX);
-        let total = timeouts.total_ms;
+        let total = timeouts.total_ms.min(given.unwrap_or(u64::MAX));
         Self {
             started: now,
             // An unstreamed reply comes all at once, when it is complete.
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn the_nearest_bound_counts() {
-        let patience = Patience::new(TIMEOUTS, true, None, 10);
+        let patience = Patience::new(TIMEOUTS, true, None, None, 10);
         assert_eq!(patience.next(10, None), (100, ReplyFault::Stalled { millis: 100 }));
         assert_eq!(patience.next(60, None), (50, ReplyFault::Stalled { millis: 100 }));
         assert_eq!(patience.next(500, Some(480)), (30, ReplyFault::Stalled { millis: 50 }));
@@ -65,9 +65,12 @@ mod tests {
 
     #[test]
     fn an_unstreamed_reply_has_the_whole_time_unless_the_caller_waits_less() {
-        let patience = Patience::new(TIMEOUTS, false, None, 0);
+        let patience = Patience::new(TIMEOUTS, false, None, None, 0);
         assert_eq!(patience.next(0, None), (1000, ReplyFault::TooSlow { millis: 1000 }));
-        let patience = Patience::new(TIMEOUTS, false, Some(300), 0);
+        let patience = Patience::new(TIMEOUTS, false, Some(300), None, 0);
         assert_eq!(patience.next(100, None), (200, ReplyFault::Stalled { millis: 300 }));
+        let patience = Patience::new(TIMEOUTS, true, None, Some(80), 0);
+        assert_eq!(patience.next(0, None), (80, ReplyFault::TooSlow { millis: 80 }));
+        assert_eq!(Patience::new(TIMEOUTS, true, None, Some(99_999), 0), Patience::new(TIMEOUTS, true, None, None, 0));
     }
 }

@@ -6,22 +6,18 @@ use worker::Env;
 use super::authenticate::authenticate;
 use super::dispatch::{Upstream, dispatch};
 use super::envelope::Envelope;
+use super::estimate::Input;
 use super::patience::Patience;
-use super::plan::{Lane, Plan, plan};
+use super::plan::{Asked, Lane, Plan, Unusable, plan};
 use super::relay::{self, Outgoing, Surroundings};
 use super::reply::{Form, Wanted, form, processor, whole_reply};
+use crate::config::Overrides;
 use crate::error::{Kind, Problem};
 use crate::http::shell::now_ms;
 use crate::http::{Body, Exchange, Reply};
 use crate::protocol::chat::ReplyFault;
 use crate::protocol::openai_chat::ReplyIdentity;
 use crate::providers::{Api, fault_problem, upstream_problem};
-
-/// How long the caller may pause within its body, in milliseconds.
-const REQUEST_BODY_WAIT_MS: u64 = 60_000;
-
-/// How much of an error reply is read, in bytes.
-const MAX_ERROR_BYTES: usize = 1024 * 1024;
 
 /// What the platform gives along with a request.
 pub struct Inbound {
@@ -51,13 +47,27 @@ pub async fn chat(
         ));
     };
     let principal = authenticate(exchange, env, inbound.started).await?;
-    let body = relay::request_body(inbound.body, exchange.max_body_bytes, REQUEST_BODY_WAIT_MS).await?;
+    let body =
+        relay::request_body(inbound.body, exchange.max_body_bytes, loaded.config.http.request_body_wait_ms).await?;
     exchange.record.bytes_in = body.len() as u64;
 
     let envelope = Envelope::read(&body, api, loaded.config.http.max_json_depth)?;
     exchange.record.model.clone_from(&envelope.model);
     exchange.record.stream = envelope.stream;
-    let plan = plan(&loaded, &principal, api, &envelope.model, envelope.stream, envelope.include_usage)?;
+    let asked = Asked {
+        api,
+        model: &envelope.model,
+        stream: envelope.stream,
+        include_usage: envelope.include_usage,
+        input: Input::Body(&body),
+    };
+    let plan = plan(&loaded, &principal, asked)?;
+    exchange.record.route = plan.route.unwrap_or_default().to_owned();
+    exchange.record.deployment = plan.model_name.to_owned();
+    exchange.record.rates = plan.rates;
+    if let Some(overrides) = &principal.overrides {
+        exchange.record.policy.apply(&Overrides::read(overrides));
+    }
     exchange.record.provider = plan.provider_name.to_owned();
     exchange.record.upstream_model = plan.target.upstream_model.to_owned();
     exchange.record.lane = plan.lane.name();
@@ -66,13 +76,14 @@ pub async fn chat(
         Api::ChatCompletions => plan.adapter.chat_request(&envelope.source(), plan.target)?,
         Api::Messages => match plan.adapter.messages_request(&envelope.source(), plan.target) {
             Some(request) => request?,
-            None => return Err(wrong_api(&envelope.model)),
+            None => return Err(Unusable::WrongApi.problem(&envelope.model)),
         },
     };
     exchange.record.dropped_params = request.dropped_params.join(", ");
 
     let sent = now_ms();
-    let patience = Patience::new(plan.timeouts, envelope.stream, exchange.caller_patience_ms, sent);
+    let patience =
+        Patience::new(plan.timeouts, envelope.stream, exchange.caller_patience_ms, exchange.caller_timeout_ms, sent);
     exchange.record.attempts = 1;
     let upstream = dispatch(&plan, request, exchange, api, env, inbound.client, patience).await?;
     let began = now_ms();
@@ -99,18 +110,9 @@ pub async fn chat(
         patience,
         started: inbound.started,
         max_bytes: loaded.config.http.max_reply_bytes,
+        max_error_bytes: loaded.config.http.max_error_bytes,
     };
     answer.from(upstream).await
-}
-
-fn wrong_api(model: &str) -> Problem {
-    let message = format!(
-        "The model `{model}` is served by a provider that does not speak Anthropic's Messages. Call it by POST \
-         /v1/chat/completions."
-    );
-    let mut problem = Problem::invalid("model", message);
-    problem.code = "unsupported_api_for_model".to_owned();
-    problem
 }
 
 /// Works an upstream's reply into an answer to the caller.
@@ -121,6 +123,7 @@ struct Answer<'a, 'p> {
     patience: Patience,
     started: u64,
     max_bytes: usize,
+    max_error_bytes: usize,
 }
 
 impl Answer<'_, '_> {
@@ -175,7 +178,7 @@ impl Answer<'_, '_> {
 
     /// An error of the provider's: unmodified where it is in the caller's dialect, otherwise told in it.
     async fn error(self, upstream: Upstream) -> Result<Reply, Problem> {
-        let body = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, MAX_ERROR_BYTES).await;
+        let body = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, self.max_error_bytes).await;
         let body = body.unwrap_or_default();
         let json = serde_json::from_slice::<serde_json::Value>(&body).ok();
         let reported = json.as_ref().map(|json| self.plan.adapter.decode_error(json, self.plan.target.provider));

@@ -1,70 +1,15 @@
 //! Stage 3: which provider serves a model, and how its reply reaches the caller.
 
-use std::collections::BTreeMap;
-
 use url::Url;
 
+use super::estimate::Input;
 use crate::auth::Principal;
-use crate::config::{
-    Config, ConfigProblem, Effective, EndpointError, Model, PrivateHosts, Provider, Snapshot, StreamUsage, Timeouts,
-    check_base_url, effective,
-};
+use crate::billing::Rates;
+use crate::config::{Model, Overrides, Provider, StreamUsage, Timeouts, Unpriced};
 use crate::error::{Kind, Problem};
 use crate::providers::{Adapter, Api, Target, adapter};
 
-/// What a deployment, and not the configuration, says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deployment {
-    /// Private hosts that providers may be at.
-    pub private_hosts: PrivateHosts,
-    /// Its variables, of which those that begin with `GATEWAY__` are a layer of the configuration.
-    pub environment: Vec<(String, String)>,
-}
-
-/// A snapshot as an isolate uses it: with what depends on the deployment worked out.
-#[derive(Debug)]
-pub struct LoadedConfig {
-    /// The snapshot's version.
-    pub version: String,
-    /// When it was sealed, in Unix seconds.
-    pub created_at: u64,
-    /// The configuration.
-    pub config: Config,
-    /// What is wrong with it and with the variables of the deployment, for the log. Variables by their name.
-    pub problems: Vec<ConfigProblem>,
-    endpoints: BTreeMap<String, Result<Url, EndpointError>>,
-}
-
-impl LoadedConfig {
-    /// Loads a snapshot. A provider whose address this deployment does not allow stays, but cannot be called.
-    ///
-    /// # Errors
-    /// What in the snapshot has the wrong type.
-    pub fn new(snapshot: Snapshot, deployment: &Deployment) -> Result<Self, Vec<ConfigProblem>> {
-        Config::read(&snapshot.config)?;
-        let Effective { config, problems, .. } = effective(&deployment.environment, &snapshot.config);
-        let endpoints = config
-            .providers
-            .iter()
-            .map(|(name, provider)| (name.clone(), check_base_url(&provider.base_url, &deployment.private_hosts)))
-            .collect();
-        Ok(Self { version: snapshot.version, created_at: snapshot.created_at, config, problems, endpoints })
-    }
-
-    /// Providers whose address is refused, with the reason, for the log.
-    pub fn refused_endpoints(&self) -> impl Iterator<Item = (&str, &EndpointError)> {
-        self.endpoints.iter().filter_map(|(name, endpoint)| Some((name.as_str(), endpoint.as_ref().err()?)))
-    }
-
-    /// The models that a principal may use, by name.
-    pub fn models_for<'a>(&'a self, principal: &'a Principal) -> impl Iterator<Item = (&'a str, &'a Model)> {
-        self.config
-            .models
-            .iter()
-            .map(|(name, model)| (name.as_str(), model))
-            .filter(|(name, _)| principal.may_use_model(name))
-    }
-}
+pub use super::loaded::{Deployment, Listing, LoadedConfig};
 
 /// How a reply reaches the caller (`platform-facts`: the dearer the further down).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,9 +33,28 @@ impl Lane {
     }
 }
 
+/// What a caller asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The API that it speaks.
+    pub api: Api,
+    /// The name of a model or a route.
+    pub model: &'a str,
+    /// Whether it wants a stream.
+    pub stream: bool,
+    /// Whether it wants the usage chunk at the end of a stream.
+    pub include_usage: bool,
+    /// What goes in.
+    pub input: Input<'a>,
+}
+
 /// What is going to be done for a request.
 #[derive(Clone, Copy)]
 pub struct Plan<'a> {
+    /// The route that was asked for, if it was one.
+    pub route: Option<&'a str>,
+    /// The model's name in the configuration.
+    pub model_name: &'a str,
     /// The provider's name.
     pub provider_name: &'a str,
     /// Where its API is.
@@ -103,60 +67,221 @@ pub struct Plan<'a> {
     pub lane: Lane,
     /// Time bounds.
     pub timeouts: Timeouts,
+    /// What the model costs; `None` if it has no price.
+    pub rates: Option<Rates>,
 }
 
-/// Decides. `include_usage` is whether the caller asked for the usage chunk, `stream` whether for a stream.
+/// Why a model cannot answer a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// The route leaves it out.
+    #[error("the route's target is disabled")]
+    TargetDisabled,
+    /// There is no such model.
+    #[error("the model does not exist")]
+    NoModel,
+    /// It is disabled.
+    #[error("the model is disabled")]
+    ModelDisabled,
+    /// There is no such provider.
+    #[error("the model's provider is not configured")]
+    NoProvider,
+    /// Its provider is disabled.
+    #[error("the model's provider is disabled")]
+    ProviderDisabled,
+    /// Its provider has an address that this deployment does not allow.
+    #[error("the provider's address is not allowed by the deployment")]
+    AddressRefused,
+    /// Its provider does not serve the API that was called.
+    #[error("the model's provider does not serve this API")]
+    WrongApi,
+    /// The input does not fit into it.
+    #[error("the input of about {estimated} tokens does not fit into the model's {limit}")]
+    TooLong {
+        /// Estimated tokens of the input.
+        estimated: u64,
+        /// The model's `context_tokens`.
+        limit: u64,
+    },
+    /// It has no price, and models without one are refused.
+    #[error("the model has no price")]
+    Unpriced,
+}
+
+impl Unusable {
+    /// The error for a caller who asked for a model (or a route) of this name.
+    pub fn problem(self, name: &str) -> Problem {
+        let unavailable = |message: &str| Problem::new(Kind::Unavailable, "provider_unavailable", message);
+        match self {
+            Self::NoModel | Self::ModelDisabled | Self::TargetDisabled => no_such_model(name),
+            Self::NoProvider => {
+                unavailable("The provider of this model is not configured. Tell the operator of the gateway.")
+            }
+            Self::ProviderDisabled => unavailable(
+                "The provider of this model is switched off at the moment. Tell the operator of the gateway.",
+            )
+            .final_answer(),
+            Self::AddressRefused => unavailable(
+                "The provider of this model has an address that this deployment does not allow. Tell the operator of \
+                 the gateway: the log says which.",
+            )
+            .final_answer(),
+            Self::WrongApi => {
+                let message = format!(
+                    "The model `{name}` is served by a provider that does not speak Anthropic's Messages. Call it by \
+                     POST /v1/chat/completions."
+                );
+                Problem { code: "unsupported_api_for_model".to_owned(), ..Problem::invalid("model", message) }
+            }
+            Self::TooLong { estimated, limit } => {
+                let message = format!(
+                    "The input is about {estimated} tokens long, but `{name}` takes {limit} at most. Shorten it, or use \
+                     a model with a larger context."
+                );
+                Problem { code: "context_length_exceeded".to_owned(), ..Problem::invalid("messages", message) }
+            }
+            Self::Unpriced => Problem::new(
+                Kind::Permission,
+                "model_unpriced",
+                format!(
+                    "The model `{name}` has no price, and this gateway serves priced models only. Tell its operator."
+                ),
+            )
+            .final_answer(),
+        }
+    }
+}
+
+/// A model that was considered and left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skipped<'a> {
+    /// Its name.
+    pub model: &'a str,
+    /// Why.
+    pub reason: Unusable,
+}
+
+/// Decides which model answers.
 ///
 /// # Errors
-/// 404 for a model that does not exist or that the principal may not use (the same answer for both), 400 where the
-/// provider does not serve this API, 503 where the deployment does not allow its address.
-pub fn plan<'a>(
+/// 404 for a name that does not exist or that the principal may not use (the same answer for both), 400 where the
+/// request does not fit the model, 403 where the model lacks a price that it must have, 503 where no provider can be
+/// called.
+pub fn plan<'a>(loaded: &'a LoadedConfig, principal: &Principal, asked: Asked<'_>) -> Result<Plan<'a>, Problem> {
+    decide(loaded, principal, asked, &mut |_| {})
+}
+
+/// Decides as [`plan`] does, and tells what is left out on the way.
+///
+/// # Errors
+/// As [`plan`].
+pub fn decide<'a>(
     loaded: &'a LoadedConfig,
     principal: &Principal,
-    api: Api,
-    model_name: &str,
-    stream: bool,
-    include_usage: bool,
+    asked: Asked<'_>,
+    skipped: &mut dyn FnMut(Skipped<'a>),
 ) -> Result<Plan<'a>, Problem> {
-    let model = loaded.config.models.get(model_name).filter(|_| principal.may_use_model(model_name));
-    let (Some(model), Some((model_key, _))) = (model, loaded.config.models.get_key_value(model_name)) else {
-        return Err(no_such_model(model_name));
+    let name = asked.model;
+    if !principal.may_use_model(name) {
+        return Err(no_such_model(name));
+    }
+    let config = &loaded.config;
+    let route = config.routes.get_key_value(name).filter(|(_, route)| route.enabled);
+    let Some((route_name, route)) = route.filter(|_| !config.models.contains_key(name)) else {
+        return candidate(loaded, principal, asked, name).map_err(|reason| {
+            if let Some((model, _)) = config.models.get_key_value(name) {
+                skipped(Skipped { model, reason });
+            }
+            reason.problem(name)
+        });
     };
-    let unavailable = |message: &str| Problem::new(Kind::Unavailable, "provider_unavailable", message);
-    let (Some((provider_name, provider)), Some(endpoint)) =
-        (loaded.config.providers.get_key_value(&model.provider), loaded.endpoints.get(&model.provider))
-    else {
-        return Err(unavailable("The provider of this model is not configured. Tell the operator of the gateway."));
-    };
-    let endpoint = endpoint.as_ref().map_err(|_| {
-        unavailable(
-            "The provider of this model has an address that this deployment does not allow. Tell the operator of the \
-             gateway: the log says which.",
-        )
-        .final_answer()
-    })?;
+    let mut reasons = Vec::new();
+    for target in &route.targets {
+        let found = match target.enabled {
+            true => candidate(loaded, principal, asked, &target.model),
+            false => Err(Unusable::TargetDisabled),
+        };
+        match found {
+            Ok(plan) => return Ok(Plan { route: Some(route_name), ..plan }),
+            Err(reason) => {
+                skipped(Skipped { model: &target.model, reason });
+                reasons.push(reason);
+            }
+        }
+    }
+    // What the caller can do something about is told; what only the operator can is not.
+    let telling = reasons
+        .into_iter()
+        .find(|reason| matches!(reason, Unusable::TooLong { .. } | Unusable::WrongApi | Unusable::Unpriced));
+    Err(telling.map_or_else(
+        || {
+            let message = format!(
+                "No model that `{name}` stands for can be called at the moment. Tell the operator of the gateway."
+            );
+            Problem::new(Kind::Unavailable, "no_target_available", message)
+        },
+        |reason| reason.problem(name),
+    ))
+}
+
+/// The plan to have one model answer.
+fn candidate<'a>(
+    loaded: &'a LoadedConfig,
+    principal: &Principal,
+    asked: Asked<'_>,
+    name: &str,
+) -> Result<Plan<'a>, Unusable> {
+    let config = &loaded.config;
+    let (model_name, model) = config.models.get_key_value(name).ok_or(Unusable::NoModel)?;
+    if !model.enabled {
+        return Err(Unusable::ModelDisabled);
+    }
+    let provider = config.providers.get_key_value(&model.provider).zip(loaded.endpoint(&model.provider));
+    let ((provider_name, provider), endpoint) = provider.ok_or(Unusable::NoProvider)?;
+    if !provider.enabled {
+        return Err(Unusable::ProviderDisabled);
+    }
+    let endpoint = endpoint.map_err(|_| Unusable::AddressRefused)?;
     let adapter = adapter(provider.dialect);
+    if !adapter.serves(asked.api) {
+        return Err(Unusable::WrongApi);
+    }
+    if let Some(limit) = model.context_tokens {
+        let estimated = asked.input.tokens();
+        if estimated > limit {
+            return Err(Unusable::TooLong { estimated, limit });
+        }
+    }
+    let rates = config.prices.get(name).map(Rates::from);
+    if rates.is_none() && config.billing.unpriced_models == Unpriced::Refuse {
+        return Err(Unusable::Unpriced);
+    }
+    let overrides = principal.overrides.as_ref().map(Overrides::read).unwrap_or_default();
     Ok(Plan {
+        route: None,
+        model_name,
         provider_name,
         endpoint,
         target: Target {
             provider,
-            upstream_model: model.upstream_model.as_deref().unwrap_or(model_key),
+            upstream_model: model.upstream_model.as_deref().unwrap_or(model_name),
             max_output_tokens: model.max_output_tokens.unwrap_or(Model::MAX_OUTPUT_TOKENS),
             structured_output: model.structured_output,
         },
         adapter,
-        lane: lane(adapter, provider, api, stream, include_usage),
-        timeouts: provider.timeouts.over(loaded.config.timeouts),
+        lane: lane(adapter, provider, asked),
+        timeouts: overrides.timeouts(provider.timeouts.over(config.timeouts)),
+        rates,
     })
 }
 
-fn lane(adapter: &dyn Adapter, provider: &Provider, api: Api, stream: bool, include_usage: bool) -> Lane {
+fn lane(adapter: &dyn Adapter, provider: &Provider, asked: Asked<'_>) -> Lane {
+    let chat = asked.api == Api::ChatCompletions;
     let usage_is_ours_alone =
-        stream && api == Api::ChatCompletions && provider.stream_usage == StreamUsage::OnRequest && !include_usage;
-    match adapter.speaks(api) {
+        asked.stream && chat && provider.stream_usage == StreamUsage::OnRequest && !asked.include_usage;
+    match adapter.speaks(asked.api) {
         // What a reply is rewritten into is Chat Completions; there is no stricter form of the others to give.
-        true if provider.normalize && api == Api::ChatCompletions => Lane::Translated,
+        true if provider.normalize && chat => Lane::Translated,
         true if usage_is_ours_alone => Lane::Relayed,
         true => Lane::Native,
         false => Lane::Translated,
@@ -181,16 +306,9 @@ pub fn join_url(base: &Url, path: &str) -> String {
     format!("{}{path}", base.as_str().trim_end_matches('/'))
 }
 
-/// A configuration as an isolate has it, for tests.
-#[cfg(test)]
-pub(crate) fn loaded_for_tests(config: serde_json::Value) -> LoadedConfig {
-    let snapshot = Snapshot { version: "v1".into(), sequence: 0, parent: None, created_at: 0, config };
-    LoadedConfig::new(snapshot, &Deployment { private_hosts: PrivateHosts::parse(""), environment: Vec::new() })
-        .unwrap()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::loaded::loaded_for_tests;
     use super::*;
     use serde_json::json;
 
@@ -217,10 +335,20 @@ mod tests {
         Principal { account: "a".into(), key_id: "k".into(), models, ..Principal::default() }
     }
 
+    fn asked(api: Api, model: &str) -> Asked<'_> {
+        Asked { api, model, stream: false, include_usage: false, input: Input::Tokens(100) }
+    }
+
+    fn chat(model: &str) -> Asked<'_> {
+        asked(Api::ChatCompletions, model)
+    }
+
     #[test]
     fn the_cheapest_lane_that_is_right_is_taken() {
         let loaded = loaded();
-        let lane = |api, model, stream, usage| plan(&loaded, &principal(&[]), api, model, stream, usage).unwrap().lane;
+        let lane = |api, model, stream, include_usage| {
+            plan(&loaded, &principal(&[]), Asked { stream, include_usage, ..asked(api, model) }).unwrap().lane
+        };
         use Api::{ChatCompletions as Chat, Messages};
         assert_eq!(lane(Chat, "o", true, true), Lane::Native);
         assert_eq!(lane(Chat, "o", true, false), Lane::Relayed);
@@ -234,16 +362,15 @@ mod tests {
     #[test]
     fn a_forbidden_model_looks_like_one_that_does_not_exist() {
         let loaded = loaded();
-        let asked =
-            |who: &Principal, model: &str| plan(&loaded, who, Api::ChatCompletions, model, false, false).err().unwrap();
-        let forbidden = asked(&principal(&["a"]), "o");
+        let refused = |who: &Principal, model: &str| plan(&loaded, who, chat(model)).err().unwrap();
+        let forbidden = refused(&principal(&["a"]), "o");
         assert_eq!((forbidden.status, forbidden.code.as_str()), (404, "model_not_found"));
-        assert_eq!(asked(&principal(&[]), "zzz").message.replace("zzz", "o"), forbidden.message);
+        assert_eq!(refused(&principal(&[]), "zzz").message.replace("zzz", "o"), forbidden.message);
     }
 
     #[test]
     fn a_private_address_is_refused_without_naming_it() {
-        let problem = plan(&loaded(), &principal(&[]), Api::ChatCompletions, "local", false, false).err().unwrap();
+        let problem = plan(&loaded(), &principal(&[]), chat("local")).err().unwrap();
         assert_eq!(problem.status, 503);
         assert!(!problem.message.contains("127"));
         assert_eq!(loaded().refused_endpoints().map(|(name, _)| name.to_owned()).collect::<Vec<_>>(), ["local"]);
@@ -252,9 +379,87 @@ mod tests {
     #[test]
     fn names_urls_and_times_are_worked_out() {
         let loaded = loaded();
-        let plan = plan(&loaded, &principal(&[]), Api::ChatCompletions, "o", false, false).unwrap();
+        let plan = plan(&loaded, &principal(&[]), chat("o")).unwrap();
         assert_eq!(plan.target.upstream_model, "gpt");
         assert_eq!(join_url(plan.endpoint, "/chat/completions"), "https://o.example/v1/chat/completions");
         assert_eq!((plan.timeouts.idle_ms, plan.timeouts.total_ms), (5000, 9000));
+    }
+
+    fn routed(billing: &str) -> LoadedConfig {
+        loaded_for_tests(json!({
+            "billing": {"unpriced_models": billing},
+            "providers": {
+                "o": {"dialect": "openai", "base_url": "https://o.example/v1"},
+                "off": {"dialect": "openai", "base_url": "https://o.example/v1", "enabled": false},
+                "a": {"dialect": "anthropic", "base_url": "https://a.example"},
+            },
+            "models": {
+                "short": {"provider": "o", "context_tokens": 50}, "off": {"provider": "o", "enabled": false},
+                "theirs": {"provider": "off"}, "o": {"provider": "o"}, "claude": {"provider": "a"},
+            },
+            "routes": {
+                "best": {"targets": [
+                    {"model": "claude", "enabled": false}, {"model": "short"}, {"model": "off"}, {"model": "theirs"},
+                    {"model": "o"}, {"model": "claude"},
+                ]},
+                "small": {"targets": [{"model": "theirs"}, {"model": "short"}]},
+                "dead": {"targets": [{"model": "theirs"}]},
+                "closed": {"targets": [{"model": "o"}], "enabled": false},
+            },
+            "prices": {"claude": {"input": "3", "output": "15"}},
+        }))
+    }
+
+    #[test]
+    fn a_route_takes_its_first_target_that_can_be_called() {
+        let loaded = routed("allow");
+        let mut skipped = Vec::new();
+        let chosen =
+            decide(&loaded, &principal(&["best"]), chat("best"), &mut |it| skipped.push((it.model, it.reason)));
+        let chosen = chosen.ok().unwrap();
+        assert_eq!((chosen.route, chosen.model_name, chosen.rates), (Some("best"), "o", None));
+        assert_eq!(
+            skipped,
+            [
+                ("claude", Unusable::TargetDisabled),
+                ("short", Unusable::TooLong { estimated: 100, limit: 50 }),
+                ("off", Unusable::ModelDisabled),
+                ("theirs", Unusable::ProviderDisabled),
+            ]
+        );
+        let messages = plan(&loaded, &principal(&[]), asked(Api::Messages, "best")).ok().unwrap();
+        assert_eq!((messages.model_name, messages.rates.is_some()), ("claude", true));
+    }
+
+    #[test]
+    fn what_no_model_can_answer_says_what_to_do() {
+        let loaded = routed("allow");
+        let told = |asked: Asked<'_>| {
+            let problem = plan(&loaded, &principal(&[]), asked).err().unwrap();
+            (problem.status, problem.code)
+        };
+        assert_eq!(told(chat("small")), (400, "context_length_exceeded".into()));
+        assert_eq!(told(chat("short")), (400, "context_length_exceeded".into()));
+        assert_eq!(told(chat("dead")), (503, "no_target_available".into()));
+        assert_eq!(told(chat("theirs")), (503, "provider_unavailable".into()));
+        assert_eq!(told(chat("off")), (404, "model_not_found".into()));
+        assert_eq!(told(chat("closed")), (404, "model_not_found".into()));
+        assert_eq!(told(asked(Api::Messages, "o")), (400, "unsupported_api_for_model".into()));
+    }
+
+    #[test]
+    fn models_without_a_price_can_be_refused() {
+        let loaded = routed("refuse");
+        let problem = plan(&loaded, &principal(&[]), chat("o")).err().unwrap();
+        assert_eq!((problem.status, problem.code.as_str()), (403, "model_unpriced"));
+        assert_eq!(plan(&loaded, &principal(&[]), chat("best")).ok().unwrap().model_name, "claude");
+    }
+
+    #[test]
+    fn a_key_can_have_time_bounds_of_its_own() {
+        let loaded = loaded();
+        let hasty = Principal { overrides: Some(json!({"timeouts": {"total_ms": 500}})), ..principal(&[]) };
+        let plan = plan(&loaded, &hasty, chat("o")).ok().unwrap();
+        assert_eq!((plan.timeouts.idle_ms, plan.timeouts.total_ms), (5000, 500));
     }
 }

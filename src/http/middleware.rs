@@ -4,10 +4,21 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::{Body, Exchange, Reply};
 use crate::error::{Kind, Problem};
+use crate::telemetry::logged_address;
 
 /// The chain. Requests pass it from top to bottom, replies from bottom to top.
-pub const CHAIN: &[&dyn Middleware] =
-    &[&RequestId, &AccessLog, &Disclosure, &Cors, &BodyLimit, &Deadline, &Compression, &ErrorRendering];
+pub const CHAIN: &[&dyn Middleware] = &[
+    &CorsExposure,
+    &RequestId,
+    &AccessLog,
+    &Disclosure,
+    &Security,
+    &Cors,
+    &BodyLimit,
+    &Deadline,
+    &Compression,
+    &ErrorRendering,
+];
 
 /// One link of the chain.
 pub trait Middleware: Sync {
@@ -32,7 +43,7 @@ pub fn after(exchange: &mut Exchange, reply: &mut Reply) {
     }
 }
 
-/// Every request has an id: the caller's `x-request-id` if it is sane, else a fresh UUIDv7.
+/// Every request has an id: the caller's `x-request-id` if it is sane and may count, else a fresh UUIDv7.
 struct RequestId;
 
 impl Middleware for RequestId {
@@ -40,7 +51,8 @@ impl Middleware for RequestId {
         let sane = |id: &&str| {
             (8..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b))
         };
-        if let Some(id) = exchange.header("x-request-id").filter(sane) {
+        let accepted = exchange.settings().http.accept_request_id;
+        if let Some(id) = exchange.header("x-request-id").filter(sane).filter(|_| accepted) {
             exchange.request_id = id.to_owned();
         }
         exchange.record.request_id.clone_from(&exchange.request_id);
@@ -59,7 +71,23 @@ impl Middleware for RequestId {
 /// One log line a request. That of a stream is written by its relay, when it has ended.
 struct AccessLog;
 
+/// How much of the caller's `user-agent` is logged, in bytes.
+const USER_AGENT_BYTES: usize = 256;
+
 impl Middleware for AccessLog {
+    fn before(&self, exchange: &mut Exchange) -> Option<Reply> {
+        let logging = &exchange.settings().logging;
+        let address = exchange.header("cf-connecting-ip").and_then(|text| text.parse().ok());
+        let client_ip = address.map(|address| logged_address(address, logging.client_ip)).unwrap_or_default();
+        let agent = exchange.header("user-agent").filter(|_| logging.user_agent).unwrap_or_default();
+        let user_agent = agent.chars().take(USER_AGENT_BYTES).collect();
+        let policy = logging.into();
+        exchange.record.client_ip = client_ip;
+        exchange.record.user_agent = user_agent;
+        exchange.record.policy = policy;
+        None
+    }
+
     fn after(&self, exchange: &mut Exchange, reply: &mut Reply) {
         exchange.record.status = reply.status;
         if let Some(config) = &exchange.config {
@@ -80,7 +108,11 @@ impl Middleware for Disclosure {
             reply.set("x-gateway-config-version", &config.version);
         }
         let record = &exchange.record;
-        if record.provider.is_empty() {
+        // This is about the caller's own request, not about who answered it.
+        if !record.dropped_params.is_empty() {
+            reply.set("x-gateway-dropped-params", &record.dropped_params);
+        }
+        if record.provider.is_empty() || !exchange.settings().http.disclose {
             return;
         }
         reply.set("x-gateway-provider", &record.provider);
@@ -90,8 +122,27 @@ impl Middleware for Disclosure {
         if !record.upstream_request_id.is_empty() {
             reply.set("x-gateway-upstream-request-id", &record.upstream_request_id);
         }
-        if !record.dropped_params.is_empty() {
-            reply.set("x-gateway-dropped-params", &record.dropped_params);
+    }
+}
+
+/// What browsers shall and shall not do with a reply. The data plane's replies are no pages.
+struct Security;
+
+impl Middleware for Security {
+    fn after(&self, exchange: &mut Exchange, reply: &mut Reply) {
+        let http = &exchange.settings().http;
+        if http.hsts_seconds > 0 {
+            reply.set("strict-transport-security", &format!("max-age={}; includeSubDomains", http.hsts_seconds));
+        }
+        if !http.security_headers || exchange.path.starts_with("/v1/") {
+            return;
+        }
+        let headers =
+            [("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer"), ("x-frame-options", "DENY")];
+        for (name, value) in headers {
+            if !reply.headers.contains_key(name) {
+                reply.set(name, value);
+            }
         }
     }
 }
@@ -103,12 +154,23 @@ impl Cors {
     /// The origin to allow, if the caller's is on the list.
     fn allowed(exchange: &Exchange) -> Option<HeaderValue> {
         let origin = exchange.header("origin")?;
-        let allowed = &exchange.config.as_ref()?.config.cors.allowed_origins;
+        let allowed = &exchange.settings().cors.allowed_origins;
         allowed
             .iter()
             .any(|entry| entry == "*" || entry == origin)
             .then(|| HeaderValue::try_from(origin).ok())
             .flatten()
+    }
+
+    /// The request headers that a page may send.
+    fn request_headers(exchange: &Exchange) -> HeaderValue {
+        let allowed = &exchange.settings().cors.allowed_headers;
+        let asked = exchange.headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+        match allowed.as_slice() {
+            [] => asked,
+            allowed => HeaderValue::try_from(allowed.join(", ")).ok(),
+        }
+        .unwrap_or(HeaderValue::from_static("authorization, content-type, x-api-key"))
     }
 }
 
@@ -122,10 +184,8 @@ impl Middleware for Cors {
         reply.set("allow", "GET, HEAD, POST, OPTIONS");
         if Self::allowed(exchange).is_some() {
             reply.set("access-control-allow-methods", "GET, HEAD, POST");
-            let asked = exchange.headers.get("access-control-request-headers").cloned();
-            let fallback = HeaderValue::from_static("authorization, content-type, x-api-key");
-            reply.headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, asked.unwrap_or(fallback));
-            reply.set("access-control-max-age", "7200");
+            reply.headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, Self::request_headers(exchange));
+            reply.set("access-control-max-age", &exchange.settings().cors.max_age_seconds.to_string());
         }
         Some(reply)
     }
@@ -135,8 +195,33 @@ impl Middleware for Cors {
             reply.headers.append(header::VARY, HeaderValue::from_static("origin"));
         }
         if let Some(origin) = Self::allowed(exchange) {
+            if exchange.settings().cors.allow_credentials {
+                reply.set("access-control-allow-credentials", "true");
+            }
             reply.headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            reply.set("access-control-expose-headers", "*");
+        }
+    }
+}
+
+/// Lets pages of allowed origins read a reply's headers, once all of them are there.
+struct CorsExposure;
+
+impl Middleware for CorsExposure {
+    fn after(&self, exchange: &mut Exchange, reply: &mut Reply) {
+        if Cors::allowed(exchange).is_none() {
+            return;
+        }
+        let cors = &exchange.settings().cors;
+        let exposed = if cors.allow_credentials && cors.exposed_headers.iter().any(|name| name == "*") {
+            // With credentials a browser takes `*` for a header of that name.
+            let mut names: Vec<&str> = reply.headers.keys().map(http::HeaderName::as_str).collect();
+            names.sort_unstable();
+            names.join(", ")
+        } else {
+            cors.exposed_headers.join(", ")
+        };
+        if !exposed.is_empty() {
+            reply.set("access-control-expose-headers", &exposed);
         }
     }
 }
@@ -146,8 +231,8 @@ struct BodyLimit;
 
 impl Middleware for BodyLimit {
     fn before(&self, exchange: &mut Exchange) -> Option<Reply> {
-        let http = exchange.config.as_ref().map(|config| config.config.http.clone()).unwrap_or_default();
-        exchange.max_body_bytes = http.max_body_bytes;
+        let max_body_bytes = exchange.settings().http.max_body_bytes;
+        exchange.max_body_bytes = max_body_bytes;
         if exchange.header("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
             let mut problem =
                 Problem::invalid("content-encoding", "A compressed request body is not supported. Send it as it is.");
@@ -156,7 +241,7 @@ impl Middleware for BodyLimit {
             return Some(problem.into());
         }
         let announced = exchange.header("content-length").and_then(|length| length.parse::<u64>().ok());
-        announced.filter(|length| *length > http.max_body_bytes as u64).map(|_| too_large(http.max_body_bytes).into())
+        announced.filter(|length| *length > max_body_bytes as u64).map(|_| too_large(max_body_bytes).into())
     }
 }
 
@@ -166,7 +251,8 @@ pub fn too_large(limit: usize) -> Problem {
     Problem::new(Kind::TooLarge, "request_too_large", message).final_answer()
 }
 
-/// Learns how long the caller will wait, so that the gateway does not wait longer for a provider.
+/// Learns how long the caller will wait and how much time it gives, so that the gateway does not wait longer for a
+/// provider.
 struct Deadline;
 
 impl Middleware for Deadline {
@@ -177,7 +263,21 @@ impl Middleware for Deadline {
             .find_map(|name| exchange.header(name)?.parse::<f64>().ok())
             .filter(|seconds| seconds.is_finite() && *seconds > 0.0);
         exchange.caller_patience_ms = seconds.map(|seconds| (seconds * 1000.0).min(86_400_000.0) as u64);
-        None
+        if !exchange.settings().http.allow_timeout_header {
+            return None;
+        }
+        let timeout = exchange.header("x-gateway-timeout-ms").map(|text| text.trim().parse::<u64>());
+        match timeout {
+            None => None,
+            Some(Ok(millis)) if millis > 0 => {
+                exchange.caller_timeout_ms = Some(millis);
+                None
+            }
+            Some(_) => {
+                let message = "x-gateway-timeout-ms: must be a whole number of milliseconds, 1 or more.";
+                Some(Problem::invalid("x-gateway-timeout-ms", message).into())
+            }
+        }
     }
 }
 
@@ -187,7 +287,7 @@ struct Compression;
 
 impl Middleware for Compression {
     fn after(&self, exchange: &mut Exchange, reply: &mut Reply) {
-        let min = exchange.config.as_ref().map_or(1024, |config| config.config.http.compress_min_bytes);
+        let min = exchange.settings().http.compress_min_bytes;
         let Body::Bytes(bytes) = &reply.body else { return };
         let kind = reply.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let compressible = kind.starts_with("application/json")
@@ -251,13 +351,18 @@ mod tests {
     use super::*;
     use std::rc::Rc;
 
-    use crate::gateway::plan::loaded_for_tests;
+    use crate::gateway::loaded::loaded_for_tests;
 
     fn exchange(method: Method, headers: &[(&'static str, &str)]) -> Exchange {
-        let config = Rc::new(loaded_for_tests(serde_json::json!({
+        let config = serde_json::json!({
             "http": {"max_body_bytes": 2000, "compress_min_bytes": 10},
             "cors": {"allowed_origins": ["https://app.example"]},
-        })));
+        });
+        configured(config, method, headers)
+    }
+
+    fn configured(config: serde_json::Value, method: Method, headers: &[(&'static str, &str)]) -> Exchange {
+        let config = Rc::new(loaded_for_tests(config));
         let headers = headers.iter().map(|(n, v)| (http::HeaderName::from_static(n), v.parse().unwrap())).collect();
         Exchange::new(method, "/v1/models".into(), headers, Some(config), "fresh-id".into())
     }
@@ -346,5 +451,88 @@ mod tests {
         assert!(String::from_utf8(body).unwrap().contains("\"type\":\"authentication_error\""));
         assert_eq!(exchange.record.error_code, "invalid_api_key");
         assert_eq!(exchange.record.status, 401);
+    }
+
+    #[test]
+    fn the_callers_request_id_can_be_refused() {
+        let config = serde_json::json!({"http": {"accept_request_id": false}});
+        let mut exchange = configured(config, Method::GET, &[("x-request-id", "client-id-1")]);
+        assert_eq!(header(&pass(&mut exchange, Reply::empty(200)), "x-request-id"), Some("fresh-id"));
+    }
+
+    #[test]
+    fn who_answered_can_be_kept_to_oneself() {
+        let told = |disclose: bool| {
+            let mut exchange = configured(serde_json::json!({"http": {"disclose": disclose}}), Method::POST, &[]);
+            exchange.record.provider = "p".into();
+            exchange.record.dropped_params = "x".into();
+            let reply = pass(&mut exchange, Reply::empty(200));
+            assert_eq!(header(&reply, "x-gateway-dropped-params"), Some("x"));
+            header(&reply, "x-gateway-provider").is_some()
+        };
+        assert_eq!((told(true), told(false)), (true, false));
+    }
+
+    #[test]
+    fn browsers_are_told_what_not_to_do_with_replies_that_are_no_models() {
+        let told = |config: serde_json::Value, path: &str| {
+            let mut exchange = configured(config, Method::GET, &[]);
+            exchange.path = path.into();
+            let reply = pass(&mut exchange, Reply::empty(200));
+            let hsts = header(&reply, "strict-transport-security").map(str::to_owned);
+            (header(&reply, "x-content-type-options").is_some() && header(&reply, "x-frame-options").is_some(), hsts)
+        };
+        assert_eq!(told(serde_json::json!({}), "/health"), (true, None));
+        assert_eq!(told(serde_json::json!({}), "/v1/models"), (false, None));
+        assert_eq!(told(serde_json::json!({"http": {"security_headers": false}}), "/health"), (false, None));
+        let hsts = told(serde_json::json!({"http": {"hsts_seconds": 60}}), "/v1/models").1;
+        assert_eq!(hsts.as_deref(), Some("max-age=60; includeSubDomains"));
+    }
+
+    #[test]
+    fn what_pages_may_send_and_read_is_configured() {
+        let config = serde_json::json!({"cors": {
+            "allowed_origins": ["https://app.example"], "allowed_headers": ["x-one", "x-two"],
+            "exposed_headers": ["x-request-id"], "max_age_seconds": 5, "allow_credentials": true,
+        }});
+        let headers = [("origin", "https://app.example"), ("access-control-request-headers", "x-other")];
+        let reply = pass(&mut configured(config, Method::OPTIONS, &headers), Reply::empty(500));
+        assert_eq!(header(&reply, "access-control-allow-headers"), Some("x-one, x-two"));
+        assert_eq!(header(&reply, "access-control-expose-headers"), Some("x-request-id"));
+        assert_eq!(header(&reply, "access-control-max-age"), Some("5"));
+        assert_eq!(header(&reply, "access-control-allow-credentials"), Some("true"));
+        let config =
+            serde_json::json!({"cors": {"allowed_origins": ["https://app.example"], "allow_credentials": true}});
+        let reply = pass(&mut configured(config, Method::GET, &headers), Reply::json(200, &serde_json::json!(1)));
+        let exposed = header(&reply, "access-control-expose-headers").unwrap();
+        assert!(exposed.contains("x-request-id") && !exposed.contains('*'), "{exposed}");
+    }
+
+    #[test]
+    fn a_caller_may_give_less_time() {
+        let asked = |allowed: bool, value: &str| {
+            let config = serde_json::json!({"http": {"allow_timeout_header": allowed}});
+            let mut exchange = configured(config, Method::POST, &[("x-gateway-timeout-ms", value)]);
+            let status = pass(&mut exchange, Reply::empty(200)).status;
+            (status, exchange.caller_timeout_ms)
+        };
+        assert_eq!(asked(true, "250"), (200, Some(250)));
+        assert_eq!(asked(false, "250"), (200, None));
+        assert_eq!(asked(true, "0"), (400, None));
+        assert_eq!(asked(true, "soon"), (400, None));
+    }
+
+    #[test]
+    fn the_log_learns_of_the_caller_what_it_may() {
+        let logged = |client_ip: &str, user_agent: bool| {
+            let config = serde_json::json!({"logging": {"client_ip": client_ip, "user_agent": user_agent}});
+            let headers = [("cf-connecting-ip", "192.0.2.77"), ("user-agent", "sdk/1")];
+            let mut exchange = configured(config, Method::GET, &headers);
+            before(&mut exchange);
+            (exchange.record.client_ip, exchange.record.user_agent)
+        };
+        assert_eq!(logged("none", false), (String::new(), String::new()));
+        assert_eq!(logged("truncated", true), ("192.0.2.0/24".into(), "sdk/1".into()));
+        assert_eq!(logged("full", false), ("192.0.2.77".into(), String::new()));
     }
 }

@@ -6,9 +6,11 @@ pub mod routes;
 pub mod shell;
 
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use crate::config::Config;
 use crate::error::{Dialect, Problem};
 use crate::gateway::plan::LoadedConfig;
 use crate::telemetry::RequestRecord;
@@ -32,6 +34,8 @@ pub struct Exchange {
     pub max_body_bytes: usize,
     /// The longest that the caller will wait for the next byte, in milliseconds.
     pub caller_patience_ms: Option<u64>,
+    /// The most time that the caller gives the whole reply, in milliseconds.
+    pub caller_timeout_ms: Option<u64>,
     /// What the log will say.
     pub record: RequestRecord,
 }
@@ -61,8 +65,15 @@ impl Exchange {
             request_id: fresh_id,
             max_body_bytes: 0,
             caller_patience_ms: None,
+            caller_timeout_ms: None,
             record,
         }
+    }
+
+    /// What is configured; the defaults where nothing has been published yet.
+    pub fn settings(&self) -> &Config {
+        static DEFAULTS: LazyLock<Config> = LazyLock::new(Config::default);
+        self.config.as_ref().map_or_else(|| &*DEFAULTS, |loaded| &loaded.config)
     }
 
     /// A header's value as text.

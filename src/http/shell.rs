@@ -18,7 +18,7 @@ use crate::auth::Principal;
 use crate::error::{Dialect, Kind, Problem};
 use crate::gateway::authenticate::authenticate;
 use crate::gateway::pipeline::{self, Inbound};
-use crate::gateway::plan::{LoadedConfig, no_such_model};
+use crate::gateway::plan::{Listing, LoadedConfig, no_such_model};
 use crate::gateway::relay::Outgoing;
 use crate::gateway::settle::settle_whole;
 use crate::store::kv;
@@ -100,6 +100,7 @@ async fn exchange_of(
     started: u64,
 ) -> (Exchange, Reply, Option<Outgoing>) {
     let config = kv::config(env, context, started).await;
+    log::set_level(config.as_ref().and_then(|config| config.config.logging.level));
     let mut exchange = read_head(&request, config, started);
     let served = match middleware::before(&mut exchange) {
         Some(reply) => Ok((reply, None)),
@@ -169,15 +170,16 @@ async fn ready(exchange: &Exchange, env: &Env) -> Reply {
 
 fn list_models(exchange: &Exchange, principal: &Principal) -> Reply {
     let Some(config) = &exchange.config else { return Reply::json(200, &json!({"object": "list", "data": []})) };
-    let names: Vec<&str> = config.models_for(principal).map(|(name, _)| name).collect();
+    let listings = config.listings(principal);
     let models: Vec<serde_json::Value> =
-        names.iter().filter_map(|name| describe(exchange.dialect, config, name)).collect();
+        listings.iter().map(|listing| describe(exchange.dialect, config, *listing)).collect();
+    let (first, last) = (listings.first().map(|it| it.name), listings.last().map(|it| it.name));
     Reply::json(
         200,
         &match exchange.dialect {
             Dialect::OpenAi | Dialect::Admin => json!({"object": "list", "data": models}),
             Dialect::Anthropic => {
-                json!({"data": models, "has_more": false, "first_id": names.first(), "last_id": names.last()})
+                json!({"data": models, "has_more": false, "first_id": first, "last_id": last})
             }
         },
     )
@@ -185,23 +187,28 @@ fn list_models(exchange: &Exchange, principal: &Principal) -> Reply {
 
 fn get_model(exchange: &Exchange, principal: &Principal, name: &str) -> std::result::Result<Reply, Problem> {
     let config = exchange.config.as_ref().filter(|_| principal.may_use_model(name));
-    let model = config.and_then(|config| describe(exchange.dialect, config, name));
+    let model = config.and_then(|config| Some(describe(exchange.dialect, config, config.listing(name)?)));
     model.map(|model| Reply::json(200, &model)).ok_or_else(|| no_such_model(name))
 }
 
-/// A model in the form of the caller's dialect.
-fn describe(dialect: Dialect, config: &LoadedConfig, name: &str) -> Option<serde_json::Value> {
-    let model = config.config.models.get(name)?;
-    Some(match dialect {
+/// A name that can be called, in the form of the caller's dialect.
+fn describe(dialect: Dialect, config: &LoadedConfig, listing: Listing<'_>) -> serde_json::Value {
+    let name = listing.name;
+    let mut model = match dialect {
         Dialect::OpenAi | Dialect::Admin => {
-            json!({"id": name, "object": "model", "created": config.created_at, "owned_by": model.provider})
+            json!({"id": name, "object": "model", "created": config.created_at, "owned_by": listing.owned_by})
         }
         Dialect::Anthropic => {
             let millis = config.created_at.saturating_mul(1000) as f64;
             let created = String::from(js_sys::Date::new(&millis.into()).to_iso_string());
             json!({"type": "model", "id": name, "display_name": name, "created_at": created})
         }
-    })
+    };
+    if let Some(members) = model.as_object_mut() {
+        members.extend(listing.description.map(|text| ("description".to_owned(), text.into())));
+        members.extend(listing.context_tokens.map(|tokens| ("context_window".to_owned(), tokens.into())));
+    }
+    model
 }
 
 fn read_head(request: &Request, config: Option<Rc<LoadedConfig>>, started: u64) -> Exchange {

@@ -116,6 +116,11 @@ pub trait Adapter {
     /// Whether replies are already in the wire format of this API, so that they can be passed on untouched.
     fn speaks(&self, api: Api) -> bool;
 
+    /// Whether requests of this API can be served, by translation if need be.
+    fn serves(&self, api: Api) -> bool {
+        api == Api::ChatCompletions || self.speaks(api)
+    }
+
     /// Reads a whole reply.
     ///
     /// # Errors

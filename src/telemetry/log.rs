@@ -5,17 +5,23 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::subscriber::Interest;
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use wasm_bindgen::JsValue;
 use worker::Env;
 
-use super::{Outcome, RequestRecord};
+use super::{RequestRecord, Severity};
+use crate::config::LogLevel;
 
 thread_local! {
     static DONE: Cell<bool> = const { Cell::new(false) };
     static FOR_PEOPLE: Cell<bool> = const { Cell::new(false) };
+    /// The level that the deployment sets …
+    static DEPLOYED: Cell<LevelFilter> = const { Cell::new(LevelFilter::INFO) };
+    /// … and the one that counts.
+    static LEVEL: Cell<LevelFilter> = const { Cell::new(LevelFilter::INFO) };
 }
 
 /// Sets logging up as the deployment's `LOG_FORMAT` (`json`, `console`) and `LOG_LEVEL` say; the first call in an isolate
@@ -25,14 +31,15 @@ pub fn init(env: &Env) {
         return;
     }
     let var = |name: &str| env.var(name).map(|value| value.to_string().to_ascii_lowercase()).unwrap_or_default();
-    let level = match var("LOG_LEVEL").as_str() {
-        "error" => Level::ERROR,
-        "warn" => Level::WARN,
-        "debug" => Level::DEBUG,
-        "trace" => Level::TRACE,
-        _ => Level::INFO,
-    };
-    let registry = tracing_subscriber::registry().with(LevelFilter::from_level(level));
+    DEPLOYED.set(match var("LOG_LEVEL").as_str() {
+        "error" => LevelFilter::ERROR,
+        "warn" => LevelFilter::WARN,
+        "debug" => LevelFilter::DEBUG,
+        "trace" => LevelFilter::TRACE,
+        _ => LevelFilter::INFO,
+    });
+    LEVEL.set(DEPLOYED.get());
+    let registry = tracing_subscriber::registry().with(Threshold);
     // It fails only if there is one already.
     let _already_set = if var("LOG_FORMAT") == "console" {
         FOR_PEOPLE.set(true);
@@ -40,31 +47,54 @@ pub fn init(env: &Env) {
         config
             .set_report_logs_in_timings(false)
             .set_console_config(tracing_wasm::ConsoleConfig::ReportWithoutConsoleColor)
-            .set_max_level(level);
+            .set_max_level(Level::TRACE);
         tracing::subscriber::set_global_default(registry.with(tracing_wasm::WASMLayer::new(config.build())))
     } else {
         tracing::subscriber::set_global_default(registry.with(JsonLines))
     };
 }
 
-/// Writes a request's log event. What failed on the gateway's or a provider's side is a warning, so that a filter can
-/// find it.
+/// Sets the least level that is written; without one the deployment's counts.
+pub fn set_level(level: Option<LogLevel>) {
+    LEVEL.set(match level {
+        None => DEPLOYED.get(),
+        Some(LogLevel::Error) => LevelFilter::ERROR,
+        Some(LogLevel::Warn) => LevelFilter::WARN,
+        Some(LogLevel::Info) => LevelFilter::INFO,
+        Some(LogLevel::Debug) => LevelFilter::DEBUG,
+        Some(LogLevel::Trace) => LevelFilter::TRACE,
+    });
+}
+
+/// Holds back what is below the level. It is asked about every event anew, since a publication can change the level.
+struct Threshold;
+
+impl<S: Subscriber> Layer<S> for Threshold {
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        *metadata.level() <= LEVEL.get()
+    }
+}
+
+/// Writes a request's log event, if it is to be logged. What failed on the gateway's or a provider's side is a warning, so
+/// that a filter can find it.
 pub fn request(record: &RequestRecord) {
-    let failed = record.status >= 500 || (record.status < 400 && record.outcome == Outcome::Failed);
+    let Some(severity) = record.severity() else { return };
     if FOR_PEOPLE.get() {
         let line = record.summary();
-        if failed {
-            tracing::warn!(target: "request", "{line}");
-        } else {
-            tracing::info!(target: "request", "{line}");
+        match severity {
+            Severity::Warning => tracing::warn!(target: "request", "{line}"),
+            Severity::Info => tracing::info!(target: "request", "{line}"),
         }
         return;
     }
     let json = serde_json::to_string(record).unwrap_or_default();
-    if failed {
-        tracing::warn!(target: "request", record = json.as_str());
-    } else {
-        tracing::info!(target: "request", record = json.as_str());
+    match severity {
+        Severity::Warning => tracing::warn!(target: "request", record = json.as_str()),
+        Severity::Info => tracing::info!(target: "request", record = json.as_str()),
     }
 }
 

@@ -3,9 +3,15 @@
 #[cfg(target_arch = "wasm32")]
 pub mod log;
 
+mod policy;
+
 use serde::{Deserialize, Serialize};
 
+use crate::billing::{Nanodollars, Rates, cost};
+use crate::gateway::estimate::BYTES_PER_TOKEN;
 use crate::protocol::usage::Usage;
+
+pub use policy::{LogPolicy, Severity, is_sampled, logged_address};
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,9 +54,21 @@ pub struct RequestRecord {
     /// The public id of the key.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub key_id: String,
+    /// The caller's address, as far as it may be kept.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub client_ip: String,
+    /// The caller's software, if that is kept.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub user_agent: String,
     /// The model as the caller named it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub model: String,
+    /// The route that this is, if it is one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub route: String,
+    /// The model of the configuration that answered.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub deployment: String,
     /// The provider.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub provider: String,
@@ -79,6 +97,15 @@ pub struct RequestRecord {
     /// Whether `usage` is the gateway's estimate, because the provider told none or was cut off before it did.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub usage_estimated: bool,
+    /// What `usage` costs, in nano-dollars; absent where the model has no price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_nanodollars: Option<Nanodollars>,
+    /// What the model costs.
+    #[serde(skip)]
+    pub rates: Option<Rates>,
+    /// Whether and how this is logged.
+    #[serde(skip)]
+    pub policy: LogPolicy,
     /// Body bytes in.
     pub bytes_in: u64,
     /// Body bytes out, as far as they passed through the gateway's hands.
@@ -110,15 +137,14 @@ impl Outcome {
 }
 
 impl RequestRecord {
-    /// Bytes of JSON that make a token, roughly.
-    const BYTES_PER_TOKEN: u64 = 4;
-
     /// Notes the usage that the provider told, or else an estimate: every request that reached a provider has cost
     /// something. `output` is the estimate for the output, in tokens.
     pub fn told_or_estimated(&mut self, told: Option<Usage>, output: u64) {
         self.usage_estimated = told.is_none();
-        let input = self.bytes_in.div_ceil(Self::BYTES_PER_TOKEN);
-        self.usage = Some(told.unwrap_or(Usage { input, output, ..Usage::default() }));
+        let input = self.bytes_in.div_ceil(BYTES_PER_TOKEN);
+        let usage = told.unwrap_or(Usage { input, output, ..Usage::default() });
+        self.cost_nanodollars = self.rates.map(|rates| cost(&rates, &usage));
+        self.usage = Some(usage);
     }
 
     /// One line for people.
@@ -149,7 +175,7 @@ impl RequestRecord {
 
     /// As [`Self::told_or_estimated`], for a reply of so many bytes that came as a whole.
     pub fn told_or_estimated_whole(&mut self, told: Option<Usage>, reply_bytes: usize) {
-        self.told_or_estimated(told, (reply_bytes as u64).div_ceil(Self::BYTES_PER_TOKEN));
+        self.told_or_estimated(told, (reply_bytes as u64).div_ceil(BYTES_PER_TOKEN));
     }
 }
 
@@ -187,5 +213,9 @@ mod tests {
         let told = Usage { input: 3, output: 2, ..Usage::default() };
         record.told_or_estimated(Some(told), 7);
         assert_eq!((record.usage, record.usage_estimated), (Some(told), false));
+        assert_eq!(record.cost_nanodollars, None);
+        record.rates = Some(Rates { input: crate::billing::Picodollars(2_000), ..Rates::default() });
+        record.told_or_estimated(Some(told), 7);
+        assert_eq!(record.cost_nanodollars, Some(Nanodollars(6)));
     }
 }

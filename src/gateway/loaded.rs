@@ -1,0 +1,145 @@
+//! The configuration as an isolate uses it.
+
+use std::collections::BTreeMap;
+
+use url::Url;
+
+use crate::auth::Principal;
+use crate::config::{
+    Config, ConfigProblem, Effective, EndpointError, PrivateHosts, Snapshot, check_base_url, effective,
+};
+
+/// What a deployment, and not the configuration, says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployment {
+    /// Private hosts that providers may be at.
+    pub private_hosts: PrivateHosts,
+    /// Its variables, of which those that begin with `GATEWAY__` are a layer of the configuration.
+    pub environment: Vec<(String, String)>,
+}
+
+/// A snapshot as an isolate uses it: with what depends on the deployment worked out.
+#[derive(Debug)]
+pub struct LoadedConfig {
+    /// The snapshot's version.
+    pub version: String,
+    /// When it was sealed, in Unix seconds.
+    pub created_at: u64,
+    /// The configuration.
+    pub config: Config,
+    /// What is wrong with it and with the variables of the deployment, for the log. Variables by their name.
+    pub problems: Vec<ConfigProblem>,
+    endpoints: BTreeMap<String, Result<Url, EndpointError>>,
+}
+
+impl LoadedConfig {
+    /// Loads a snapshot. A provider whose address this deployment does not allow stays, but cannot be called.
+    ///
+    /// # Errors
+    /// What in the snapshot has the wrong type.
+    pub fn new(snapshot: Snapshot, deployment: &Deployment) -> Result<Self, Vec<ConfigProblem>> {
+        Config::read(&snapshot.config)?;
+        let Effective { config, problems, .. } = effective(&deployment.environment, &snapshot.config);
+        let endpoints = config
+            .providers
+            .iter()
+            .map(|(name, provider)| (name.clone(), check_base_url(&provider.base_url, &deployment.private_hosts)))
+            .collect();
+        Ok(Self { version: snapshot.version, created_at: snapshot.created_at, config, problems, endpoints })
+    }
+
+    /// Providers whose address is refused, with the reason, for the log.
+    pub fn refused_endpoints(&self) -> impl Iterator<Item = (&str, &EndpointError)> {
+        self.endpoints.iter().filter_map(|(name, endpoint)| Some((name.as_str(), endpoint.as_ref().err()?)))
+    }
+
+    /// Where a provider's API is, or why it must not be called; `None` for a provider that does not exist.
+    pub fn endpoint(&self, provider: &str) -> Option<Result<&Url, &EndpointError>> {
+        self.endpoints.get(provider).map(Result::as_ref)
+    }
+
+    /// The names that a principal may use, of models and routes that are enabled, in the order of the alphabet.
+    pub fn listings(&self, principal: &Principal) -> Vec<Listing<'_>> {
+        let names = self.config.models.keys().chain(self.config.routes.keys());
+        let mut names: Vec<&str> = names.map(String::as_str).filter(|name| principal.may_use_model(name)).collect();
+        names.sort_unstable();
+        names.into_iter().filter_map(|name| self.listing(name)).collect()
+    }
+
+    /// What is told of a name that callers can use; `None` if it cannot be called.
+    pub fn listing(&self, name: &str) -> Option<Listing<'_>> {
+        if let Some((name, model)) = self.config.models.get_key_value(name) {
+            let enabled = model.enabled && self.config.providers.get(&model.provider).is_none_or(|it| it.enabled);
+            return enabled.then(|| Listing {
+                name,
+                owned_by: model.owned_by.as_deref().unwrap_or(&model.provider),
+                description: model.description.as_deref(),
+                context_tokens: model.context_tokens,
+            });
+        }
+        let (name, route) = self.config.routes.get_key_value(name).filter(|(_, route)| route.enabled)?;
+        let answers = |target: &str| self.listing(target).filter(|_| self.config.models.contains_key(target));
+        let first = route.targets.iter().filter(|target| target.enabled).find_map(|target| answers(&target.model))?;
+        Some(Listing { name, description: route.description.as_deref(), ..first })
+    }
+}
+
+/// What the list of models tells of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listing<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// Whose model it is; of a route, its first target's.
+    pub owned_by: &'a str,
+    /// What it is, for people.
+    pub description: Option<&'a str>,
+    /// How many tokens fit into it, if that is configured.
+    pub context_tokens: Option<u64>,
+}
+
+/// A configuration as an isolate has it, for tests.
+#[cfg(test)]
+pub(crate) fn loaded_for_tests(config: serde_json::Value) -> LoadedConfig {
+    let snapshot = Snapshot { version: "v1".into(), sequence: 0, parent: None, created_at: 0, config };
+    let deployment = Deployment { private_hosts: PrivateHosts::parse(""), environment: Vec::new() };
+    LoadedConfig::new(snapshot, &deployment).unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_what_can_be_called_is_listed() {
+        let loaded = loaded_for_tests(json!({
+            "providers": {
+                "p": {"dialect": "openai", "base_url": "https://p.example/v1"},
+                "off": {"dialect": "openai", "base_url": "https://p.example/v1", "enabled": false},
+            },
+            "models": {
+                "m": {"provider": "p", "owned_by": "acme", "description": "good"}, "n": {"provider": "p"},
+                "off": {"provider": "p", "enabled": false}, "theirs": {"provider": "off"},
+            },
+            "routes": {
+                "a": {"description": "best", "targets": [{"model": "off"}, {"model": "m"}]},
+                "b": {"targets": [{"model": "m", "enabled": false}, {"model": "theirs"}]},
+                "c": {"targets": [{"model": "n"}], "enabled": false},
+            },
+        }));
+        let told: Vec<_> =
+            loaded.listings(&Principal::default()).into_iter().map(|it| (it.name, it.owned_by)).collect();
+        assert_eq!(told, [("a", "acme"), ("m", "acme"), ("n", "p")]);
+        assert_eq!(loaded.listing("a").unwrap().description, Some("best"));
+        let one = Principal { models: vec!["n".into()], ..Principal::default() };
+        assert_eq!(loaded.listings(&one).len(), 1);
+    }
+
+    #[test]
+    fn the_deployments_variables_are_a_layer() {
+        let snapshot = Snapshot { version: "v".into(), sequence: 0, parent: None, created_at: 0, config: json!({}) };
+        let environment = vec![("GATEWAY__HTTP__HSTS_SECONDS".to_owned(), "5".to_owned())];
+        let deployment = Deployment { private_hosts: PrivateHosts::Any, environment };
+        assert_eq!(LoadedConfig::new(snapshot, &deployment).unwrap().config.http.hsts_seconds, 5);
+    }
+}
