@@ -18,6 +18,7 @@ mod observe;
 mod prices;
 mod providers;
 mod reading;
+pub mod reference;
 mod snapshot;
 mod timeouts;
 mod validate;

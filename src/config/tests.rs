@@ -57,3 +57,146 @@ fn what_is_written_is_read_strictly_and_told_by_path() {
     assert_eq!(told(json!({"providers": {"p": {"dialect": "klingon", "base_url": "x"}}})), ["providers.p.dialect"]);
     assert!(Config::parse(&json!({"http": {"max_json_depth": 100}})).is_ok());
 }
+
+/// A configuration with one of everything, for tests that change one value of it.
+fn one_of_everything() -> Value {
+    json!({
+        "auth": {"issuers": [{"issuer": "i", "audiences": ["a"], "algorithms": ["RS256"], "planes": ["models"],
+            "jwks_uri": "https://id.example/keys", "roles": {"n": [{"role": "viewer"}]}, "roles_claim": "roles"}]},
+        "providers": {"n": {"dialect": "openai", "base_url": "https://p.example/v1", "timeouts": {}}},
+        "models": {"n": {"provider": "n"}},
+        "routes": {"r": {"targets": [{"model": "n"}]}},
+        "prices": {"n": {}},
+    })
+}
+
+/// The value at a parameter's path, made where it is not there yet.
+fn place<'a>(document: &'a mut Value, path: &str) -> &'a mut Value {
+    path.split('.').fold(document, |value, part| {
+        let (name, item) = match part.strip_suffix("[]") {
+            Some(name) => (name, true),
+            None => (part, false),
+        };
+        let value = match name {
+            "<name>" => value.as_object_mut().unwrap().values_mut().next().unwrap(),
+            name => {
+                if !value[name].is_object() && !value[name].is_array() {
+                    value[name] = json!({});
+                }
+                &mut value[name]
+            }
+        };
+        if item { &mut value[0] } else { value }
+    })
+}
+
+/// What has a given size: a number, or a text, list or map of so many.
+fn sized(parameter: &reference::Parameter, sample: &Value, size: u64) -> Value {
+    let kind = parameter.schema["type"].as_str().or(parameter.schema["type"][0].as_str()).unwrap();
+    let count = usize::try_from(size).unwrap();
+    match kind {
+        "integer" => json!(size),
+        "string" => json!("x".repeat(count)),
+        "array" => {
+            let item = sample.as_array().and_then(|items| items.first()).cloned().unwrap_or(json!("x"));
+            Value::Array(vec![item; count])
+        }
+        "object" => {
+            let entry = sample.as_object().and_then(|entries| entries.values().next()).cloned().unwrap_or(json!("x"));
+            Value::Object((0..count).map(|nth| (format!("e{nth}"), entry.clone())).collect())
+        }
+        other => panic!("{other} has no size"),
+    }
+}
+
+#[test]
+fn the_schema_and_the_validation_draw_the_same_lines() {
+    let mut checked = 0;
+    for parameter in reference::parameters() {
+        let bound = |names: [&str; 4]| names.iter().find_map(|name| parameter.schema[*name].as_u64());
+        let least = bound(["minimum", "minItems", "minLength", "minProperties"]);
+        let most = bound(["maximum", "maxItems", "maxLength", "maxProperties"]);
+        let kind = parameter.kind.as_str();
+        assert!(kind != "whole number" || most.is_some(), "{} has no bounds", parameter.path);
+        let (Some(least), Some(most)) = (least, most) else { continue };
+        for size in [least.checked_sub(1), Some(least), Some(most), most.checked_add(1)].into_iter().flatten() {
+            let mut document = one_of_everything();
+            let value = place(&mut document, &parameter.path);
+            *value = sized(&parameter, value, size);
+            let path = parameter.path.replace("[]", "[0]");
+            let parsed = reading::read(&document);
+            assert!(parsed.mistyped.is_empty(), "{} = {size}: {:?}", parameter.path, parsed.mistyped);
+            let named = |path: &str| path.replace("routes.r", "routes.<name>").replace(".n.", ".<name>.");
+            let told = parsed.config.problems().iter().any(|problem| {
+                named(&problem.path) == path
+                    && problem.message.contains(&format!(" {size}"))
+                    && problem.message.contains("but must")
+            });
+            assert_eq!(told, size < least || size > most, "{} = {size}", parameter.path);
+            checked += 1;
+        }
+    }
+    assert!(checked > 300, "{checked}");
+}
+
+#[test]
+fn every_parameter_is_described_and_there_are_enough_of_them() {
+    let parameters = reference::parameters();
+    assert!(parameters.len() >= 120, "{}", parameters.len());
+    for parameter in parameters {
+        assert!(parameter.description.ends_with('.'), "{}: {:?}", parameter.path, parameter.description);
+    }
+}
+
+#[test]
+fn the_defaults_are_valid_and_are_the_schemas_defaults() {
+    assert_eq!(Config::default().problems(), []);
+    let written = serde_json::to_value(Config::default()).unwrap();
+    assert_eq!(Config::parse(&written), Ok(Config::default()));
+    let parameters = reference::parameters();
+    let depth = parameters.iter().find(|parameter| parameter.path == "http.max_json_depth").unwrap();
+    assert_eq!(depth.default, Some(json!(64)));
+    assert_eq!(depth.environment().as_deref(), Some("GATEWAY__HTTP__MAX_JSON_DEPTH"));
+}
+
+#[test]
+fn the_generated_references_are_up_to_date() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let schema = format!("{:#}\n", reference::schema());
+    for (file, expected, command) in
+        [("config/schema.json", schema, "schema"), ("docs/configuration.md", reference::page(), "docs")]
+    {
+        let found = std::fs::read_to_string(root.join(file)).unwrap_or_default();
+        assert!(
+            found == expected,
+            "{file} is not what the code says. Run: cargo run -p gatewayctl -- config {command} > {file}"
+        );
+    }
+}
+
+#[test]
+fn entries_must_refer_to_what_exists_and_secrets_stay_at_home() {
+    let told = |change: fn(&mut Value)| {
+        let mut document = one_of_everything();
+        change(&mut document);
+        Config::parse(&document).err().unwrap_or_default().into_iter().map(|it| it.path).collect::<Vec<_>>()
+    };
+    assert_eq!(told(|_| ()), Vec::<String>::new());
+    assert_eq!(told(|it| it["routes"]["n"] = it["routes"]["r"].clone()), ["routes.n"]);
+    assert_eq!(told(|it| it["routes"]["r"]["targets"][0]["model"] = json!("z")), ["routes.r.targets[0].model"]);
+    assert_eq!(told(|it| it["prices"]["z"] = json!({})), ["prices.z"]);
+    assert_eq!(told(|it| it["prices"]["n"]["input"] = json!(0.5)), ["prices.n.input"]);
+    assert_eq!(told(|it| it["providers"]["n"]["credential"] = json!("MASTER_SECRET")), ["providers.n.credential"]);
+    assert_eq!(told(|it| it["providers"]["n"]["credential"] = json!("stored:cred_1")), Vec::<String>::new());
+    assert_eq!(told(|it| it["providers"]["n"]["credential"] = json!("a b")), ["providers.n.credential"]);
+    assert_eq!(told(|it| it["http"] = json!({"forward_headers": ["x-ok", "Cookie"]})), ["http.forward_headers[1]"]);
+    assert_eq!(told(|it| it["auth"]["issuers"][0]["jwks"] = json!({"keys": []})), ["auth.issuers[0]"]);
+    assert_eq!(
+        told(|it| it["auth"]["issuers"][0]["required_claims"] = json!({"a": []})),
+        ["auth.issuers[0].required_claims.a"]
+    );
+    assert_eq!(told(|it| it["admin"] = json!({"allowed_ip_ranges": ["10.0.0.0/33"]})), ["admin.allowed_ip_ranges[0]"]);
+    let open = json!({"allow_credentials": true, "allowed_origins": ["*"]});
+    let problems = Config::parse(&json!({"cors": open})).unwrap_err();
+    assert_eq!(problems.first().unwrap().path, "cors.allow_credentials");
+}

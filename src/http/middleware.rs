@@ -132,7 +132,7 @@ impl Middleware for Security {
     fn after(&self, exchange: &mut Exchange, reply: &mut Reply) {
         let http = &exchange.settings().http;
         if http.hsts_seconds > 0 {
-            reply.set("strict-transport-security", &format!("max-age={}; includeSubDomains", http.hsts_seconds));
+            reply.set("strict-transport-security", &format!("max-age={}", http.hsts_seconds));
         }
         if !http.security_headers || exchange.path.starts_with("/v1/") {
             return;
@@ -486,7 +486,7 @@ mod tests {
         assert_eq!(told(serde_json::json!({}), "/v1/models"), (false, None));
         assert_eq!(told(serde_json::json!({"http": {"security_headers": false}}), "/health"), (false, None));
         let hsts = told(serde_json::json!({"http": {"hsts_seconds": 60}}), "/v1/models").1;
-        assert_eq!(hsts.as_deref(), Some("max-age=60; includeSubDomains"));
+        assert_eq!(hsts.as_deref(), Some("max-age=60"));
     }
 
     #[test]

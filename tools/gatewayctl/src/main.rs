@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use llm_gateway::auth::api_key::{self, ApiKey, KeyRecord};
-use llm_gateway::config::{CURRENT_SNAPSHOT, Snapshot};
+use llm_gateway::config::{CURRENT_SNAPSHOT, Config, ConfigProblem, Snapshot, reference};
 use llm_gateway::secret::Secret;
 use serde_json::{Value, json};
 
@@ -59,28 +59,43 @@ enum KeyCommand {
 
 #[derive(Subcommand)]
 enum ConfigCommand {
-    /// Checks a TOML file and prints its snapshot as a KV entry.
+    /// Checks a file and prints its snapshot as a KV entry.
     Compile {
+        /// The file, TOML or (by its name) JSON; `-` for TOML from standard input.
+        file: String,
+    },
+    /// Tells everything that is wrong with a file.
+    Check {
+        /// The file, TOML or (by its name) JSON; `-` for TOML from standard input.
+        file: String,
+    },
+    /// Prints a file as JSON, unchecked.
+    ToJson {
+        /// The file, TOML or (by its name) JSON; `-` for TOML from standard input.
+        file: String,
+    },
+    /// Prints JSON from a file as TOML, unchecked.
+    FromJson {
         /// The file; `-` for standard input.
         file: String,
     },
+    /// Prints the JSON Schema of a configuration: `config/schema.json`.
+    Schema,
+    /// Prints the reference of all parameters: `docs/configuration.md`.
+    Docs,
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Key(KeyCommand::Mint { name, account, models, expires_at, disabled, key, hash_secret }) => {
-<<<<<<< HEAD
             let record = KeyRecord { account, name, models, expires_at, disabled, ..KeyRecord::default() };
-=======
-            let record = KeyRecord { hash: String::new(), account, name, models, expires_at, disabled, revision: 0 };
->>>>>>> Give accounts a ledger and the deployment a hub, as objects
-            mint(record, key, Secret::new(hash_secret))
+            mint(record, key, Secret::new(hash_secret)).map(|value| format!("{value}\n"))
         }
-        Command::Config(ConfigCommand::Compile { file }) => compile(&file),
+        Command::Config(command) => config(&command),
     };
     match result {
-        Ok(value) => {
-            println!("{value}");
+        Ok(text) => {
+            print!("{text}");
             ExitCode::SUCCESS
         }
         Err(message) => {
@@ -88,6 +103,58 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn config(command: &ConfigCommand) -> Result<String, String> {
+    match command {
+        ConfigCommand::Compile { file } => compile(file).map(|value| format!("{value}\n")),
+        ConfigCommand::Check { file } => {
+            Config::parse(&written(file)?).map_err(|problems| told(&problems))?;
+            Ok(format!("{file}: nothing is wrong\n"))
+        }
+        ConfigCommand::ToJson { file } => Ok(format!("{:#}\n", written(file)?)),
+        ConfigCommand::FromJson { file } => {
+            let value: Value = serde_json::from_str(&read(file)?).map_err(|error| format!("{file}: {error}"))?;
+            toml::to_string_pretty(&without_nulls(value)).map_err(|error| format!("{file}: {error}"))
+        }
+        ConfigCommand::Schema => Ok(format!("{:#}\n", reference::schema())),
+        ConfigCommand::Docs => Ok(reference::page()),
+    }
+}
+
+/// TOML has no null; a member that is null says nothing.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(members) => Value::Object(
+            members
+                .into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(name, value)| (name, without_nulls(value)))
+                .collect(),
+        ),
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
+        scalar => scalar,
+    }
+}
+
+fn read(file: &str) -> Result<String, String> {
+    let text = if file == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
+    text.map_err(|error| format!("{file}: {error}"))
+}
+
+/// What a file says, whatever that is.
+fn written(file: &str) -> Result<Value, String> {
+    let text = read(file)?;
+    let value = match file.ends_with(".json") {
+        true => serde_json::from_str(&text).map_err(|error| error.to_string()),
+        false => toml::from_str(&text).map_err(|error| error.to_string()),
+    };
+    value.map_err(|error| format!("{file}: {error}"))
+}
+
+fn told(problems: &[ConfigProblem]) -> String {
+    let lines: Vec<String> = problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
+    lines.join("\n")
 }
 
 fn mint(mut record: KeyRecord, key: Option<String>, hash_secret: Secret<String>) -> Result<Value, String> {
@@ -106,15 +173,8 @@ fn mint(mut record: KeyRecord, key: Option<String>, hash_secret: Secret<String>)
 }
 
 fn compile(file: &str) -> Result<Value, String> {
-    let text = if file == "-" { std::io::read_to_string(std::io::stdin()) } else { std::fs::read_to_string(file) };
-    let text = text.map_err(|error| format!("{file}: {error}"))?;
-    let written: Value = toml::from_str(&text).map_err(|error| format!("{file}: {error}"))?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map(|time| time.as_secs()).unwrap_or(0);
-    let snapshot = Snapshot::seal(written, 0, None, now).map_err(|problems| {
-        let lines: Vec<String> =
-            problems.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect();
-        lines.join("\n")
-    })?;
+    let snapshot = Snapshot::seal(written(file)?, 0, None, now).map_err(|problems| told(&problems))?;
     let value = serde_json::to_string(&snapshot).map_err(|error| error.to_string())?;
     Ok(json!({"entry": {"name": CURRENT_SNAPSHOT, "value": value}, "version": snapshot.version}))
 }
