@@ -173,7 +173,7 @@ mod tests {
         #[test]
         fn parts_are_bounded_and_make_the_whole(text in "\\PC{0,200}", bytes in 1..64usize) {
             let parts = parts(&text, bytes);
-            prop_assert_eq!(parts.concat(), text);
+            prop_assert_eq!(&parts.concat(), &text);
             prop_assert!(parts.iter().all(|part| !part.is_empty() && part.len() <= bytes.max(8)));
         }
     }
