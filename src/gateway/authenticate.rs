@@ -2,12 +2,12 @@
 
 use worker::Env;
 
-use crate::auth::{self, Credential, Principal, api_key, jwt};
+use crate::auth::{self, AuthError, Credential, Principal, api_key, jwt};
 use crate::config::Auth;
 use crate::error::{Kind, Problem};
 use crate::http::Exchange;
 use crate::secret::Secret;
-use crate::store::kv;
+use crate::store::keys;
 
 /// Finds out whom a request acts for; `now` is in milliseconds.
 ///
@@ -31,14 +31,24 @@ pub async fn authenticate(exchange: &mut Exchange, env: &Env, now: u64) -> Resul
                 .final_answer());
             };
             let hash_secret = Secret::new(hash_secret.to_string());
-            let record = kv::key_record(env, &key, now, settings.key_cache_ms).await?;
-            api_key::check(&key, record.as_deref(), &hash_secret, now / 1000)
+            let record = keys::record(env, &key, now, settings).await?;
+            let verdict = api_key::check(&key, record.as_deref(), &hash_secret, now / 1000);
+            match (&verdict, &record) {
+                (Err(AuthError::Disabled | AuthError::Expired), Some(known))
+                    if keys::confirm_refusal(env, &key, known, settings).await == Ok(keys::Confirmed::Changed) =>
+                {
+                    let record = keys::record(env, &key, now, settings).await?;
+                    api_key::check(&key, record.as_deref(), &hash_secret, now / 1000)
+                }
+                _ => verdict,
+            }
         }
     };
     match verdict {
         Ok(principal) => {
             exchange.record.account.clone_from(&principal.account);
             exchange.record.key_id.clone_from(&principal.key_id);
+            exchange.record.user = principal.user.clone().unwrap_or_default();
             Ok(principal)
         }
         Err(error) => {

@@ -7,13 +7,13 @@ use worker::{Env, Fetch, Headers, Method, Request, RequestInit, RequestRedirect,
 
 use super::patience::Patience;
 use super::plan::{Plan, join_url};
-use crate::config::{CredentialSource, may_be_forwarded};
+use crate::config::may_be_forwarded;
 use crate::error::{Kind, Problem};
 use crate::http::Exchange;
 use crate::http::shell::{now_ms, within};
 use crate::protocol::chat::ReplyFault;
 use crate::providers::{Api, UpstreamRequest, fault_problem};
-use crate::secret::Secret;
+use crate::store::credentials;
 
 /// Headers of the caller's that reach a provider which speaks the caller's dialect. Everything else stays here:
 /// credentials above all, and whatever tells about the caller.
@@ -167,28 +167,18 @@ fn upstream_headers(
     for (name, value) in &request.headers {
         set(name, value)?;
     }
-    if let Some(source) = provider.credential_source() {
-        let Some(credential) = credential(env, source) else {
-            let missing = format!("{source:?}");
-            tracing::error!(target: "dispatch", message = "a provider's credential is not there", credential = missing);
-            return Err(Problem::new(
+    if let Some(name) = &provider.credential {
+        let secret = credentials::resolve(env, name).map_err(|error| {
+            tracing::error!(target: "dispatch", message = "a provider's credential is not to be had", error);
+            Problem::new(
                 Kind::Unavailable,
                 "provider_unavailable",
                 "The provider of this model has no credential in this deployment. Tell the operator of the gateway.",
             )
-            .final_answer());
-        };
-        let credential = plan.adapter.credential_header(&credential, provider);
+            .final_answer()
+        })?;
+        let credential = plan.adapter.credential_header(&secret, provider);
         set(credential.name, credential.value.expose())?;
     }
     Ok(headers)
-}
-
-/// A provider's credential; `None` if this deployment does not have it.
-fn credential(env: &Env, source: CredentialSource<'_>) -> Option<Secret<String>> {
-    match source {
-        CredentialSource::WorkerSecret(name) => env.secret(name).ok().map(|secret| Secret::new(secret.to_string())),
-        // Sealed credentials come with the control plane, which this deployment is without.
-        CredentialSource::Stored(_) => None,
-    }
 }

@@ -1,12 +1,13 @@
 //! The data plane: a chat request's way, one file a stage.
 //!
 //! 1. [`envelope`]: the fields that routing needs, read from the raw bytes
-//! 2. `authenticate`: the credential, resolved to a principal
+//! 2. `authenticate`: the credential, resolved to a principal; `confirm`: the ledger's word that it is still good
 //! 3. [`plan`]: the provider, the upstream model, the reply's lane
 //! 4. `dispatch`: the upstream request, within the time that [`patience`] allows
 //! 5. [`reply`] and `relay`: the reply to the caller, with [`meter`] reading along
-//! 6. `settle`: what the request used, and its log line
+//! 6. `settle`: what the request used, its log line, and what it is charged ([`charge`])
 
+pub mod charge;
 pub mod envelope;
 pub mod estimate;
 pub mod loaded;
@@ -17,6 +18,8 @@ pub mod reply;
 
 #[cfg(target_arch = "wasm32")]
 pub mod authenticate;
+#[cfg(target_arch = "wasm32")]
+pub mod confirm;
 #[cfg(target_arch = "wasm32")]
 pub mod dispatch;
 #[cfg(target_arch = "wasm32")]

@@ -3,7 +3,7 @@
 use web_sys::{AbortSignal, ReadableStream};
 use worker::Env;
 
-use super::authenticate::authenticate;
+use super::confirm::confirmed;
 use super::dispatch::{Upstream, dispatch};
 use super::envelope::Envelope;
 use super::estimate::Input;
@@ -46,9 +46,9 @@ pub async fn chat(
             "This gateway has no configuration yet: its operator must publish one.",
         ));
     };
-    let principal = authenticate(exchange, env, inbound.started).await?;
-    let body =
-        relay::request_body(inbound.body, exchange.max_body_bytes, loaded.config.http.request_body_wait_ms).await?;
+    // The ledger is asked while the body comes in.
+    let body = relay::request_body(inbound.body, exchange.max_body_bytes, loaded.config.http.request_body_wait_ms);
+    let (principal, body) = confirmed(exchange, env, inbound.started, body).await?;
     exchange.record.bytes_in = body.len() as u64;
 
     let envelope = Envelope::read(&body, api, loaded.config.http.max_json_depth)?;

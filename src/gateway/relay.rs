@@ -86,17 +86,26 @@ pub struct Outgoing {
     /// The caller's side.
     pub readable: ReadableStream,
     writable: WritableStream,
-    task: Box<dyn FnOnce(RequestRecord) -> LocalBoxFuture<'static, ()>>,
+    task: Box<dyn FnOnce(RequestRecord) -> LocalBoxFuture<'static, RequestRecord>>,
 }
 
 impl Outgoing {
-    /// Feeds the stream to its end and settles the request. Must be run for as long as the stream goes.
-    pub async fn run(self, record: RequestRecord) {
-        let request_id = record.request_id.clone();
-        if AssertUnwindSafe((self.task)(record)).catch_unwind().await.is_err() {
-            tracing::error!(target: "relay", message = "a stream's task panicked", request_id);
-            // The caller must not wait for a stream that nobody feeds, nor take it for complete.
-            let _already_closed = JsFuture::from(self.writable.abort()).await;
+    /// Feeds the stream to its end and settles the request: the result is its record. Must be run for as long as the
+    /// stream goes.
+    pub async fn run(self, record: RequestRecord, started: u64) -> RequestRecord {
+        let begun = record.clone();
+        match AssertUnwindSafe((self.task)(record)).catch_unwind().await {
+            Ok(record) => record,
+            Err(_) => {
+                let request_id = begun.request_id.as_str();
+                tracing::error!(target: "relay", message = "a stream's task panicked", request_id);
+                // The caller must not wait for a stream that nobody feeds, nor take it for complete.
+                let _already_closed = JsFuture::from(self.writable.abort()).await;
+                // What the provider was asked for has a price all the same.
+                let mut record = begun;
+                record.told_or_estimated(None, 0);
+                settle(record, Err(ReplyFault::Broken), false, started, now_ms())
+            }
         }
     }
 }
@@ -229,7 +238,7 @@ pub fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Result<O
     options.set_prevent_abort(true);
     let pump = JsFuture::from(to_client.pipe_to_with_options(&writable, &options));
     let end = writable.clone();
-    let task = Box::new(move |mut record: RequestRecord| -> LocalBoxFuture<'static, ()> {
+    let task = Box::new(move |mut record: RequestRecord| -> LocalBoxFuture<'static, RequestRecord> {
         Box::pin(async move {
             let meter = Metering {
                 pieces: Pieces::new(&to_meter, BLOCK_BYTES),
@@ -255,7 +264,7 @@ pub fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Result<O
                 }
                 let _client_gone = JsFuture::from(writer.close()).await;
             }
-            settle(record, metered.result, gone, around.started, now_ms());
+            settle(record, metered.result, gone, around.started, now_ms())
         })
     });
     Ok(Outgoing { readable, writable, task })
@@ -375,10 +384,10 @@ pub async fn processed(
     let (readable, writable) = pipe().map_err(|_| ReplyFault::Broken)?;
     let sink = writable.clone();
     let first_byte = now_ms().saturating_sub(around.started);
-    let task = Box::new(move |mut record: RequestRecord| -> LocalBoxFuture<'static, ()> {
+    let task = Box::new(move |mut record: RequestRecord| -> LocalBoxFuture<'static, RequestRecord> {
         Box::pin(async move {
             record.first_byte_ms = Some(first_byte);
-            let Ok(writer) = sink.get_writer() else { return };
+            let Ok(writer) = sink.get_writer() else { return record };
             let mut client_closed = false;
             let metered = loop {
                 if let Some(Metered { result: Err(fault), fault_was_relayed: false, .. }) = &end {
@@ -405,7 +414,7 @@ pub async fn processed(
             if !client_closed {
                 let _client_gone = JsFuture::from(writer.close()).await;
             }
-            settle(record, metered.result, client_closed, around.started, now_ms());
+            settle(record, metered.result, client_closed, around.started, now_ms())
         })
     });
     Ok(Outgoing { readable, writable, task })

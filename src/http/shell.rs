@@ -16,12 +16,12 @@ use super::routes::{Route, route};
 use super::{Body, Exchange, Reply, middleware};
 use crate::auth::Principal;
 use crate::error::{Dialect, Kind, Problem};
-use crate::gateway::authenticate::authenticate;
+use crate::gateway::confirm::confirmed;
 use crate::gateway::pipeline::{self, Inbound};
 use crate::gateway::plan::{Listing, LoadedConfig, no_such_model};
 use crate::gateway::relay::Outgoing;
-use crate::gateway::settle::settle_whole;
-use crate::store::kv;
+use crate::gateway::settle::{charge, settle_whole};
+use crate::store::{self, KV};
 use crate::telemetry::log;
 
 /// Milliseconds since 1970. In production the clock stands still while the CPU works and moves on after I/O.
@@ -87,10 +87,11 @@ async fn work(
     let response = response(&exchange, reply, outgoing.as_ref());
     let nobody_there = reply_to.send(response).is_err();
     let record = std::mem::take(&mut exchange.record);
-    match outgoing {
-        Some(outgoing) => outgoing.run(record).await,
+    let record = match outgoing {
+        Some(outgoing) => outgoing.run(record, started).await,
         None => settle_whole(record, nobody_there || client.aborted(), started, now_ms()),
-    }
+    };
+    charge(&env, &exchange, &record, started).await;
 }
 
 async fn exchange_of(
@@ -99,7 +100,7 @@ async fn exchange_of(
     context: &Context,
     started: u64,
 ) -> (Exchange, Reply, Option<Outgoing>) {
-    let config = kv::config(env, context, started).await;
+    let config = store::config::current(env, context).await;
     log::set_level(config.as_ref().and_then(|config| config.config.logging.level));
     let mut exchange = read_head(&request, config, started);
     let served = match middleware::before(&mut exchange) {
@@ -122,11 +123,11 @@ async fn handle(
             return pipeline::chat(exchange, api, inbound, env).await;
         }
         Route::ListModels => {
-            let principal = authenticate(exchange, env, started).await?;
+            let (principal, ()) = confirmed(exchange, env, started, async { Ok(()) }).await?;
             list_models(exchange, &principal)
         }
         Route::GetModel(name) => {
-            let principal = authenticate(exchange, env, started).await?;
+            let (principal, ()) = confirmed(exchange, env, started, async { Ok(()) }).await?;
             get_model(exchange, &principal, &name)?
         }
         Route::Health => Reply::json(200, &json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})),
@@ -149,7 +150,7 @@ async fn ready(exchange: &Exchange, env: &Env) -> Reply {
         Ok(database) => database.prepare("SELECT 1").run().await.is_ok(),
         Err(_) => false,
     };
-    let key_store = match env.kv(kv::KV) {
+    let key_store = match env.kv(KV) {
         Ok(kv) => kv.get(crate::config::CURRENT_SNAPSHOT).text().await.is_ok(),
         Err(_) => false,
     };

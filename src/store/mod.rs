@@ -1,14 +1,32 @@
-//! Where data comes from: KV and D1, and the isolate's own memory in front of them.
+//! Where data comes from: objects, KV and D1, and the isolate's own memory in front of them.
+//!
+//! - [`freshness`], [`standing`]: how old what is known may be
+//! - `config`: the configuration, the sealed credentials and the public keys, from the Hub
+//! - `keys`: key records from KV, and their ledger's word on them
+//! - `credentials`: what a provider is sent
+//! - `usage`: what requests used, to their account's ledger
+
+pub mod bounded_cache;
+pub mod freshness;
+pub mod standing;
+
+#[cfg(target_arch = "wasm32")]
+pub mod config;
+#[cfg(target_arch = "wasm32")]
+pub mod credentials;
+#[cfg(target_arch = "wasm32")]
+pub mod keys;
+#[cfg(target_arch = "wasm32")]
+pub mod usage;
 
 /// The binding of the KV namespace.
 pub const KV: &str = "KV";
+
+/// How long KV may serve an entry from its own cache, in seconds: the least that it allows.
+pub const KV_CACHE_SECONDS: u64 = 30;
 
 /// The KV entry with the sealed provider credentials.
 pub const CREDENTIALS: &str = "credentials";
 
 /// The KV entry with the public keys of the gateway's own tokens.
 pub const PUBLIC_KEYS: &str = "public_keys";
-
-pub mod bounded_cache;
-#[cfg(target_arch = "wasm32")]
-pub mod kv;

@@ -51,9 +51,12 @@ pub struct RequestRecord {
     /// The account that is charged.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub account: String,
-    /// The public id of the key.
+    /// The key; its public id for one that was not recognised.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub key_id: String,
+    /// The user that the key belongs to.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub user: String,
     /// The caller's address, as far as it may be kept.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub client_ip: String,

@@ -81,13 +81,15 @@ export async function startMock({ port = 0, args = [], onLine = () => {} } = {})
  * - `keys`: API keys to make: `{name, account?, models?, expires_at?, disabled?, key?}`
  * - `vars`, `secrets`: the Worker's settings and secrets on top of wrangler.toml's and the tests' own; a secret that is
  *   undefined is not set at all
+ * - `override`: Miniflare options in place of wrangler.toml's
  * - `persist`: the folder that keeps the stores, as wrangler's `--persist-to`; in memory unless given
  * - `port`: 0 takes a free one
  * - `build`: the Worker's folder, "build" or "build-test"
  * - `onLog`: called with each line of the Worker's output
  *
  * @returns the gateway's `url`, `edgeUrl` (see startEdge), its `keys` by name, the KV namespace `kv`, the D1 database `db`, the Worker's output
- *   `logs` (one entry a line), the configuration's `version`, and `stop()`
+ *   `logs` (one entry a line), the configuration's `version`, `object(binding, name)` for a call to a Durable Object,
+ *   `scheduled()`, which does what the cron trigger does, and `stop()`
  */
 export async function startGateway({
   mockUrl,
@@ -95,6 +97,7 @@ export async function startGateway({
   keys = [],
   vars = {},
   secrets = {},
+  override = {},
   persist,
   port = 0,
   build = "build",
@@ -103,6 +106,7 @@ export async function startGateway({
   const logs = [];
   const allSecrets = {
     KEY_HASH_SECRET: "a secret that only tests use, nowhere else",
+    MASTER_SECRET: "a master secret that only tests use, nowhere else",
     DEMO_PROVIDER_KEY: "demo-provider-key",
     ...secrets,
   };
@@ -129,6 +133,7 @@ export async function startGateway({
     host: "127.0.0.1",
     port: 0,
     cf: false,
+    ...override,
     log: new Log(LogLevel.WARN),
     handleStructuredLogs: ({ message }) => {
       for (const line of message.split("\n")) {
@@ -136,7 +141,12 @@ export async function startGateway({
         onLog(line);
       }
     },
-    ...(persist && { defaultPersistRoot: path.resolve(persist, "v3"), kvPersist: true, d1Persist: true }),
+    ...(persist && {
+      defaultPersistRoot: path.resolve(persist, "v3"),
+      kvPersist: true,
+      d1Persist: true,
+      durableObjectsPersist: true,
+    }),
   });
   let edge;
   const stop = whileRunning(async () => {
@@ -161,6 +171,8 @@ export async function startGateway({
       kv,
       db,
       logs,
+      object: async (binding, name) => (await miniflare.getDurableObjectNamespace(binding)).getByName(name),
+      scheduled: async () => (await miniflare.getWorker()).scheduled({ cron: "* * * * *" }),
       stop,
     };
   } catch (error) {
