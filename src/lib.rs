@@ -4,9 +4,11 @@
 //! is compiled for `wasm32` alone) moves bytes between the platform and the core.
 
 pub mod admin;
+pub mod alerts;
 pub mod auth;
 pub mod billing;
 pub mod config;
+pub mod cron;
 pub mod error;
 pub mod gateway;
 pub mod http;
@@ -21,7 +23,7 @@ pub mod telemetry;
 
 #[cfg(target_arch = "wasm32")]
 mod entry {
-    use worker::{Context, Env, Request, Response, Result, event};
+    use worker::{Context, Env, Request, Response, Result, ScheduleContext, ScheduledEvent, event};
 
     #[event(start)]
     fn start() {
@@ -31,5 +33,10 @@ mod entry {
     #[event(fetch)]
     async fn fetch(request: Request, env: Env, context: Context) -> Result<Response> {
         crate::http::shell::serve(request, env, context).await
+    }
+
+    #[event(scheduled)]
+    async fn scheduled(_event: ScheduledEvent, env: Env, _context: ScheduleContext) {
+        crate::cron::jobs::run(&env).await;
     }
 }

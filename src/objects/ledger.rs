@@ -12,7 +12,6 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use serde::Deserialize;
-use wasm_bindgen::JsValue;
 use worker::{D1Database, DurableObject, Env, Request, Response, Result, SqlStorage, State, durable_object};
 
 use super::sql::{answer, number, rows, run};
@@ -21,6 +20,7 @@ use crate::http::shell::now_ms;
 use crate::limits::ledger::{AccountEntry, KeyEntry, Ledger, Verdict};
 use crate::limits::queue::Queue;
 use crate::limits::usage::{UsageEntry, chunks, records, roll_up};
+use crate::store::d1;
 use crate::telemetry::log;
 
 /// Batches that one alarm hands on at most.
@@ -408,7 +408,7 @@ async fn write(env: &Env, object: &str, batch: u64, entries: &[UsageEntry]) -> s
     let Err(error) = write_all(&database, object, batch, entries).await else { return Ok(()) };
     // It may have been written before and the answer lost.
     let claimed = async {
-        let claimed = database.prepare(CLAIMED).bind(&[object.into(), JsValue::from_f64(batch as f64)])?;
+        let claimed = database.prepare(CLAIMED).bind(&[object.into(), d1::number(batch)])?;
         claimed.first::<f64>(Some("sequence")).await
     };
     match claimed.await {
@@ -418,19 +418,13 @@ async fn write(env: &Env, object: &str, batch: u64, entries: &[UsageEntry]) -> s
 }
 
 async fn write_all(database: &D1Database, object: &str, batch: u64, entries: &[UsageEntry]) -> Result<()> {
-    let number = |value: u64| JsValue::from_f64(value as f64);
     let mut statements =
-        vec![database.prepare(CLAIM).bind(&[object.into(), number(batch), number(now_ms() / 1000)])?];
+        vec![database.prepare(CLAIM).bind(&[object.into(), d1::number(batch), d1::number(now_ms() / 1000)])?];
     for rows in chunks(&roll_up(entries), STATEMENT_BYTES)? {
         statements.push(database.prepare(ADD_USAGE).bind(&[rows.into()])?);
     }
     for rows in chunks(&records(entries), STATEMENT_BYTES)? {
         statements.push(database.prepare(ADD_RECORDS).bind(&[rows.into()])?);
     }
-    for result in database.batch(statements).await? {
-        if let Some(error) = result.error() {
-            return Err(error.into());
-        }
-    }
-    Ok(())
+    d1::batch(database, statements).await.map(drop)
 }

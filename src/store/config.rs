@@ -70,6 +70,12 @@ pub async fn current(env: &Env, context: &Context) -> Option<Rc<LoadedConfig>> {
     MEMORY.with_borrow(|memory| memory.config.clone())
 }
 
+/// As [`current`], for work that nobody waits for: always asks.
+pub async fn newest(env: &Env) -> Option<Rc<LoadedConfig>> {
+    ask(env).await;
+    MEMORY.with_borrow(|memory| memory.config.clone())
+}
+
 /// The sealed provider credentials by id.
 pub fn credentials() -> Rc<BTreeMap<String, StoredCredential>> {
     MEMORY.with_borrow(|memory| Rc::clone(&memory.credentials.1))

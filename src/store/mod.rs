@@ -5,6 +5,7 @@
 //! - `keys`: key records from KV, and their ledger's word on them
 //! - `credentials`: what a provider is sent
 //! - `usage`: what requests used, to their account's ledger
+//! - `d1`: the database, for everything that is not on the data plane
 
 pub mod bounded_cache;
 pub mod freshness;
@@ -14,6 +15,8 @@ pub mod standing;
 pub mod config;
 #[cfg(target_arch = "wasm32")]
 pub mod credentials;
+#[cfg(target_arch = "wasm32")]
+pub mod d1;
 #[cfg(target_arch = "wasm32")]
 pub mod keys;
 #[cfg(target_arch = "wasm32")]
