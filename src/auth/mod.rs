@@ -1,12 +1,23 @@
 //! Who is calling: API keys and JSON Web Tokens, both resolved to a [`Principal`].
 
 pub mod api_key;
+mod claims;
 pub mod ip_ranges;
+pub mod jwks;
+pub mod jwks_cache;
+pub mod jws;
 pub mod jwt;
+pub mod lockout;
 pub mod opaque;
 pub mod password;
 pub mod rbac;
-mod signatures;
+pub mod session_token;
+pub mod signatures;
+mod strict_json;
+pub mod token;
+
+#[cfg(target_arch = "wasm32")]
+pub mod issuer_keys;
 
 use std::net::IpAddr;
 
@@ -133,11 +144,18 @@ pub enum AuthError {
     /// A token that is not acceptable.
     #[error("token refused: {0}")]
     Token(&'static str),
+    /// A token cannot be checked: its issuer does not give its keys.
+    #[error("the issuer's keys cannot be had")]
+    KeysUnavailable,
 }
 
 impl From<AuthError> for Problem {
     fn from(error: AuthError) -> Self {
         let message = match error {
+            AuthError::KeysUnavailable => {
+                let message = "Tokens of this issuer cannot be checked at the moment. Try again shortly.";
+                return Self::new(Kind::Unavailable, "token_keys_unavailable", message);
+            }
             AuthError::Missing => {
                 "No API key was sent. Send it as `Authorization: Bearer <key>` or as `x-api-key: <key>`."
             }
@@ -156,17 +174,18 @@ pub enum Credential {
     Token(crate::secret::Secret<String>),
 }
 
-/// Finds the credential among a request's headers.
+/// Finds the credential among a request's headers; `accept_x_api_key` is whether it may stand in `x-api-key`.
 ///
 /// # Errors
 /// [`AuthError::Missing`] or [`AuthError::Malformed`].
-pub fn credential(headers: &HeaderMap) -> Result<Credential, AuthError> {
+pub fn credential(headers: &HeaderMap, accept_x_api_key: bool) -> Result<Credential, AuthError> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let bearer = text("authorization").and_then(|value| {
         let (scheme, credential) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| credential.trim())
     });
-    let presented = bearer.or_else(|| text("x-api-key")).filter(|text| !text.is_empty()).ok_or(AuthError::Missing)?;
+    let other = || text("x-api-key").filter(|_| accept_x_api_key);
+    let presented = bearer.or_else(other).filter(|text| !text.is_empty()).ok_or(AuthError::Missing)?;
     if let Some(key) = ApiKey::parse(presented) {
         return Ok(Credential::ApiKey(key));
     }
@@ -189,12 +208,14 @@ mod tests {
         let key = api_key::compose(&[1; api_key::RANDOM_BYTES]);
         let bearer = format!("bearer  {}", key.expose());
         for (name, value) in [("authorization", bearer.as_str()), ("x-api-key", key.expose())] {
-            assert!(matches!(credential(&headers(&[(name, value)])), Ok(Credential::ApiKey(_))), "{name}");
+            assert!(matches!(credential(&headers(&[(name, value)]), true), Ok(Credential::ApiKey(_))), "{name}");
         }
-        assert_eq!(credential(&headers(&[])).unwrap_err(), AuthError::Missing);
-        assert_eq!(credential(&headers(&[("authorization", "Basic eDp5")])).unwrap_err(), AuthError::Missing);
-        assert_eq!(credential(&headers(&[("x-api-key", "sk-other")])).unwrap_err(), AuthError::Malformed);
-        assert!(matches!(credential(&headers(&[("authorization", "Bearer a.b.c")])), Ok(Credential::Token(_))));
+        assert_eq!(credential(&headers(&[]), true).unwrap_err(), AuthError::Missing);
+        assert_eq!(credential(&headers(&[("authorization", "Basic eDp5")]), true).unwrap_err(), AuthError::Missing);
+        assert_eq!(credential(&headers(&[("x-api-key", "sk-other")]), true).unwrap_err(), AuthError::Malformed);
+        assert!(matches!(credential(&headers(&[("authorization", "Bearer a.b.c")]), true), Ok(Credential::Token(_))));
+        let only_x_api_key = headers(&[("x-api-key", key.expose())]);
+        assert_eq!(credential(&only_x_api_key, false).unwrap_err(), AuthError::Missing);
     }
 
     fn list(names: &[&str]) -> Vec<String> {

@@ -1,99 +1,101 @@
 //! The signature algorithms that a token may carry: RS256, ES256 and EdDSA, and no others. What is not here cannot be
 //! asked for by any token or configuration.
+//!
+//! A key belongs to exactly one algorithm, so no token can have its signature checked by another algorithm than its key
+//! was made for. `none` and the HMAC algorithms do not exist.
 
-use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
-use jsonwebtoken::errors::{Error, ErrorKind};
-use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rsa::traits::PublicKeyParts as _;
 use rsa::{BigUint, Pkcs1v15Sign, RsaPublicKey};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use signature::Verifier;
+use signature::Verifier as _;
 
-/// Signs nothing and verifies the three algorithms.
-static PROVIDER: CryptoProvider = CryptoProvider {
-    signer_factory: |_, _| Err(ErrorKind::InvalidAlgorithm.into()),
-    verifier_factory: verifier,
-    key_utils: KeyUtils {
-        rsa_pub_components_from_private_key: |_| Err(ErrorKind::InvalidAlgorithm.into()),
-        rsa_pub_components_from_public_key: |_| Err(ErrorKind::InvalidAlgorithm.into()),
-        ec_pub_components_from_private_key: |_, _| Err(ErrorKind::InvalidAlgorithm.into()),
-        ed_pub_components_from_private_key: |_, _| Err(ErrorKind::InvalidAlgorithm.into()),
-        compute_digest: |_, _| Err(ErrorKind::InvalidAlgorithm.into()),
-    },
-};
-
-/// Makes the library use these algorithms; the first call counts.
-pub(super) fn install() {
-    let _already_installed = PROVIDER.install_default();
+/// A signature algorithm (RFC 7518, RFC 8037).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Algorithm {
+    /// RSA PKCS#1 v1.5 with SHA-256.
+    Rs256,
+    /// ECDSA on P-256 with SHA-256.
+    Es256,
+    /// Ed25519.
+    EdDsa,
 }
 
-fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
-    match algorithm {
-        Algorithm::RS256 => Ok(Box::new(Rs256(rsa_key(key)?))),
-        Algorithm::ES256 => {
-            let key = p256::ecdsa::VerifyingKey::from_sec1_bytes(key.try_get_as_bytes()?);
-            Ok(Box::new(Es256(key.map_err(|_| ErrorKind::InvalidEcdsaKey)?)))
+impl Algorithm {
+    /// Its registered name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Es256 => "ES256",
+            Self::EdDsa => "EdDSA",
         }
-        Algorithm::EdDSA => {
-            let bytes = <&[u8; 32]>::try_from(key.try_get_as_bytes()?).map_err(|_| ErrorKind::InvalidEddsaKey)?;
-            let key = ed25519_dalek::VerifyingKey::from_bytes(bytes).map_err(|_| ErrorKind::InvalidEddsaKey)?;
-            Ok(Box::new(EdDsa(key)))
+    }
+}
+
+/// A public key, bound to its algorithm.
+#[derive(Debug, Clone)]
+pub enum PublicKey {
+    /// For [`Algorithm::Rs256`].
+    Rsa(RsaPublicKey),
+    /// For [`Algorithm::Es256`].
+    P256(p256::ecdsa::VerifyingKey),
+    /// For [`Algorithm::EdDsa`].
+    Ed25519(ed25519_dalek::VerifyingKey),
+}
+
+/// A modulus from 2,048 bits on, as RFC 7518, section 3.3, demands; up to 4,096, so that no key makes checking dear.
+const MODULUS_BITS: std::ops::RangeInclusive<usize> = 2048..=4096;
+
+impl PublicKey {
+    /// Reads the key of a JSON Web Key (RFC 7517); `None` if it is not one that can be used here.
+    pub fn from_jwk(jwk: &Map<String, Value>) -> Option<Self> {
+        let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+        let bytes = |name: &str| URL_SAFE_NO_PAD.decode(text(name)?).ok();
+        match (text("kty")?, text("crv")) {
+            ("RSA", _) => {
+                let modulus = BigUint::from_bytes_be(&bytes("n")?);
+                let key = RsaPublicKey::new(modulus, BigUint::from_bytes_be(&bytes("e")?)).ok()?;
+                MODULUS_BITS.contains(&key.n().bits()).then_some(Self::Rsa(key))
+            }
+            ("EC", Some("P-256")) => {
+                let (x, y) = (<[u8; 32]>::try_from(bytes("x")?).ok()?, <[u8; 32]>::try_from(bytes("y")?).ok()?);
+                let point = p256::EncodedPoint::from_affine_coordinates(&x.into(), &y.into(), false);
+                p256::ecdsa::VerifyingKey::from_encoded_point(&point).ok().map(Self::P256)
+            }
+            ("OKP", Some("Ed25519")) => Self::ed25519(&<[u8; 32]>::try_from(bytes("x")?).ok()?),
+            _ => None,
         }
-        _ => Err(ErrorKind::InvalidAlgorithm.into()),
     }
-}
 
-/// A modulus from 2,048 bits on, as the JWA standard (RFC 7518, section 3.3) demands.
-fn rsa_key(key: &DecodingKey) -> Result<RsaPublicKey, Error> {
-    const MIN_MODULUS_BYTES: usize = 256;
-    match key.kind() {
-        DecodingKeyKind::RsaModulusExponent { n, e } if n.len() >= MIN_MODULUS_BYTES => {
-            let key = RsaPublicKey::new(BigUint::from_bytes_be(n), BigUint::from_bytes_be(e));
-            key.map_err(|error| ErrorKind::InvalidRsaKey(error.to_string()).into())
+    /// An Ed25519 key; `None` for bytes that are no point, or one of small order, under which signatures verify that
+    /// nobody made.
+    pub fn ed25519(bytes: &[u8; 32]) -> Option<Self> {
+        ed25519_dalek::VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak()).map(Self::Ed25519)
+    }
+
+    /// The one algorithm that it is for.
+    pub fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Rsa(_) => Algorithm::Rs256,
+            Self::P256(_) => Algorithm::Es256,
+            Self::Ed25519(_) => Algorithm::EdDsa,
         }
-        _ => Err(ErrorKind::InvalidRsaKey("it is not an RSA key of at least 2048 bits".to_owned()).into()),
     }
-}
 
-struct Rs256(RsaPublicKey);
-
-impl Verifier<Vec<u8>> for Rs256 {
-    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
-        let verdict = self.0.verify(Pkcs1v15Sign::new::<Sha256>(), &Sha256::digest(message), signature);
-        verdict.map_err(|_| signature::Error::new())
-    }
-}
-
-impl JwtVerifier for Rs256 {
-    fn algorithm(&self) -> Algorithm {
-        Algorithm::RS256
-    }
-}
-
-struct Es256(p256::ecdsa::VerifyingKey);
-
-impl Verifier<Vec<u8>> for Es256 {
-    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
-        self.0.verify(message, &p256::ecdsa::Signature::from_slice(signature)?)
-    }
-}
-
-impl JwtVerifier for Es256 {
-    fn algorithm(&self) -> Algorithm {
-        Algorithm::ES256
-    }
-}
-
-struct EdDsa(ed25519_dalek::VerifyingKey);
-
-impl Verifier<Vec<u8>> for EdDsa {
-    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
-        // The strict form refuses keys and signatures of small order, which several messages would share.
-        self.0.verify_strict(message, &ed25519_dalek::Signature::from_slice(signature)?)
-    }
-}
-
-impl JwtVerifier for EdDsa {
-    fn algorithm(&self) -> Algorithm {
-        Algorithm::EdDSA
+    /// Whether a signature over a message is this key's.
+    ///
+    /// ES256 signatures with a high `s` are accepted, as RFC 7518 has no rule against them and issuers make them; so a
+    /// signature's bytes must not serve as a token's identity. Ed25519 is checked strictly: `S` below the group's order,
+    /// no points of small order.
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Rsa(key) => key.verify(Pkcs1v15Sign::new::<Sha256>(), &Sha256::digest(message), signature).is_ok(),
+            Self::P256(key) => p256::ecdsa::Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
+            Self::Ed25519(key) => ed25519_dalek::Signature::from_slice(signature)
+                .is_ok_and(|signature| key.verify_strict(message, &signature).is_ok()),
+        }
     }
 }

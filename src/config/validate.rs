@@ -183,10 +183,13 @@ impl Problems {
         if issuer.audiences.iter().any(String::is_empty) {
             self.add(&format!("{path}.audiences"), "an audience must not be empty");
         }
+        if issuer.issuer == crate::auth::session_token::ISSUER {
+            self.add(&format!("{path}.issuer"), "is the gateway's own name as an issuer");
+        }
         match (&issuer.jwks, &issuer.jwks_uri) {
             (Some(keys), None) => {
-                if serde_json::from_value::<jsonwebtoken::jwk::JwkSet>(keys.clone()).is_err() {
-                    self.add(&format!("{path}.jwks"), "must be a JSON Web Key Set: an object with `keys`");
+                if let Err(error) = crate::auth::jwks::Jwks::parse(keys) {
+                    self.add(&format!("{path}.jwks"), error.to_string());
                 }
             }
             (None, Some(uri)) => {

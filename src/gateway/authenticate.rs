@@ -1,25 +1,37 @@
-//! Stage 2: the credential, resolved to a principal.
+//! Stage 2: the credential, resolved to a principal that may do what it asks for.
 
 use worker::Env;
 
-use crate::auth::{self, AuthError, Credential, Principal, api_key, jwt};
+use crate::auth::jwks::Jwks;
+use crate::auth::token::{self, Trust};
+use crate::auth::{self, AuthError, Credential, Principal, api_key, ip_ranges, issuer_keys};
 use crate::config::Auth;
 use crate::error::{Kind, Problem};
 use crate::http::Exchange;
 use crate::secret::Secret;
-use crate::store::keys;
+use crate::store::{self, keys};
 
-/// Finds out whom a request acts for; `now` is in milliseconds.
+/// The header in which the platform names the caller's address. It overwrites what a caller sends.
+const CLIENT_ADDRESS: &str = "cf-connecting-ip";
+
+/// Finds out whom a request acts for, and whether it may call this path from where it comes; `now` is in milliseconds.
+///
+/// A key that was revoked a moment ago still passes here: the account's ledger has the last word on it.
 ///
 /// # Errors
-/// 401 without a hint at which part was wrong; 503 if keys cannot be checked.
+/// 401 without a hint at which part was wrong; 403 where the credential is good, but not for this path or address; 503 if
+/// it cannot be checked.
 pub async fn authenticate(exchange: &mut Exchange, env: &Env, now: u64) -> Result<Principal, Problem> {
     let loaded = exchange.config.clone();
     let defaults = Auth::default();
     let settings = loaded.as_ref().map_or(&defaults, |loaded| &loaded.config.auth);
-    let verdict = match auth::credential(&exchange.headers) {
+    let verdict = match auth::credential(&exchange.headers, settings.accept_x_api_key) {
         Err(error) => Err(error),
-        Ok(Credential::Token(token)) => jwt::verify(token.expose(), &settings.issuers, now / 1000),
+        Ok(Credential::Token(text)) => {
+            let own_keys = Jwks::parse(&store::config::public_keys()).unwrap_or_default();
+            let trust = Trust { settings, own_keys: &own_keys, now: now / 1000 };
+            issuer_keys::decided(settings, env, |cache| token::decide_models(text.expose(), trust, cache)).await
+        }
         Ok(Credential::ApiKey(key)) => {
             exchange.record.key_id = key.public_id().to_owned();
             let Ok(hash_secret) = env.secret("KEY_HASH_SECRET") else {
@@ -44,16 +56,19 @@ pub async fn authenticate(exchange: &mut Exchange, env: &Env, now: u64) -> Resul
             }
         }
     };
-    match verdict {
-        Ok(principal) => {
-            exchange.record.account.clone_from(&principal.account);
-            exchange.record.key_id.clone_from(&principal.key_id);
-            exchange.record.user = principal.user.clone().unwrap_or_default();
-            Ok(principal)
-        }
-        Err(error) => {
-            exchange.record.error_detail = error.to_string();
-            Err(error.into())
-        }
+    let principal = verdict.map_err(|error: AuthError| refused(exchange, &error.to_string(), error))?;
+    exchange.record.account.clone_from(&principal.account);
+    exchange.record.key_id.clone_from(&principal.key_id);
+    exchange.record.user = principal.user.clone().unwrap_or_default();
+    let address = exchange.header(CLIENT_ADDRESS).and_then(ip_ranges::parse_address);
+    match principal.check_use(&exchange.path, address) {
+        Ok(()) => Ok(principal),
+        Err(refusal) => Err(refused(exchange, &refusal.to_string(), refusal)),
     }
+}
+
+/// The log learns why; the caller learns what it can do about it.
+fn refused(exchange: &mut Exchange, why: &str, error: impl Into<Problem>) -> Problem {
+    exchange.record.error_detail = why.to_owned();
+    error.into()
 }

@@ -166,6 +166,7 @@ fn learn(env: &Env, asked_at: u64, state: State) {
     if purged.is_some_and(|before| before != state.purge_epoch) {
         super::keys::forget();
         super::credentials::forget();
+        crate::auth::issuer_keys::forget();
         tracing::info!(target: "config", message = "caches emptied", epoch = state.purge_epoch);
     }
 }
