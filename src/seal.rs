@@ -37,6 +37,8 @@ pub enum Purpose {
     SigningKey,
     /// Chaining the audit log.
     AuditChain,
+    /// Keeping the answers that requests with an idempotency key got, which may hold a secret that is shown once.
+    StoredAnswer,
     /// Naming an e-mail address in the lock-out table without storing it.
     IdentityHash,
 }
@@ -47,6 +49,7 @@ impl Purpose {
             Self::ProviderCredential => "provider-credential",
             Self::SigningKey => "signing-key",
             Self::AuditChain => "audit-chain",
+            Self::StoredAnswer => "stored-answer",
             Self::IdentityHash => "identity-hash",
         }
     }

@@ -14,8 +14,9 @@ use super::types::records::AuditEntry;
 /// The hash before the first entry.
 pub const BEGINNING: &str = "";
 
-/// The hash of an entry (whose own `hash` is not looked at) after one with the hash `previous`.
-pub fn chain(key: &[u8; 32], previous: &str, entry: &AuditEntry) -> String {
+/// The hash of an entry (whose own `hash` is not looked at) after one with the hash `previous`. `key_id` names the key in
+/// front of it, so that entries outlive a change of the secret.
+pub fn chain(key_id: &str, key: &[u8; 32], previous: &str, entry: &AuditEntry) -> String {
     // The order of the fields is part of the format: it must never change.
     let content = serde_json::json!([
         previous,
@@ -37,16 +38,23 @@ pub fn chain(key: &[u8; 32], previous: &str, entry: &AuditEntry) -> String {
     ]);
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
     mac.update(content.to_string().as_bytes());
-    mac.finalize().into_bytes().iter().fold(String::with_capacity(64), |hex, byte| hex + &format!("{byte:02x}"))
+    mac.finalize().into_bytes().iter().fold(format!("{key_id}:"), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// The first entry in a run that is not what was written, or is missing; `previous` is the hash before the run, `first`
-/// the place of its first entry.
-pub fn first_broken(key: &[u8; 32], previous: &str, first: u64, entries: &[AuditEntry]) -> Option<u64> {
+/// the place of its first entry, `key` gives the key of an id.
+pub fn first_broken(
+    key: &dyn Fn(&str) -> Option<[u8; 32]>,
+    previous: &str,
+    first: u64,
+    entries: &[AuditEntry],
+) -> Option<u64> {
     let mut previous = previous;
     let mut expected = first;
     for entry in entries {
-        if entry.sequence != expected || chain(key, previous, entry) != entry.hash {
+        let key_id = entry.hash.split(':').next().unwrap_or_default();
+        let intact = key(key_id).is_some_and(|key| chain(key_id, &key, previous, entry) == entry.hash);
+        if !intact || entry.sequence != expected {
             return Some(expected);
         }
         previous = &entry.hash;
@@ -144,7 +152,7 @@ mod tests {
         (1..=length)
             .map(|sequence| {
                 let mut entry = entry(sequence, json!({"n": sequence}));
-                entry.hash = chain(&KEY, &previous, &entry);
+                entry.hash = chain("id", &KEY, &previous, &entry);
                 previous.clone_from(&entry.hash);
                 entry
             })
@@ -153,10 +161,10 @@ mod tests {
 
     #[test]
     fn the_order_of_members_does_not_matter() {
-        let one = chain(&KEY, "", &entry(1, json!({"a": 1, "b": {"c": 2, "d": 3}})));
-        assert_eq!(one, chain(&KEY, "", &entry(1, json!({"b": {"d": 3, "c": 2}, "a": 1}))));
-        assert_eq!(one.len(), 64);
-        assert_ne!(one, chain(&[8; 32], "", &entry(1, json!({"a": 1, "b": {"c": 2, "d": 3}}))));
+        let one = chain("id", &KEY, "", &entry(1, json!({"a": 1, "b": {"c": 2, "d": 3}})));
+        assert_eq!(one, chain("id", &KEY, "", &entry(1, json!({"b": {"d": 3, "c": 2}, "a": 1}))));
+        assert_eq!(one.len(), 3 + 64);
+        assert_ne!(one, chain("id", &[8; 32], "", &entry(1, json!({"a": 1, "b": {"c": 2, "d": 3}}))));
     }
 
     #[test]
@@ -176,7 +184,7 @@ mod tests {
         #[test]
         fn every_tampering_is_found_where_it_happened(length in 1u64..12, at in 0usize..12, how in 0usize..4) {
             let mut entries = log(length);
-            prop_assert_eq!(first_broken(&KEY, BEGINNING, 1, &entries), None);
+            prop_assert_eq!(first_broken(&|_| Some(KEY), BEGINNING, 1, &entries), None);
             prop_assume!(at < entries.len());
             match how {
                 0 => entries[at].after = json!({"n": 0}),
@@ -186,10 +194,10 @@ mod tests {
                     // Forged without the key, the rest of the chain put right.
                     let previous = if at == 0 { String::new() } else { entries[at - 1].hash.clone() };
                     entries[at].outcome = "refused".into();
-                    entries[at].hash = chain(&[0; 32], &previous, &entries[at]);
+                    entries[at].hash = chain("id", &[0; 32], &previous, &entries[at]);
                 }
             }
-            prop_assert_eq!(first_broken(&KEY, BEGINNING, 1, &entries), Some(at as u64 + 1));
+            prop_assert_eq!(first_broken(&|_| Some(KEY), BEGINNING, 1, &entries), Some(at as u64 + 1));
         }
     }
 }

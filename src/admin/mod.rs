@@ -12,5 +12,7 @@ pub mod openapi;
 pub mod operations;
 pub mod router;
 pub mod schema;
+#[cfg(target_arch = "wasm32")]
+pub mod shell;
 pub mod statement;
 pub mod types;

@@ -67,6 +67,11 @@ impl Description {
         self.root.get("paths")?.get(path)?.get(method)
     }
 
+    /// Whether an operation takes a body.
+    pub fn takes_body(&self, method: &str, path: &str) -> bool {
+        self.operation(method, path).is_some_and(|operation| operation.get("requestBody").is_some())
+    }
+
     /// Everything that is wrong with a request's body.
     ///
     /// # Errors

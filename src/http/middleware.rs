@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::{Body, Exchange, Reply};
-use crate::error::{Kind, Problem};
+use crate::error::{Dialect, Kind, Problem};
 use crate::telemetry::logged_address;
 
 /// The chain. Requests pass it from top to bottom, replies from bottom to top.
@@ -62,7 +62,7 @@ impl Middleware for RequestId {
     fn after(&self, exchange: &mut Exchange, reply: &mut Reply) {
         reply.set("x-request-id", &exchange.request_id);
         // Under the name that Anthropic's SDK looks for.
-        if exchange.dialect == crate::error::Dialect::Anthropic {
+        if exchange.dialect == Dialect::Anthropic {
             reply.set("request-id", &exchange.request_id);
         }
     }
@@ -181,9 +181,9 @@ impl Middleware for Cors {
         }
         // Without an allowed origin there are no CORS headers, and the browser refuses by itself.
         let mut reply = Reply::empty(204);
-        reply.set("allow", "GET, HEAD, POST, OPTIONS");
+        reply.set("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
         if Self::allowed(exchange).is_some() {
-            reply.set("access-control-allow-methods", "GET, HEAD, POST");
+            reply.set("access-control-allow-methods", "GET, HEAD, POST, PUT, PATCH, DELETE");
             reply.headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, Self::request_headers(exchange));
             reply.set("access-control-max-age", &exchange.settings().cors.max_age_seconds.to_string());
         }
@@ -331,6 +331,10 @@ impl Middleware for ErrorRendering {
         reply.status = rendered.status;
         reply.body = rendered.body;
         reply.headers.extend(rendered.headers);
+        if exchange.dialect == Dialect::Admin {
+            reply.set("content-type", "application/problem+json");
+            reply.set("cache-control", "no-store");
+        }
         if let Some(retryable) = problem.retryable {
             reply.set("x-should-retry", if retryable { "true" } else { "false" });
         }

@@ -61,9 +61,12 @@ fn unknown(path: &str) -> Problem {
     Problem::new(Kind::NotFound, "unknown_url", format!("There is nothing at {path}.{hint}"))
 }
 
-/// The dialect that a caller of a path speaks. Anthropic's SDK tells itself by a header on shared paths.
+/// The dialect that a caller of a path speaks. Anthropic's SDK tells itself by a header on shared paths. The admin API has
+/// a route table of its own ([`crate::admin::operations`]).
 pub fn dialect(path: &str, headers: &HeaderMap) -> Dialect {
-    if path.starts_with("/v1/messages") || headers.contains_key("anthropic-version") {
+    if path == "/admin" || path.starts_with("/admin/") {
+        Dialect::Admin
+    } else if path.starts_with("/v1/messages") || headers.contains_key("anthropic-version") {
         Dialect::Anthropic
     } else {
         Dialect::OpenAi

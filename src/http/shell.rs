@@ -14,6 +14,7 @@ use worker::{Context, Env, Headers, Request, Response, ResponseBody, Result};
 
 use super::routes::{Route, route};
 use super::{Body, Exchange, Reply, middleware};
+use crate::admin;
 use crate::auth::Principal;
 use crate::error::{Dialect, Kind, Problem};
 use crate::gateway::confirm::confirmed;
@@ -117,9 +118,15 @@ async fn handle(
     env: &Env,
     started: u64,
 ) -> std::result::Result<(Reply, Option<Outgoing>), Problem> {
+    let raw = request.inner();
+    let inbound = || Inbound { body: raw.body(), client: raw.signal(), started };
+    if exchange.dialect == Dialect::Admin {
+        let query = request.url().ok().and_then(|url| url.query().map(str::to_owned)).unwrap_or_default();
+        return admin::shell::serve(exchange, &query, inbound(), env).await.map(|reply| (reply, None));
+    }
     let reply = match route(&exchange.method, &exchange.path)? {
         Route::Chat(api) => {
-            let inbound = Inbound { body: request.inner().body(), client: request.inner().signal(), started };
+            let inbound = inbound();
             return pipeline::chat(exchange, api, inbound, env).await;
         }
         Route::ListModels => {

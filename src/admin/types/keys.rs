@@ -2,9 +2,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::Metadata;
+use crate::config::Overrides;
 
 /// What can be set of a key.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -28,8 +28,8 @@ pub struct KeySettings {
     #[schemars(length(max = 100))]
     pub ip_ranges: Vec<String>,
     /// Configuration that holds for this key in place of the published one.
-    #[serde(default = "empty_object")]
-    pub overrides: Value,
+    #[serde(default)]
+    pub overrides: Overrides,
     /// Labels.
     #[serde(default)]
     pub metadata: Metadata,
@@ -39,10 +39,6 @@ pub struct KeySettings {
     /// When it ends, in Unix seconds; null for never.
     #[serde(default)]
     pub expires_at: Option<u64>,
-}
-
-fn empty_object() -> Value {
-    Value::Object(serde_json::Map::new())
 }
 
 /// A key to make.

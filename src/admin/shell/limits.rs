@@ -1,0 +1,179 @@
+//! Limits and budgets.
+
+use super::accounts;
+use super::answer::{Answer, not_found};
+use super::context::Context;
+use super::write::{Write, guard_revision};
+use crate::admin::statement::Statement;
+use crate::admin::types::keys::{Dimension, Limit, LimitSettings, Period};
+use crate::error::Problem;
+
+macro_rules! columns {
+    () => {
+        "SELECT json_object('id', id, 'account_id', account_id, 'user_id', user_id, 'key_id', key_id, 'model', model, \
+         'dimension', dimension, 'period', period, 'amount', amount, 'burst', burst, 'mode', mode, 'revision', revision, \
+         'created_at', created_at, 'updated_at', updated_at) AS row FROM limits WHERE account_id = ?1 "
+    };
+}
+
+/// All limits of an account.
+pub(super) const ALL_OF_ACCOUNT: &str = concat!(columns!(), "ORDER BY created_at, id");
+const LIST: &str = concat!(columns!(), "AND (created_at, id) < (?2, ?3) ORDER BY created_at DESC, id DESC LIMIT ?4");
+const GET: &str = concat!(columns!(), "AND id = ?2");
+
+async fn find(context: &Context<'_>) -> Result<Limit, Problem> {
+    let id = context.parameter("limit");
+    let limit = Statement::new(GET).bind(context.account()).bind(id);
+    context.db.object(limit).await?.ok_or_else(|| not_found("limit", id))
+}
+
+pub(super) async fn list(context: &Context<'_>) -> Result<Answer, Problem> {
+    let account = accounts::find(context, context.account()).await?;
+    let statement = Statement::new(LIST).bind(account.id);
+    context.paged(statement, |limit: &Limit| (limit.created_at, limit.id.clone())).await
+}
+
+pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
+    let settings: LimitSettings = context.body()?;
+    check(&settings)?;
+    let account = accounts::find(context, context.account()).await?;
+    check_subject(context, &settings).await?;
+    let now = context.now();
+    let limit = Limit {
+        id: context.fresh_id("lim")?,
+        account_id: account.id,
+        settings,
+        revision: 1,
+        created_at: now,
+        updated_at: now,
+    };
+    let write = Write::new("limits:create", "limit", &limit.id)
+        .in_account(&limit.account_id)
+        .creates(&limit)
+        .with(insert(&limit))
+        .then(accounts::effect(context, &limit.account_id));
+    context.commit(write, Answer::json(201, &limit)?.revision(1)).await
+}
+
+pub(super) async fn get(context: &Context<'_>) -> Result<Answer, Problem> {
+    let limit = find(context).await?;
+    Ok(Answer::ok(&limit)?.revision(limit.revision))
+}
+
+pub(super) async fn update(context: &Context<'_>) -> Result<Answer, Problem> {
+    let before = find(context).await?;
+    context.check_revision(before.revision)?;
+    let settings: LimitSettings = context.merged(&before.settings)?;
+    check(&settings)?;
+    if (&settings.user_id, &settings.key_id) != (&before.settings.user_id, &before.settings.key_id) {
+        check_subject(context, &settings).await?;
+    }
+    let after =
+        Limit { settings, revision: before.revision.saturating_add(1), updated_at: context.now(), ..before.clone() };
+    let update = bind(
+        Statement::new(
+            "UPDATE limits SET account_id = ?2, user_id = ?3, key_id = ?4, model = ?5, dimension = ?6, period = ?7, \
+             amount = ?8, burst = ?9, mode = ?10, revision = ?11, created_at = ?12, updated_at = ?13 WHERE id = ?1",
+        ),
+        &after,
+    );
+    let write = Write::new("limits:update", "limit", &after.id)
+        .in_account(&after.account_id)
+        .change(&before, &after)
+        .with(Statement::new(guard_revision!("limits", "id")).bind(&after.id).bind(before.revision))
+        .with(update)
+        .then(accounts::effect(context, &after.account_id));
+    context.commit(write, Answer::ok(&after)?.revision(after.revision)).await
+}
+
+pub(super) async fn delete(context: &Context<'_>) -> Result<Answer, Problem> {
+    let limit = find(context).await?;
+    context.check_revision(limit.revision)?;
+    let write = Write::new("limits:delete", "limit", &limit.id)
+        .in_account(&limit.account_id)
+        .removes(&limit)
+        .with(Statement::new(guard_revision!("limits", "id")).bind(&limit.id).bind(limit.revision))
+        .with(Statement::new("DELETE FROM limits WHERE id = ?1").bind(&limit.id))
+        .then(accounts::effect(context, &limit.account_id));
+    context.commit(write, Answer::done()).await
+}
+
+/// The statement that stores a new limit.
+pub(super) fn insert(limit: &Limit) -> Statement {
+    bind(
+        Statement::new(
+            "INSERT INTO limits (id, account_id, user_id, key_id, model, dimension, period, amount, burst, mode, revision, \
+             created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        ),
+        limit,
+    )
+}
+
+fn bind(statement: Statement, limit: &Limit) -> Statement {
+    let (settings, terms) = (&limit.settings, &limit.settings.terms);
+    // Their names in the database are their names in JSON.
+    let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    statement
+        .bind(&limit.id)
+        .bind(&limit.account_id)
+        .bind(settings.user_id.clone())
+        .bind(settings.key_id.clone())
+        .bind(terms.model.clone())
+        .bind(name(serde_json::json!(terms.dimension)))
+        .bind(name(serde_json::json!(terms.period)))
+        .bind(terms.amount)
+        .bind(terms.burst)
+        .bind(name(serde_json::json!(terms.mode)))
+        .bind(limit.revision)
+        .bind(limit.created_at)
+        .bind(limit.updated_at)
+}
+
+/// What the description cannot say of a limit.
+///
+/// # Errors
+/// 400 with the field at fault.
+pub(super) fn check(settings: &LimitSettings) -> Result<(), Problem> {
+    let terms = &settings.terms;
+    if settings.user_id.is_some() && settings.key_id.is_some() {
+        return Err(Problem::invalid("key_id", "A limit holds for a user or a key, not for both."));
+    }
+    if (terms.dimension == Dimension::Concurrency) != (terms.period == Period::None) {
+        return Err(Problem::invalid("period", "`none` is the period of `concurrency`, and of nothing else."));
+    }
+    if terms.burst.is_some() && !matches!(terms.period, Period::Second | Period::Minute) {
+        return Err(Problem::invalid("burst", "Only a limit a second or a minute has a burst."));
+    }
+    Ok(())
+}
+
+async fn check_subject(context: &Context<'_>, settings: &LimitSettings) -> Result<(), Problem> {
+    if let Some(user) = &settings.user_id {
+        check_member(context, user).await?;
+    }
+    if let Some(key) = &settings.key_id {
+        let known = Statement::new("SELECT id AS row FROM api_keys WHERE account_id = ?1 AND id = ?2");
+        let known: Vec<Known> = context.db.rows(known.bind(context.account()).bind(key)).await?;
+        if known.is_empty() {
+            return Err(Problem::invalid("key_id", "There is no such key in this account."));
+        }
+    }
+    Ok(())
+}
+
+/// 400 unless a user belongs to the account of the path.
+///
+/// # Errors
+/// 400; 503 if the database does not answer.
+pub(super) async fn check_member(context: &Context<'_>, user: &str) -> Result<(), Problem> {
+    let known = Statement::new("SELECT user_id AS row FROM account_members WHERE account_id = ?1 AND user_id = ?2");
+    let known: Vec<Known> = context.db.rows(known.bind(context.account()).bind(user)).await?;
+    if known.is_empty() {
+        return Err(Problem::invalid("user_id", "This user does not belong to the account."));
+    }
+    Ok(())
+}
+
+/// That something is there.
+#[derive(serde::Deserialize)]
+struct Known {}

@@ -1,0 +1,34 @@
+//! The part of the control plane that acts: reads and writes D1, calls objects, KV and providers.
+
+mod accounts;
+mod alerts;
+mod answer;
+mod audits;
+mod authenticate;
+mod configuration;
+mod context;
+mod credentials;
+mod database;
+mod effects;
+mod entries;
+mod fault;
+mod grants;
+mod health;
+mod keys;
+mod limits;
+mod me;
+mod members;
+mod metadata;
+pub mod outbox;
+mod page;
+mod roles;
+mod serve;
+mod sessions;
+mod sign_in;
+mod signing_keys;
+mod tokens;
+mod usage;
+mod users;
+mod write;
+
+pub use serve::serve;
