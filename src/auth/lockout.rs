@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use super::ip_ranges;
+use crate::config::Sessions;
 use crate::secret::Secret;
 
 /// Failures are forgotten after so many seconds without one, and without a lock.
@@ -45,6 +46,18 @@ pub struct LockoutPolicy {
     pub max_seconds: u64,
     /// Attempts from one address in a minute.
     pub per_address_per_minute: u32,
+}
+
+impl From<&Sessions> for LockoutPolicy {
+    fn from(settings: &Sessions) -> Self {
+        let count = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        Self {
+            after: count(settings.lockout_after),
+            base_seconds: settings.lockout_base_seconds,
+            max_seconds: settings.lockout_max_seconds,
+            per_address_per_minute: count(settings.attempts_per_ip_per_minute),
+        }
+    }
 }
 
 /// Whether a password may be tried.
@@ -129,6 +142,12 @@ mod tests {
 
     const POLICY: LockoutPolicy =
         LockoutPolicy { after: 5, base_seconds: 30, max_seconds: 3600, per_address_per_minute: 10 };
+
+    #[test]
+    fn the_policy_is_the_configurations() {
+        let settings = Sessions { attempts_per_ip_per_minute: 10, ..Sessions::default() };
+        assert_eq!(LockoutPolicy::from(&settings), POLICY);
+    }
 
     /// Fails as often as possible and says after how many seconds each attempt was let through.
     fn guess(

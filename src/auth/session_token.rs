@@ -148,7 +148,8 @@ impl KeyRing {
         self.0.first().is_none_or(|newest| newest.created_at.saturating_add(rotation_seconds) <= now)
     }
 
-    /// The ids of keys that nothing valid is signed with any more, given how long the longest-lived token lasts.
+    /// The ids of keys that nothing valid is signed with any more. `longest_token_seconds` is the longest that a token may
+    /// have been issued for: what the configuration's bounds allow, since it may have said more than it says now.
     pub fn spent(&self, now: u64, longest_token_seconds: u64) -> Vec<&str> {
         let outlived = ACTIVATION_SECONDS.saturating_add(longest_token_seconds).saturating_add(LEEWAY_SECONDS);
         let pairs = self.0.iter().zip(self.0.iter().skip(1));
