@@ -541,7 +541,8 @@ describe("HTTP", () => {
         const reply = await chat({ ...bearer(token({ alg })), "x-request-id": id });
         assert.equal(reply.status, 200, reply.text);
         const line = await logOf(gateway, id);
-        assert.deepEqual([line.account, line.key_id], ["blue", "jwt:user-1"]);
+        assert.equal(line.account, "blue");
+        assert.match(line.key_id, /^jwt:[0-9a-f]{8}:user-1$/, "the issuer's mark and the subject");
       });
     }
 

@@ -6,7 +6,17 @@ import crypto from "node:crypto";
 import { after, before, describe, test } from "node:test";
 
 import { mintKey } from "./harness.mjs";
-import { KEY_HASH_SECRET, PATHS, ask, assertErrorBody, assertNothingLeaked, config, send, start, startUpstream } from "./support.mjs";
+import {
+  KEY_HASH_SECRET,
+  PATHS,
+  ask,
+  assertErrorBody,
+  assertNothingLeaked,
+  config,
+  send,
+  start,
+  startUpstream,
+} from "./support.mjs";
 
 const now = () => Math.floor(Date.now() / 1000);
 const base64 = (value) => Buffer.from(JSON.stringify(value)).toString("base64url");
