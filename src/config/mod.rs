@@ -48,6 +48,8 @@ pub use snapshot::{Snapshot, canonical_json, content_hash};
 pub use timeouts::{TimeoutOverrides, Timeouts};
 pub use validate::may_be_forwarded;
 
+pub use crate::error::FieldProblem as ConfigProblem;
+
 /// The key under which KV holds the current snapshot.
 pub const CURRENT_SNAPSHOT: &str = "config:current";
 
@@ -87,9 +89,6 @@ bounds::section! {
         pub prices: BTreeMap<String, Price> = BTreeMap::new(), entries 0 ..= 10000;
     }
 }
-
-/// One thing that is wrong with a configuration.
-pub type ConfigProblem = crate::error::FieldProblem;
 
 impl Config {
     /// Reads what somebody wrote. Misspelt fields are problems here.

@@ -6,6 +6,9 @@
 //! 4. `dispatch`: the upstream request, within the time that [`patience`] allows
 //! 5. [`reply`] and `relay`: the reply to the caller, with [`meter`] reading along
 //! 6. `settle`: what the request used, its log line, and what it is charged ([`charge`])
+//! 6. `settle`: what the request used, and its log line
+//!
+//! [`loaded`] is the configuration that all of it works with; [`simulate`] tells what would become of a request.
 
 pub mod charge;
 pub mod envelope;
@@ -15,6 +18,7 @@ pub mod meter;
 pub mod patience;
 pub mod plan;
 pub mod reply;
+pub mod simulate;
 
 #[cfg(target_arch = "wasm32")]
 pub mod authenticate;

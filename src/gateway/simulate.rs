@@ -1,0 +1,333 @@
+//! Says what would become of a request, without sending it: by the same decisions that a real one meets.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::envelope::Envelope;
+use super::estimate::Input;
+use super::plan::{Asked, LoadedConfig, Plan, decide};
+use crate::auth::Principal;
+use crate::billing::{Nanodollars, cost};
+use crate::config::{Model, Timeouts};
+use crate::error::Problem;
+use crate::protocol::usage::Usage;
+use crate::providers::Api;
+
+/// A request to try.
+#[derive(Debug, Clone, Copy)]
+pub enum Sample<'a> {
+    /// Its body, as a caller would send it.
+    Body(&'a [u8]),
+    /// What matters of it.
+    Described {
+        /// The name of a model or a route.
+        model: &'a str,
+        /// Whether a stream is asked for.
+        stream: bool,
+        /// Tokens that go in.
+        input_tokens: u64,
+        /// The most output tokens that it asks for.
+        max_tokens: Option<u64>,
+    },
+}
+
+/// A limit, as far as it must be known to say whom it concerns. What is not set does not restrict it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScopedLimit {
+    /// Its id.
+    pub id: String,
+    /// The account it belongs to.
+    pub account: String,
+    /// The only user it concerns.
+    pub user: Option<String>,
+    /// The only key it concerns.
+    pub key: Option<String>,
+    /// The only model it concerns, by a name that callers use.
+    pub model: Option<String>,
+}
+
+impl ScopedLimit {
+    fn concerns(&self, principal: &Principal, names: &[&str]) -> bool {
+        self.account == principal.account
+            && self.user.as_ref().is_none_or(|user| Some(user) == principal.user.as_ref())
+            && self.key.as_ref().is_none_or(|key| *key == principal.key_id)
+            && self.model.as_deref().is_none_or(|model| names.contains(&model))
+    }
+}
+
+/// What would become of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Simulated {
+    /// The model as the caller named it.
+    pub model: String,
+    /// The route that this is, if it is one.
+    pub route: Option<String>,
+    /// Who would answer; null if nobody would.
+    pub target: Option<SimulatedTarget>,
+    /// The models that were considered before and left out.
+    pub skipped: Vec<SkippedTarget>,
+    /// The ids of the limits that the request would count against.
+    pub limits: Vec<String>,
+    /// Tokens that go in, estimated where they were not given.
+    pub input_tokens: u64,
+    /// The most output tokens that it could use; null where only the provider knows.
+    pub max_output_tokens: Option<u64>,
+    /// What it would cost; null if it would not be answered.
+    pub cost: Option<SimulatedCost>,
+    /// What the caller would be told instead of an answer.
+    pub error: Option<SimulatedError>,
+}
+
+/// Who would answer a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SimulatedTarget {
+    /// The model in the configuration.
+    pub model: String,
+    /// Its provider.
+    pub provider: String,
+    /// Its name there.
+    pub upstream_model: String,
+    /// How the reply would reach the caller: `native`, `relayed` or `translated`.
+    pub lane: String,
+    /// The time bounds.
+    pub timeouts: Timeouts,
+}
+
+/// A model that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SkippedTarget {
+    /// The model in the configuration.
+    pub model: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a request would cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SimulatedCost {
+    /// Whether the model has no price; nothing else is known then.
+    pub unpriced: bool,
+    /// Its input and the request itself, in nano-dollars.
+    pub input_nanodollars: Option<Nanodollars>,
+    /// The most that it could cost, in nano-dollars; null where the output has no bound.
+    pub max_nanodollars: Option<Nanodollars>,
+}
+
+/// What a caller would be told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SimulatedError {
+    /// The status.
+    pub status: u16,
+    /// The word for programs.
+    pub code: String,
+    /// The sentence for people.
+    pub message: String,
+    /// The field at fault, if there is one.
+    pub param: Option<String>,
+}
+
+impl From<Problem> for SimulatedError {
+    fn from(problem: Problem) -> Self {
+        Self { status: problem.status, code: problem.code, message: problem.message, param: problem.param }
+    }
+}
+
+/// Tries a request of a principal's. Limits of other accounts may be among `limits`.
+pub fn simulate(
+    loaded: &LoadedConfig,
+    principal: &Principal,
+    api: Api,
+    sample: Sample<'_>,
+    limits: &[ScopedLimit],
+) -> Simulated {
+    let mut simulated = Simulated {
+        model: String::new(),
+        route: None,
+        target: None,
+        skipped: Vec::new(),
+        limits: Vec::new(),
+        input_tokens: 0,
+        max_output_tokens: None,
+        cost: None,
+        error: None,
+    };
+    if let Err(problem) = fill(&mut simulated, loaded, principal, api, sample, limits) {
+        simulated.error = Some(problem.into());
+    }
+    simulated
+}
+
+fn fill(
+    simulated: &mut Simulated,
+    loaded: &LoadedConfig,
+    principal: &Principal,
+    api: Api,
+    sample: Sample<'_>,
+    limits: &[ScopedLimit],
+) -> Result<(), Problem> {
+    let envelope = match sample {
+        Sample::Body(body) => Some(Envelope::read(body, api, loaded.config.http.max_json_depth)?),
+        Sample::Described { .. } => None,
+    };
+    let (asked, max_tokens) = match (&envelope, sample) {
+        (Some(envelope), _) => {
+            let Envelope { ref model, stream, include_usage, body, .. } = *envelope;
+            (Asked { api, model, stream, include_usage, input: Input::Body(body) }, asked_output(body))
+        }
+        (None, Sample::Described { model, stream, input_tokens, max_tokens }) => {
+            (Asked { api, model, stream, include_usage: false, input: Input::Tokens(input_tokens) }, max_tokens)
+        }
+        (None, Sample::Body(_)) => return Ok(()),
+    };
+    simulated.model = asked.model.to_owned();
+    simulated.input_tokens = asked.input.tokens();
+    simulated.max_output_tokens = max_tokens;
+    let skipped = &mut simulated.skipped;
+    let plan = decide(loaded, principal, asked, &mut |left_out| {
+        skipped.push(SkippedTarget { model: left_out.model.to_owned(), reason: left_out.reason.to_string() });
+    })?;
+    simulated.route = plan.route.map(str::to_owned);
+    simulated.target = Some(SimulatedTarget {
+        model: plan.model_name.to_owned(),
+        provider: plan.provider_name.to_owned(),
+        upstream_model: plan.target.upstream_model.to_owned(),
+        lane: plan.lane.name().to_owned(),
+        timeouts: plan.timeouts,
+    });
+    let names = [asked.model, plan.model_name];
+    let concerned = limits.iter().filter(|limit| limit.concerns(principal, &names));
+    simulated.limits = concerned.map(|limit| limit.id.clone()).collect();
+    simulated.max_output_tokens = max_tokens.or_else(|| bound_by_gateway(loaded, &plan, api));
+    simulated.cost = Some(estimate(&plan, simulated.input_tokens, simulated.max_output_tokens));
+    // What a provider cannot be asked is found out in translating the request for it.
+    match envelope {
+        Some(envelope) if api == Api::ChatCompletions => {
+            plan.adapter.chat_request(&envelope.source(), plan.target).map(|_| ())
+        }
+        Some(envelope) => {
+            plan.adapter.messages_request(&envelope.source(), plan.target).map_or(Ok(()), |it| it.map(|_| ()))
+        }
+        None => Ok(()),
+    }
+}
+
+/// The most output tokens that a body asks for.
+fn asked_output(body: &[u8]) -> Option<u64> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    ["max_completion_tokens", "max_tokens"].iter().find_map(|name| body.get(name)?.as_u64())
+}
+
+/// The most output tokens that the gateway asks for where the caller says nothing and the provider insists on a number.
+fn bound_by_gateway(loaded: &LoadedConfig, plan: &Plan<'_>, api: Api) -> Option<u64> {
+    let configured = loaded.config.models.get(plan.model_name).and_then(|model| model.max_output_tokens);
+    let insists = api == Api::ChatCompletions && plan.adapter.speaks(Api::Messages);
+    configured.or(insists.then_some(Model::MAX_OUTPUT_TOKENS))
+}
+
+fn estimate(plan: &Plan<'_>, input: u64, output: Option<u64>) -> SimulatedCost {
+    let priced = |output| plan.rates.map(|rates| cost(&rates, &Usage { input, output, ..Usage::default() }));
+    SimulatedCost {
+        unpriced: plan.rates.is_none(),
+        input_nanodollars: priced(0),
+        max_nanodollars: output.and_then(priced),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::loaded::loaded_for_tests;
+    use super::*;
+    use serde_json::json;
+
+    fn loaded() -> LoadedConfig {
+        loaded_for_tests(json!({
+            "providers": {
+                "o": {"dialect": "openai", "base_url": "https://o.example/v1"},
+                "a": {"dialect": "anthropic", "base_url": "https://a.example", "timeouts": {"total_ms": 9000}},
+            },
+            "models": {
+                "gpt": {"provider": "o", "enabled": false}, "free": {"provider": "o"},
+                "claude": {"provider": "a", "upstream_model": "claude-1", "max_output_tokens": 1000},
+            },
+            "routes": {"best": {"targets": [{"model": "gpt"}, {"model": "claude"}]}},
+            "prices": {"claude": {"input": "3", "output": "15", "per_request": "0.001"}},
+        }))
+    }
+
+    fn principal() -> Principal {
+        Principal { account: "acme".into(), key_id: "key1".into(), user: Some("u1".into()), ..Principal::default() }
+    }
+
+    fn described(model: &str, max_tokens: Option<u64>) -> Sample<'_> {
+        Sample::Described { model, stream: true, input_tokens: 100, max_tokens }
+    }
+
+    fn try_out(api: Api, sample: Sample<'_>) -> Simulated {
+        let limit = |id: &str, account: &str, user: Option<&str>, key: Option<&str>, model: Option<&str>| ScopedLimit {
+            id: id.into(),
+            account: account.into(),
+            user: user.map(str::to_owned),
+            key: key.map(str::to_owned),
+            model: model.map(str::to_owned),
+        };
+        let limits = [
+            limit("account", "acme", None, None, None),
+            limit("user", "acme", Some("u1"), None, None),
+            limit("other user", "acme", Some("u2"), None, None),
+            limit("key and model", "acme", None, Some("key1"), Some("claude")),
+            limit("other model", "acme", None, None, Some("gpt")),
+            limit("other account", "else", None, None, None),
+        ];
+        simulate(&loaded(), &principal(), api, sample, &limits)
+    }
+
+    #[test]
+    fn who_answers_at_what_price_and_under_which_limits_is_told() {
+        let told = try_out(Api::ChatCompletions, described("best", Some(10)));
+        assert_eq!(told.error, None);
+        assert_eq!(told.route.as_deref(), Some("best"));
+        let target = told.target.unwrap();
+        assert_eq!(
+            (target.model.as_str(), target.provider.as_str(), target.upstream_model.as_str()),
+            ("claude", "a", "claude-1")
+        );
+        assert_eq!((target.lane.as_str(), target.timeouts.total_ms), ("translated", 9000));
+        assert_eq!(told.skipped, [SkippedTarget { model: "gpt".into(), reason: "the model is disabled".into() }]);
+        assert_eq!(told.limits, ["account", "user", "key and model"]);
+        let cost = told.cost.unwrap();
+        assert_eq!(cost.input_nanodollars, Some(Nanodollars(300_000 + 1_000_000)));
+        assert_eq!(cost.max_nanodollars, Some(Nanodollars(300_000 + 150_000 + 1_000_000)));
+    }
+
+    #[test]
+    fn an_unbounded_output_has_no_most_and_a_missing_price_is_told() {
+        let told = try_out(Api::ChatCompletions, described("claude", None));
+        assert_eq!(told.max_output_tokens, Some(1000));
+        let told = try_out(Api::ChatCompletions, described("free", None));
+        let unknown = SimulatedCost { unpriced: true, input_nanodollars: None, max_nanodollars: None };
+        assert_eq!((told.max_output_tokens, told.cost), (None, Some(unknown)));
+    }
+
+    #[test]
+    fn the_error_is_the_one_that_the_caller_would_get() {
+        let code = |told: Simulated| told.error.map(|error| (error.status, error.code));
+        assert_eq!(code(try_out(Api::ChatCompletions, described("nope", None))), Some((404, "model_not_found".into())));
+        let told = try_out(Api::Messages, described("free", None));
+        assert_eq!(told.skipped.len(), 1);
+        assert_eq!(code(told), Some((400, "unsupported_api_for_model".into())));
+        assert_eq!(code(try_out(Api::ChatCompletions, Sample::Body(b"{"))), Some((400, "invalid_json".into())));
+        let body = br#"{"model": "claude", "messages": [{"role": "user", "content": 5}]}"#;
+        let told = try_out(Api::ChatCompletions, Sample::Body(body));
+        assert!(told.target.is_some());
+        assert_eq!(told.error.unwrap().status, 400);
+    }
+
+    #[test]
+    fn a_body_is_taken_as_it_is() {
+        let body = br#"{"model": "best", "max_tokens": 7, "messages": [{"role": "user", "content": "hello there"}]}"#;
+        let told = try_out(Api::ChatCompletions, Sample::Body(body));
+        assert_eq!((told.error, told.max_output_tokens), (None, Some(7)));
+        assert!((15..40).contains(&told.input_tokens), "{}", told.input_tokens);
+    }
+}
