@@ -6,7 +6,6 @@
 //! 4. `dispatch`: the upstream request, within the time that [`patience`] allows
 //! 5. [`reply`] and `relay`: the reply to the caller, with [`meter`] reading along
 //! 6. `settle`: what the request used, its log line, and what it is charged ([`charge`])
-//! 6. `settle`: what the request used, and its log line
 //!
 //! [`loaded`] is the configuration that all of it works with; [`simulate`] tells what would become of a request.
 
