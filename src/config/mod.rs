@@ -41,8 +41,7 @@ pub use models::{Model, Route, RouteTarget, StructuredOutput};
 pub use observe::{ClientIp, LogLevel, Logging, Records, RecordsMode, Retention};
 pub use prices::{Billing, Price, Unpriced};
 pub use providers::{
-    CredentialPlace, CredentialSource, Framing, Generic, GenericReply, GenericStream, Provider, ProviderDialect,
-    StreamUsage,
+    CredentialPlace, Framing, Generic, GenericReply, GenericStream, Provider, ProviderDialect, StreamUsage,
 };
 pub use snapshot::{Snapshot, canonical_json, content_hash};
 pub use timeouts::{TimeoutOverrides, Timeouts};

@@ -13,8 +13,8 @@ section! {
         pub level: Option<LogLevel> = None;
         /// Whether requests that went well are logged. Those that failed always are.
         pub log_successes: bool = true;
-        /// How many per cent of the requests that went well are logged; chosen by the request's id, so that all parts of
-        /// the gateway choose the same.
+        /// How many per cent of the requests that went well are logged; chosen by an id of the gateway's own, so that
+        /// callers cannot choose.
         pub sample_percent: u64 = 100, in 0 ..= 100;
         /// How much of the caller's address is logged.
         pub client_ip: ClientIp = ClientIp::None;

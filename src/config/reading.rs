@@ -18,7 +18,7 @@ pub(super) struct Read {
 }
 
 /// The most mistakes that are told at once.
-const MOST_MISTAKES: usize = 200;
+const MOST_MISTAKES: usize = 50;
 
 /// Reads a document. A part that cannot be read is noted and taken away, and the rest read again.
 pub(super) fn read(document: &Value) -> Read {

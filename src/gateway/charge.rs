@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::billing::{Nanodollars, Rates, cost};
 use crate::config::{Config, Records, RecordsMode};
 use crate::limits::usage::UsageEntry;
-use crate::telemetry::{Outcome, RequestRecord};
+use crate::telemetry::{Outcome, RequestRecord, is_sampled};
 
 /// Longest `x-gateway-metadata` that is kept, in bytes.
 const METADATA_BYTES: usize = 2 * 1024;
@@ -51,21 +51,12 @@ pub fn entry(record: &RequestRecord, config: &Config, at_ms: u64, metadata: Opti
 
 fn is_kept(record: &RequestRecord, settings: &Records) -> bool {
     let failed = record.status >= 400 || record.outcome != Outcome::Completed;
-    match settings.mode {
+    match record.policy.records.unwrap_or(settings.mode) {
         RecordsMode::Off => false,
         RecordsMode::Errors => failed,
         RecordsMode::Sampled => failed || is_sampled(&record.settlement_id, settings.sample_percent),
         RecordsMode::All => true,
     }
-}
-
-/// Whether an id is among so many per cent of all. The gateway's own ids are random, and callers cannot choose them.
-fn is_sampled(id: &str, percent: u64) -> bool {
-    // FNV-1a, whose upper half is mixed well enough.
-    let hash = id
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    (hash >> 32) % 100 < percent
 }
 
 /// The record as it is kept: what the log has, and what the caller noted about the request.

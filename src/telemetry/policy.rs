@@ -3,14 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Outcome, RequestRecord};
-use crate::config::{ClientIp, Logging, Overrides};
+use crate::config::{ClientIp, Logging, Overrides, RecordsMode};
 
-/// Which requests are logged.
+/// Which requests are logged and kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogPolicy {
     log_successes: bool,
     sample_percent: u64,
     slow_ms: u64,
+    /// What the key says in place of `records.mode`.
+    pub records: Option<RecordsMode>,
 }
 
 impl Default for LogPolicy {
@@ -22,7 +24,7 @@ impl Default for LogPolicy {
 impl From<&Logging> for LogPolicy {
     fn from(logging: &Logging) -> Self {
         let Logging { log_successes, sample_percent, slow_ms, .. } = *logging;
-        Self { log_successes, sample_percent, slow_ms }
+        Self { log_successes, sample_percent, slow_ms, records: None }
     }
 }
 
@@ -30,6 +32,7 @@ impl LogPolicy {
     /// Takes up what a key says differently.
     pub fn apply(&mut self, overrides: &Overrides) {
         self.log_successes = overrides.log_successes.unwrap_or(self.log_successes);
+        self.records = overrides.records.or(self.records);
     }
 }
 
@@ -51,15 +54,16 @@ impl RequestRecord {
             return Some(Severity::Warning);
         }
         let went_well = self.status < 400 && self.outcome == Outcome::Completed;
-        let wanted = !went_well || (policy.log_successes && is_sampled(&self.request_id, policy.sample_percent));
+        let wanted = !went_well || (policy.log_successes && is_sampled(&self.settlement_id, policy.sample_percent));
         wanted.then_some(Severity::Info)
     }
 }
 
-/// Whether a request belongs to a sample of so many per cent. The same id is always judged the same.
-pub fn is_sampled(request_id: &str, percent: u64) -> bool {
+/// Whether a request belongs to a sample of so many per cent. The same id is always judged the same; it is the gateway's
+/// own, because callers could choose theirs.
+pub fn is_sampled(settlement_id: &str, percent: u64) -> bool {
     // FNV-1a, its high bits: ids that differ in their last digits alone must fall apart.
-    let hash = request_id
+    let hash = settlement_id
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let mixed = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40;
@@ -91,7 +95,7 @@ mod tests {
     }
 
     fn policy(log_successes: bool, sample_percent: u64, slow_ms: u64) -> LogPolicy {
-        LogPolicy { log_successes, sample_percent, slow_ms }
+        LogPolicy { log_successes, sample_percent, slow_ms, records: None }
     }
 
     #[test]
