@@ -22,6 +22,7 @@ pub fn entry(record: &RequestRecord, config: &Config, at_ms: u64, metadata: Opti
     if !counted && !kept {
         return None;
     }
+    let record = &bounded(record);
     let usage = record.usage.unwrap_or_default();
     let rates = config.prices.get(&record.model).map(Rates::from);
     let cost_nanos = counted.then(|| rates.map(|rates| cost(&rates, &usage))).flatten();
@@ -47,6 +48,22 @@ pub fn entry(record: &RequestRecord, config: &Config, at_ms: u64, metadata: Opti
         estimated: record.usage_estimated,
         record: kept,
     })
+}
+
+/// The record with what callers and providers have written into it cut to a sensible length: it will be stored.
+fn bounded(record: &RequestRecord) -> RequestRecord {
+    let mut bounded = record.clone();
+    for (text, bytes) in [
+        (&mut bounded.path, 512),
+        (&mut bounded.model, 256),
+        (&mut bounded.error_code, 128),
+        (&mut bounded.error_detail, 1_024),
+        (&mut bounded.dropped_params, 1_024),
+        (&mut bounded.upstream_request_id, 256),
+    ] {
+        text.truncate(text.floor_char_boundary(bytes));
+    }
+    bounded
 }
 
 fn is_kept(record: &RequestRecord, settings: &Records) -> bool {
@@ -139,6 +156,15 @@ mod tests {
         assert!(!kept(sampled.clone(), &record()) && kept(sampled, &failed));
         assert!(kept(json!({"mode": "sampled", "sample_percent": 100}), &record()));
         assert!(kept(json!({"mode": "all"}), &record()) && !kept(json!({"mode": "off"}), &failed));
+    }
+
+    #[test]
+    fn what_a_caller_can_make_long_is_cut() {
+        let long =
+            RequestRecord { model: "é".repeat(100_000), error_detail: "x".repeat(1_000_000), attempts: 0, ..record() };
+        let entry = entry(&long, &config(json!({"mode": "all"})), 0, None).unwrap();
+        assert_eq!(entry.model, "é".repeat(128));
+        assert!(serde_json::to_string(&entry).unwrap().len() < 3_000);
     }
 
     #[test]

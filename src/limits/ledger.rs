@@ -22,7 +22,8 @@ pub enum KeyState {
 }
 
 /// A key's state as the ledger keeps it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct KeyEntry {
     /// Grows with each change.
     pub revision: u64,
@@ -34,13 +35,13 @@ pub struct KeyEntry {
 
 /// The account itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct AccountEntry {
     /// Grows with each change.
     pub revision: u64,
     /// Whether it may not call models.
     pub suspended: bool,
     /// Its limits, as the control plane wrote them.
-    #[serde(default)]
     pub limits: Value,
 }
 

@@ -1,4 +1,5 @@
-//! What is said between objects and those who ask them: JSON bodies of plain HTTP requests.
+//! What is said between objects and those who ask them: JSON bodies of plain HTTP requests. While a deployment rolls out,
+//! the two sides may be of different versions: fields are added with a default and never change their meaning.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -35,18 +36,19 @@ pub struct Numbered {
 }
 
 /// The Hub's answer: what the asker does not have, or has in another version.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct State {
     /// The sequence of the current configuration; 0 if the Hub has none.
     pub config_sequence: u64,
     /// The configuration's snapshot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<Numbered>,
     /// The sealed credentials by id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<Numbered>,
     /// The public keys of the gateway's own tokens, as a JSON Web Key Set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<Numbered>,
     /// Grows when caches are to be emptied.
     pub purge_epoch: u64,
@@ -54,6 +56,7 @@ pub struct State {
 
 /// What a Hub is at, for the control plane's health page.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct HubStatus {
     /// The configuration's version; empty for none.
     pub config_version: String,
@@ -131,6 +134,7 @@ pub struct PostUsage {
 
 /// What a ledger is at, for the control plane's health page.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LedgerStatus {
     /// The account's revision; 0 if none was pushed.
     pub account_revision: u64,

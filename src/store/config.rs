@@ -137,7 +137,9 @@ async fn ask(env: &Env) {
     if due {
         read_kv(env, reached).await;
     }
-    MEMORY.with_borrow_mut(|memory| memory.freshness.learnt(asked_at));
+    // Where there is no answer, the wait for it must not make what is known old already.
+    let learnt_at = if reached { asked_at } else { now_ms() };
+    MEMORY.with_borrow_mut(|memory| memory.freshness.learnt(learnt_at));
 }
 
 /// Takes in what the Hub said, unless a later question has been answered already.

@@ -129,6 +129,8 @@ async fn ask(
     {
         remember(public_id, Some(Rc::new(record.as_ref().clone())), now_ms());
     }
+    // Where there is no answer, the wait for it must not make what follows old already.
+    let asked_at = if answer.is_some() { asked_at } else { now_ms() };
     let learnt = STANDINGS
         .with_borrow_mut(|standings| standings.learn(&name, revision, asked_at, answer, auth.when_ledger_unreachable));
     match learnt {

@@ -81,7 +81,7 @@ export async function startMock({ port = 0, args = [], onLine = () => {} } = {})
  * - `keys`: API keys to make: `{name, account?, models?, expires_at?, disabled?, key?}`
  * - `vars`, `secrets`: the Worker's settings and secrets on top of wrangler.toml's and the tests' own; a secret that is
  *   undefined is not set at all
- * - `override`: Miniflare options in place of wrangler.toml's
+ * - `override`: the Worker's Miniflare options in place of wrangler.toml's; `others`: further Workers that run beside it
  * - `persist`: the folder that keeps the stores, as wrangler's `--persist-to`; in memory unless given
  * - `port`: 0 takes a free one
  * - `build`: the Worker's folder, "build" or "build-test"
@@ -98,6 +98,7 @@ export async function startGateway({
   vars = {},
   secrets = {},
   override = {},
+  others = [],
   persist,
   port = 0,
   build = "build",
@@ -116,7 +117,7 @@ export async function startGateway({
   const minted = await Promise.all(keys.map((key) => mintKey(key, allSecrets.KEY_HASH_SECRET)));
 
   const options = workerOptions();
-  const miniflare = new Miniflare({
+  const worker = {
     ...options,
     ...workerModules(build),
     name: "llm-gateway",
@@ -130,10 +131,13 @@ export async function startGateway({
     // interceptor on outgoing requests.
     unsafeDirectSockets: [{ host: "127.0.0.1", port }],
     stripCfConnectingIp: false,
+    ...override,
+  };
+  const miniflare = new Miniflare({
+    workers: [worker, ...others],
     host: "127.0.0.1",
     port: 0,
     cf: false,
-    ...override,
     log: new Log(LogLevel.WARN),
     handleStructuredLogs: ({ message }) => {
       for (const line of message.split("\n")) {
@@ -171,7 +175,10 @@ export async function startGateway({
       kv,
       db,
       logs,
-      object: async (binding, name) => (await miniflare.getDurableObjectNamespace(binding)).getByName(name),
+      object: async (binding, name) => {
+        const namespace = await miniflare.getDurableObjectNamespace(binding);
+        return namespace.get(namespace.idFromName(name));
+      },
       scheduled: async () => (await miniflare.getWorker()).scheduled({ cron: "* * * * *" }),
       stop,
     };
