@@ -50,7 +50,7 @@ pub fn settle_whole(mut record: RequestRecord, client_closed: bool, started: u64
 pub async fn charge(env: &Env, exchange: &Exchange, record: &RequestRecord, started: u64) {
     let Some(loaded) = &exchange.config else { return };
     let metadata = exchange.header("x-gateway-metadata");
-    if let Some(entry) = charge::entry(record, &loaded.config, started, metadata) {
+    if let Some(entry) = charge::entry(record, &loaded.config.records, started, metadata) {
         usage::send(env, &entry, loaded.config.records.flush_ms).await;
     }
 }
