@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn what_no_provider_was_asked_for_is_only_kept_as_a_record() {
-        let refused = RequestRecord { attempts: 0, usage: None, status: 404, ..record() };
+        let refused = RequestRecord { attempts: 0, usage: None, cost_nanodollars: None, status: 404, ..record() };
         assert!(entry(&refused, &settings(json!({"mode": "off"})), 0, None).is_none());
         let kept = entry(&refused, &settings(json!({"mode": "errors"})), 0, None).unwrap();
         assert_eq!((kept.counted, kept.cost_nanos, kept.record.is_some()), (false, None, true));

@@ -207,7 +207,7 @@ mod tests {
             ];
             let mut ledger = Ledger::default();
             for nth in order.into_iter().chain([twice]) {
-                ledger.put_key("k", nth as u64 + 1, states[nth].clone());
+                ledger.put_key("k", (nth as u64).saturating_add(1), states[nth].clone());
             }
             prop_assert_eq!(ledger.check("p3", 5), Verdict::Current);
             for id in ["p1", "p2"] {

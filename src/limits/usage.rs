@@ -281,7 +281,7 @@ mod tests {
                 .enumerate()
                 .map(|(nth, (minute, model, cost))| UsageEntry {
                     cost_nanos: Some(*cost),
-                    ..entry(&nth.to_string(), minute * 60_000, &model.to_string())
+                    ..entry(&nth.to_string(), minute.saturating_mul(60_000), &model.to_string())
                 })
                 .collect();
             let rows = roll_up(&all);

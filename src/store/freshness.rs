@@ -113,8 +113,8 @@ mod tests {
             for (now, answered) in times {
                 let step = known.step(now, bounds);
                 if step != Step::Ask {
-                    let age = now - newest.expect("something was learnt");
-                    prop_assert!(age < fresh.max(stale), "{age}");
+                    let newest: u64 = newest.expect("something was learnt");
+                    prop_assert!(now < newest.saturating_add(fresh.max(stale)), "{newest} at {now}");
                 }
                 if step != Step::Use && answered {
                     known.learnt(now);

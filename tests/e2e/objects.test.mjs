@@ -2,6 +2,7 @@
 // known, what counts when an object cannot be reached, usage that is counted exactly once, retention and alerts.
 
 import assert from "node:assert/strict";
+import { createCipheriv, hkdfSync, randomBytes } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
@@ -10,11 +11,14 @@ import { after, before, describe, test } from "node:test";
 import { compileConfig, mintKey } from "./harness.mjs";
 import {
   KEY_HASH_SECRET,
+  MOCK,
+  PROVIDER_SECRETS,
   ask,
   assertNothingLeaked,
   config,
   eventually,
   freshId,
+  received,
   send,
   sleep,
   start,
@@ -147,6 +151,70 @@ describe("configuration from the Hub", () => {
     assert.equal((await chat(at)).status, 200);
   });
 });
+
+describe("what else the Hub tells", () => {
+  let at;
+  before(async () => {
+    const providers = {
+      referred: { dialect: "openai", base_url: `${MOCK}/v1`, credential: "stored:cred_referred" },
+      sealed: { dialect: "openai", base_url: `${MOCK}/v1`, credential: "stored:cred_sealed" },
+    };
+    const models = {
+      referred: { provider: "referred", upstream_model: "mock-large" },
+      sealed: { provider: "sealed", upstream_model: "mock-large" },
+    };
+    const patient = { key_cache_ms: 60_000, negative_cache_ms: 60_000 };
+    at = await startWith({ providers, models, auth: patient }, { secrets: { MASTER_SECRET: MASTER } });
+  });
+  after(() => at?.stop());
+
+  const MASTER = "a master secret of this file's own, long enough";
+  const sentWith = async (model) => {
+    const id = freshId();
+    const reply = await chat(at, { model, messages: ask({ text: "well", tag: id }) });
+    return { status: reply.status, credential: reply.status === 200 && (await received(at.mock, id)).headers.authorization };
+  };
+
+  test("a stored credential is opened where a provider is called, and replaced within two seconds", async () => {
+    assert.equal((await sentWith("sealed")).status, 503, "there is none yet");
+    for (const [revision, secret] of [[1, "first-sealed-credential"], [2, "second-sealed-credential"]]) {
+      at.hidden.push(secret);
+      const document = {
+        cred_referred: { worker_secret: "ANTHROPIC_KEY", revision },
+        cred_sealed: { sealed: seal(MASTER, "cred_sealed", secret), revision },
+      };
+      await call(at.gateway, "HUB", "hub-0", "PUT", `/credentials?number=${revision}`, document);
+      await sleep(2_000);
+      assert.deepEqual(await sentWith("sealed"), { status: 200, credential: `Bearer ${secret}` });
+      assert.equal((await sentWith("referred")).credential, `Bearer ${PROVIDER_SECRETS.ANTHROPIC_KEY}`);
+    }
+    const moved = { cred_sealed: { sealed: seal(MASTER, "cred_other", "moved"), revision: 3 } };
+    await call(at.gateway, "HUB", "hub-0", "PUT", "/credentials?number=3", moved);
+    await sleep(2_000);
+    assert.equal((await sentWith("sealed")).status, 503, "what was sealed for another place does not open");
+  });
+
+  test("a purge makes isolates forget what they have cached", async () => {
+    const made = await mint(at.gateway);
+    assert.equal((await models(at, made.key)).status, 401);
+    await made.put();
+    assert.equal((await models(at, made.key)).status, 401, "that there is no such key is remembered");
+    await call(at.gateway, "HUB", "hub-0", "PUT", `/purge?number=${Date.now()}`);
+    await sleep(2_000);
+    assert.equal((await models(at, made.key)).status, 200);
+  });
+});
+
+/** Seals a provider's credential as the control plane does: AES-256-GCM under a key that HKDF derives. */
+function seal(master, context, secret) {
+  const derive = (info, bytes) => Buffer.from(hkdfSync("sha256", master, "llm-gateway/master/v1", info, bytes));
+  const id = derive("id", 2).toString("hex");
+  const nonce = randomBytes(12);
+  const cipher = createCipheriv("aes-256-gcm", derive("seal/provider-credential", 32), nonce);
+  cipher.setAAD(Buffer.from(`v1.${id}.${context}`));
+  const sealed = Buffer.concat([nonce, cipher.update(secret), cipher.final(), cipher.getAuthTag()]);
+  return `v1.${id}.${sealed.toString("base64url")}`;
+}
 
 describe("a key's standing", () => {
   let at;
