@@ -61,10 +61,12 @@ pub async fn authenticate(exchange: &mut Exchange, env: &Env, now: u64) -> Resul
     exchange.record.key_id.clone_from(&principal.key_id);
     exchange.record.user = principal.user.clone().unwrap_or_default();
     let address = exchange.header(CLIENT_ADDRESS).and_then(ip_ranges::parse_address);
-    match principal.check_use(&exchange.path, address) {
-        Ok(()) => Ok(principal),
-        Err(refusal) => Err(refused(exchange, &refusal.to_string(), refusal)),
+    let Err(refusal) = principal.check_use(&exchange.path, address) else { return Ok(principal) };
+    // KV may be behind: what it forbids may be allowed by now. The ledger is asked once, so this ends.
+    if keys::confirm(env, &principal, settings).await == Ok(keys::Confirmed::Changed) {
+        return Box::pin(authenticate(exchange, env, now)).await;
     }
+    Err(refused(exchange, &refusal.to_string(), refusal))
 }
 
 /// The log learns why; the caller learns what it can do about it.

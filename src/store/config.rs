@@ -16,6 +16,7 @@ use worker::{Context, Env};
 
 use super::freshness::{Bounds, Freshness, Step};
 use super::{CREDENTIALS, KV, KV_CACHE_SECONDS, PUBLIC_KEYS};
+use crate::auth::issuer_keys;
 use crate::config::{CURRENT_SNAPSHOT, ConfigProblem, ENVIRONMENT_PREFIX, PrivateHosts, Snapshot};
 use crate::gateway::plan::{Deployment, LoadedConfig};
 use crate::http::shell::{now_ms, within};
@@ -168,6 +169,7 @@ fn learn(env: &Env, asked_at: u64, state: State) {
     if purged.is_some_and(|before| before != state.purge_epoch) {
         super::keys::forget();
         super::credentials::forget();
+        issuer_keys::forget();
         crate::auth::issuer_keys::forget();
         tracing::info!(target: "config", message = "caches emptied", epoch = state.purge_epoch);
     }
