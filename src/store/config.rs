@@ -170,7 +170,6 @@ fn learn(env: &Env, asked_at: u64, state: State) {
         super::keys::forget();
         super::credentials::forget();
         issuer_keys::forget();
-        crate::auth::issuer_keys::forget();
         tracing::info!(target: "config", message = "caches emptied", epoch = state.purge_epoch);
     }
 }
