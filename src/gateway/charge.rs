@@ -65,8 +65,12 @@ fn bounded(record: &RequestRecord) -> RequestRecord {
     bounded
 }
 
+/// A list of models is not worth a row; a request that was refused is.
 fn is_kept(record: &RequestRecord, settings: &Records) -> bool {
     let failed = record.status >= 400 || record.outcome != Outcome::Completed;
+    if record.attempts == 0 && !failed {
+        return false;
+    }
     match record.policy.records.unwrap_or(settings.mode) {
         RecordsMode::Off => false,
         RecordsMode::Errors => failed,
@@ -136,6 +140,8 @@ mod tests {
         assert!(entry(&refused, &settings(json!({"mode": "off"})), 0, None).is_none());
         let kept = entry(&refused, &settings(json!({"mode": "errors"})), 0, None).unwrap();
         assert_eq!((kept.counted, kept.cost_nanos, kept.record.is_some()), (false, None, true));
+        let list = RequestRecord { status: 200, ..refused.clone() };
+        assert!(entry(&list, &settings(json!({"mode": "all"})), 0, None).is_none());
         let anonymous = RequestRecord { account: String::new(), ..refused };
         assert!(entry(&anonymous, &settings(json!({"mode": "all"})), 0, None).is_none());
     }
@@ -151,7 +157,8 @@ mod tests {
         assert!(!kept(sampled.clone(), &record()) && kept(sampled, &failed));
         assert!(kept(json!({"mode": "sampled", "sample_percent": 100}), &record()));
         assert!(kept(json!({"mode": "all"}), &record()) && !kept(json!({"mode": "off"}), &failed));
-        let own = RequestRecord { records: Some(RecordsMode::Off), ..record() };
+        let mut own = record();
+        own.policy.records = Some(RecordsMode::Off);
         assert!(!kept(json!({"mode": "all"}), &own), "the key says otherwise");
     }
 
