@@ -145,6 +145,7 @@ macro_rules! schema_setter {
         }
 
         #[cfg(target_arch = "wasm32")]
+        #[expect(clippy::extra_unused_type_parameters, reason = "the Worker carries the generated description instead")]
         $(#[$doc])*
         const fn $name<T: JsonSchema>(self) -> Self {
             self

@@ -18,7 +18,11 @@ pub(super) fn arm(name: Option<&str>) {
 /// # Errors
 /// If a test has armed it.
 #[cfg(feature = "test-faults")]
-#[expect(clippy::panic, reason = "what a crash leaves behind is what the test build is for")]
+#[expect(
+    clippy::panic,
+    clippy::panic_in_result_fn,
+    reason = "what a crash leaves behind is what the test build is for"
+)]
 pub(super) fn point(name: &str) -> Result<(), Problem> {
     let hit = ARMED.with_borrow_mut(|armed| {
         let hit = armed.as_ref().filter(|armed| armed.trim_end_matches('!') == name).cloned();

@@ -234,7 +234,8 @@ pub(super) async fn commit(
             // Somebody else wrote the entry that this one was to follow.
             Err(BatchError::Exists(columns)) if columns.contains("audit_log") => {
                 let jitter = super::context::random::<1>()?.first().copied().unwrap_or(0);
-                sleep(u64::from(jitter) % u64::from(attempt.saturating_add(1).saturating_mul(8))).await;
+                let most = u64::from(attempt).saturating_add(1).saturating_mul(8);
+                sleep(u64::from(jitter).checked_rem(most).unwrap_or(0)).await;
             }
             Err(error) => return Err(problem_of(error)),
         }
