@@ -69,7 +69,7 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
         .in_account(&account.id)
         .creates(&account)
         .with(insert)
-        .then(effect(context, &account.id));
+        .then(effect(&account.id));
     context.commit(write, Answer::json(201, &account)?.revision(1)).await
 }
 
@@ -97,7 +97,7 @@ pub(super) async fn update(context: &Context<'_>) -> Result<Answer, Problem> {
                 .bind(after.revision)
                 .bind(after.updated_at),
         )
-        .then(effect(context, &after.id));
+        .then(effect(&after.id));
     context.commit(write, Answer::ok(&after)?.revision(after.revision)).await
 }
 
@@ -110,13 +110,13 @@ pub(super) async fn delete(context: &Context<'_>) -> Result<Answer, Problem> {
         .removes(&account)
         .with(Statement::new(guard_revision!("accounts", "id")).bind(&account.id).bind(account.revision))
         .with(Statement::new("DELETE FROM accounts WHERE id = ?1").bind(&account.id))
-        .then(effect(context, &account.id));
+        .then(effect(&account.id));
     context.commit(write, Answer::done()).await
 }
 
 /// That the account's ledger must learn of a change.
-pub(super) fn effect(context: &Context<'_>, account: &str) -> Effect {
-    Effect::Account { account: account.to_owned(), revision: context.now_ms }
+pub(super) fn effect(account: &str) -> Effect {
+    Effect::Account { account: account.to_owned() }
 }
 
 fn status(status: AccountStatus) -> &'static str {

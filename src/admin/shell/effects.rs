@@ -1,16 +1,22 @@
 //! What a change makes necessary outside D1. An effect names a thing, not a value: carrying it out reads what D1 has now
 //! and tells objects and KV. So it may come twice, late, or out of order.
+//!
+//! What orders the states is the audit log's last sequence, read in the same transaction as the state: every change adds
+//! an entry, so of two states the newer one always has the higher number. The time of a request would not do: one that
+//! began earlier may commit later.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use worker::Env;
+use worker::{D1Result, Env};
 
-use super::database::{Database, Json};
+use super::database::{Database, Json, Object, rows};
+use super::signing_keys;
 use crate::admin::statement::Statement;
 use crate::admin::types::keys::Limit;
 use crate::auth::api_key::KeyRecord;
+use crate::error::Problem;
 use crate::limits::ledger::KeyState;
 use crate::objects::client;
 
@@ -33,21 +39,13 @@ pub(super) enum Effect {
     Account {
         /// The account.
         account: String,
-        /// Orders the states; Unix milliseconds.
-        revision: u64,
     },
     /// Another configuration is current.
     Config,
     /// A provider's credential has changed.
-    Credentials {
-        /// Orders the states; Unix milliseconds.
-        revision: u64,
-    },
+    Credentials,
     /// The gateway signs with another key.
-    SigningKeys {
-        /// Orders the states; Unix milliseconds.
-        revision: u64,
-    },
+    SigningKeys,
     /// Isolates must forget what they remember.
     Purge {
         /// Higher than any before; Unix milliseconds.
@@ -65,13 +63,10 @@ pub(super) async fn carry_out(env: &Env, db: &Database, effect: &Effect) -> Resu
             let (revision, state) = key_state(db, key, public_ids, *revision).await?;
             client::push_key(env, account, key, revision, state).await
         }
-        Effect::Account { account, revision } => push_account(env, db, account, *revision).await,
+        Effect::Account { account } => push_account(env, db, account).await,
         Effect::Config => push_config(env, db).await,
-        Effect::Credentials { revision } => push_credentials(env, db, *revision).await,
-        Effect::SigningKeys { revision } => {
-            let jwks = super::signing_keys::published(db).await?;
-            client::push_public_keys(env, &jwks.to_string(), *revision).await
-        }
+        Effect::Credentials => push_credentials(env, db).await,
+        Effect::SigningKeys => push_signing_keys(env, db).await,
         Effect::Purge { epoch } => client::purge(env, *epoch).await,
     }
 }
@@ -100,13 +95,13 @@ async fn key_state(db: &Database, key: &str, public_ids: &[String], revision: u6
          k.endpoints, k.ip_ranges, k.overrides, k.metadata, k.disabled, k.expires_at, k.revision \
          FROM api_keys k JOIN api_key_secrets s ON s.key_id = k.id WHERE k.id = ?1",
     );
-    let rows: Vec<SecretRow> = db.rows(statement.bind(key)).await.map_err(|problem| problem.message)?;
-    let Some(current) = rows.first().map(|row| row.revision) else {
+    let secrets: Vec<SecretRow> = db.rows(statement.bind(key)).await.map_err(|problem| problem.message)?;
+    let Some(current) = secrets.first().map(|row| row.revision) else {
         let gone: BTreeSet<String> = public_ids.iter().cloned().collect();
         return Ok((revision, KeyState::Tombstone(gone)));
     };
     let mut records = BTreeMap::new();
-    for row in rows {
+    for row in secrets {
         let ip_ranges = serde_json::from_value(row.ip_ranges.0).map_err(|error| error.to_string())?;
         let overrides =
             Some(row.overrides.0).filter(|value| value.as_object().is_some_and(|object| !object.is_empty()));
@@ -131,20 +126,52 @@ async fn key_state(db: &Database, key: &str, public_ids: &[String], revision: u6
 }
 
 #[derive(Deserialize)]
+struct SequenceRow {
+    sequence: u64,
+}
+
+/// Asks questions along with the number that orders their answers.
+async fn ask_in_order(db: &Database, questions: &[Statement]) -> Result<(u64, Vec<D1Result>), Problem> {
+    let mut batch = vec![Statement::new("SELECT coalesce(max(sequence), 0) AS sequence FROM audit_log")];
+    batch.extend_from_slice(questions);
+    let mut answers = db.ask(&batch).await?.into_iter();
+    let sequence = match answers.next() {
+        Some(answer) => rows::<SequenceRow>(&answer)?.first().map_or(0, |row| row.sequence),
+        None => 0,
+    };
+    Ok((sequence, answers.collect()))
+}
+
+#[derive(Deserialize)]
 struct AccountRow {
     status: String,
 }
 
-async fn push_account(env: &Env, db: &Database, account: &str, revision: u64) -> Result<(), String> {
-    let told = |problem: crate::error::Problem| problem.message;
-    let row = Statement::new("SELECT status FROM accounts WHERE id = ?1").bind(account);
-    let row: Option<AccountRow> = db.first(row).await.map_err(told)?;
-    let limits = Statement::new(super::limits::ALL_OF_ACCOUNT).bind(account);
-    let limits: Vec<Limit> = db.objects(limits).await.map_err(told)?;
+async fn push_account(env: &Env, db: &Database, account: &str) -> Result<(), String> {
+    let (revision, suspended, limits) = account_state(db, account).await.map_err(|problem| problem.message)?;
     let limits = serde_json::to_value(limits).map_err(|error| error.to_string())?;
-    // An account that is gone must not go on calling models.
-    let suspended = row.is_none_or(|row| row.status == "suspended");
     client::push_account(env, account, revision, suspended, limits).await
+}
+
+async fn account_state(db: &Database, account: &str) -> Result<(u64, bool, Vec<Limit>), Problem> {
+    let status = Statement::new("SELECT status FROM accounts WHERE id = ?1").bind(account);
+    let limits = Statement::new(super::limits::ALL_OF_ACCOUNT).bind(account);
+    let (revision, answers) = ask_in_order(db, &[status, limits]).await?;
+    let [status, limits] = answers.as_slice() else { return Ok((revision, true, Vec::new())) };
+    // An account that is gone must not go on calling models.
+    let suspended = rows::<AccountRow>(status)?.first().is_none_or(|row| row.status == "suspended");
+    let limits = rows::<Object<Limit>>(limits)?.into_iter().map(|limit| limit.row.0).collect();
+    Ok((revision, suspended, limits))
+}
+
+async fn push_signing_keys(env: &Env, db: &Database) -> Result<(), String> {
+    let (revision, answers) =
+        ask_in_order(db, &[Statement::new(signing_keys::ALL)]).await.map_err(|problem| problem.message)?;
+    let jwks = answers.first().map(signing_keys::published).transpose().map_err(|problem| problem.message)?;
+    match jwks {
+        Some(jwks) => client::push_public_keys(env, &jwks.to_string(), revision).await,
+        None => Ok(()),
+    }
 }
 
 #[derive(Deserialize)]
@@ -182,11 +209,13 @@ struct CredentialRow {
     revision: u64,
 }
 
-async fn push_credentials(env: &Env, db: &Database, revision: u64) -> Result<(), String> {
+async fn push_credentials(env: &Env, db: &Database) -> Result<(), String> {
     let statement = Statement::new("SELECT id, sealed, worker_secret, revision FROM provider_credentials");
-    let rows: Vec<CredentialRow> = db.rows(statement).await.map_err(|problem| problem.message)?;
+    let (revision, answers) = ask_in_order(db, &[statement]).await.map_err(|problem| problem.message)?;
+    let stored: Vec<CredentialRow> =
+        answers.first().map_or_else(|| Ok(Vec::new()), rows).map_err(|problem| problem.message)?;
     let mut document = Map::new();
-    for row in rows {
+    for row in stored {
         let entry = match (row.sealed, row.worker_secret) {
             (Some(sealed), _) => json!({"sealed": sealed, "revision": row.revision}),
             (None, name) => json!({"worker_secret": name, "revision": row.revision}),

@@ -106,7 +106,7 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
         };
         write = write.with(limits::insert(&limit));
     }
-    let write = write.then(accounts::effect(context, &key.account_id));
+    let write = write.then(accounts::effect(&key.account_id));
     let issued = KeyIssued { api_key: secret.text().expose().clone(), key };
     context.commit(write, Answer::json(201, &issued)?.revision(1)).await
 }
@@ -152,7 +152,7 @@ pub(super) async fn delete(context: &Context<'_>) -> Result<Answer, Problem> {
         .with(Statement::new(guard_revision!("api_keys", "id")).bind(&key.id).bind(key.revision))
         .with(Statement::new("DELETE FROM api_keys WHERE id = ?1").bind(&key.id))
         .then(effect(&key, key.revision.saturating_add(1)))
-        .then(accounts::effect(context, &key.account_id));
+        .then(accounts::effect(&key.account_id));
     context.commit(write, Answer::done()).await
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
         .in_account(&limit.account_id)
         .creates(&limit)
         .with(insert(&limit))
-        .then(accounts::effect(context, &limit.account_id));
+        .then(accounts::effect(&limit.account_id));
     context.commit(write, Answer::json(201, &limit)?.revision(1)).await
 }
 
@@ -82,7 +82,7 @@ pub(super) async fn update(context: &Context<'_>) -> Result<Answer, Problem> {
         .change(&before, &after)
         .with(Statement::new(guard_revision!("limits", "id")).bind(&after.id).bind(before.revision))
         .with(update)
-        .then(accounts::effect(context, &after.account_id));
+        .then(accounts::effect(&after.account_id));
     context.commit(write, Answer::ok(&after)?.revision(after.revision)).await
 }
 
@@ -94,7 +94,7 @@ pub(super) async fn delete(context: &Context<'_>) -> Result<Answer, Problem> {
         .removes(&limit)
         .with(Statement::new(guard_revision!("limits", "id")).bind(&limit.id).bind(limit.revision))
         .with(Statement::new("DELETE FROM limits WHERE id = ?1").bind(&limit.id))
-        .then(accounts::effect(context, &limit.account_id));
+        .then(accounts::effect(&limit.account_id));
     context.commit(write, Answer::done()).await
 }
 

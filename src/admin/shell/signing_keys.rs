@@ -4,10 +4,11 @@ use std::cell::RefCell;
 
 use serde::Deserialize;
 use serde_json::Value;
+use worker::D1Result;
 
 use super::answer::{Answer, internal};
 use super::context::{Actor, Context, nonce, random};
-use super::database::Database;
+use super::database::{Database, rows};
 use super::effects::Effect;
 use super::outbox;
 use super::write::{Origin, Write, commit};
@@ -34,12 +35,15 @@ struct Sealed {
     sealed: String,
 }
 
+/// The public halves of all keys.
+pub(super) const ALL: &str = "SELECT kid, public, created_at FROM signing_keys";
+
 async fn read(db: &Database) -> Result<Vec<VerificationKey>, Problem> {
-    let rows: Vec<Row> = db.rows(Statement::new("SELECT kid, public, created_at FROM signing_keys")).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| VerificationKey { kid: row.kid, x: row.public, created_at: row.created_at })
-        .collect())
+    Ok(keys_of(db.rows(Statement::new(ALL)).await?))
+}
+
+fn keys_of(rows: Vec<Row>) -> Vec<VerificationKey> {
+    rows.into_iter().map(|row| VerificationKey { kid: row.kid, x: row.public, created_at: row.created_at }).collect()
 }
 
 /// The public keys; `wanted` is the one that a token names.
@@ -56,12 +60,12 @@ pub(super) async fn public(db: &Database, now_ms: u64, wanted: Option<&str>) -> 
     Ok(keys)
 }
 
-/// The published key set.
+/// The key set that the answer to [`ALL`] makes, as it is published.
 ///
 /// # Errors
-/// If the database does not answer.
-pub(super) async fn published(db: &Database) -> Result<Value, String> {
-    read(db).await.map(|keys| jwks_document(&keys)).map_err(|problem| problem.message)
+/// 500 if it is not what the program expects.
+pub(super) fn published(answer: &D1Result) -> Result<Value, Problem> {
+    Ok(jwks_document(&keys_of(rows(answer)?)))
 }
 
 impl Context<'_> {
@@ -109,7 +113,7 @@ impl Context<'_> {
                     .bind(sealed)
                     .bind(public.created_at),
             )
-            .then(Effect::SigningKeys { revision: self.now_ms });
+            .then(Effect::SigningKeys);
         for spent in ring.spent(self.now(), longest_token_seconds) {
             write = write.with(Statement::new("DELETE FROM signing_keys WHERE kid = ?1").bind(spent));
         }
