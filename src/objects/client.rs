@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::future::{try_join, try_join_all};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use worker::Env;
@@ -13,6 +14,7 @@ use worker::Env;
 use super::call::{Object, hub_name, hub_shards};
 use super::hub_state::Kind;
 use super::wire::{HubStatus, KeyNow, LedgerStatus, Pushed, PutKey};
+use crate::auth::api_key::record_name;
 use crate::config::CURRENT_SNAPSHOT;
 use crate::http::shell::within;
 use crate::limits::ledger::{AccountEntry, KeyState};
@@ -72,14 +74,12 @@ pub async fn push_key(env: &Env, account_id: &str, key_id: &str, revision: u64, 
     let told = Object::ledger(account_id).call::<KeyNow>(env, "PUT", "/keys", Some(&put), PATIENCE_MS).await;
     let now = told.map_err(|error| format!("the ledger of account {account_id}: {error}"))?;
     // What the ledger has may be newer than what was pushed: KV gets the same.
-    for (public_id, record) in &now.records {
+    let puts = now.records.iter().map(|(public_id, record)| async move {
         let text = serde_json::to_string(record).map_err(|error| error.to_string())?;
-        put_kv(env, &format!("key:{public_id}"), &text).await?;
-    }
-    for public_id in &now.retired {
-        delete_kv(env, &format!("key:{public_id}")).await?;
-    }
-    Ok(())
+        put_kv(env, &record_name(public_id), &text).await
+    });
+    let deletes = now.retired.iter().map(|public_id| async move { delete_kv(env, &record_name(public_id)).await });
+    try_join(try_join_all(puts), try_join_all(deletes)).await.map(drop)
 }
 
 /// Tells an account's ledger the account's state. `revision` is the account's; 1 or more.

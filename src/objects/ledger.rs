@@ -30,7 +30,10 @@ const BATCHES_AN_ALARM: usize = 20;
 const REMEMBER_MS: u64 = 120_000;
 
 /// Bounds of the time for which entries are gathered, in milliseconds.
-const FLUSH_MS: (u64, u64) = (100, 60_000);
+const FLUSH_MS: (u64, u64) = (100, 300_000);
+
+/// That time until a sender says another one.
+const FLUSH_AT_FIRST_MS: u64 = 5_000;
 
 /// Bytes of JSON for one statement. D1 takes two million.
 const STATEMENT_BYTES: usize = 1_000_000;
@@ -118,7 +121,10 @@ impl DurableObject for AccountLedger {
 impl AccountLedger {
     async fn serve(&self, mut request: Request) -> Result<Response> {
         let body = request.text().await?;
-        self.load()?;
+        if self.load()? && self.with(|memory| memory.queue.pending() > 0)? {
+            // The alarm that was set may have been given up.
+            self.set_alarm().await?;
+        }
         let path = request.path();
         match (request.inner().method().as_str(), path.as_str()) {
             ("POST", "/check") => self.check(&serde_json::from_str(&body)?),
@@ -151,12 +157,14 @@ impl AccountLedger {
         self.state.storage().sql()
     }
 
-    fn load(&self) -> Result<()> {
-        if self.memory.borrow().is_none() {
+    /// Reads storage, if that has not been done; whether it was done now.
+    fn load(&self) -> Result<bool> {
+        let missing = self.memory.borrow().is_none();
+        if missing {
             let loaded = load(&self.sql())?;
             self.memory.replace(Some(loaded));
         }
-        Ok(())
+        Ok(missing)
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Memory) -> T) -> Result<T> {
@@ -397,7 +405,7 @@ fn load(sql: &SqlStorage) -> Result<Memory> {
         handed_on: VecDeque::from([(applied, now_ms())]),
         alarm_at: None,
         not_before: 0,
-        flush_ms: FLUSH_MS.1,
+        flush_ms: FLUSH_AT_FIRST_MS,
         last_error: String::new(),
     })
 }
