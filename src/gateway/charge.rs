@@ -164,8 +164,13 @@ mod tests {
 
     #[test]
     fn what_a_caller_can_make_long_is_cut() {
-        let long =
-            RequestRecord { model: "é".repeat(100_000), error_detail: "x".repeat(1_000_000), attempts: 0, ..record() };
+        let long = RequestRecord {
+            model: "é".repeat(100_000),
+            error_detail: "x".repeat(1_000_000),
+            status: 404,
+            attempts: 0,
+            ..record()
+        };
         let entry = entry(&long, &settings(json!({"mode": "all"})), 0, None).unwrap();
         assert_eq!(entry.model, "é".repeat(128));
         assert!(serde_json::to_string(&entry).unwrap().len() < 3_000);
