@@ -42,7 +42,7 @@ pub async fn evaluate(database: &D1Database, now: u64) -> Result<Evaluated> {
     let rules: Vec<Rule> = database
         .prepare(
             "SELECT r.id, r.account_id, r.name, r.metric, r.threshold, r.window_minutes, r.model, r.provider, \
-             EXISTS (SELECT 1 FROM alert_events e WHERE e.rule_id = r.id AND e.resolved_at IS NULL) AS open \
+             r.revision, r.updated_at, EXISTS (SELECT 1 FROM alert_events e WHERE e.rule_id = r.id AND e.resolved_at IS NULL) AS open \
              FROM alert_rules r WHERE r.enabled = 1 ORDER BY r.created_at, r.id LIMIT ?1",
         )
         .bind(&[number(MOST as u64)])?
@@ -73,12 +73,13 @@ pub async fn evaluate(database: &D1Database, now: u64) -> Result<Evaluated> {
     Ok(done)
 }
 
-/// The sums over a rule's window. Only the conditions that the rule has are asked, so that an index can serve them.
+/// The sums over a rule's window. Only the conditions that the rule has are asked, so that an index can serve them. No
+/// threshold is above 2^53 - 1, the largest number that is exact on its way here, so larger sums need not be.
 fn sums(database: &D1Database, rule: &Rule, minute: u64) -> Result<D1PreparedStatement> {
     let mut statement = "SELECT COALESCE(SUM(requests), 0) AS requests, COALESCE(SUM(errors), 0) AS errors, \
-        COALESCE(SUM(cost_nanos), 0) AS cost, COALESCE(SUM(unpriced), 0) AS unpriced, \
-        COALESCE(SUM(input + cache_read + cache_write_5m + cache_write_1h + input_audio + output + output_reasoning + \
-        output_audio), 0) AS total_tokens FROM usage WHERE minute >= ?"
+        MIN(COALESCE(SUM(cost_nanos), 0), 9007199254740991) AS cost, COALESCE(SUM(unpriced), 0) AS unpriced, \
+        MIN(COALESCE(SUM(input + cache_read + cache_write_5m + cache_write_1h + input_audio + output + \
+        output_reasoning + output_audio), 0), 9007199254740991) AS total_tokens FROM usage WHERE minute >= ?"
         .to_owned();
     let mut values = vec![number(rule.since(minute))];
     for (condition, value) in [("account_id", &rule.account_id), ("model", &rule.model), ("provider", &rule.provider)] {
@@ -105,9 +106,16 @@ fn write(database: &D1Database, rule: &Rule, change: Change, now: u64) -> Result
                 .prepare(
                     "INSERT OR IGNORE INTO alert_events \
                      (id, rule_id, account_id, name, metric, threshold, value, started_at) \
-                     SELECT ?1, id, account_id, name, metric, threshold, ?2, ?3 FROM alert_rules WHERE id = ?4",
+                     SELECT ?1, id, account_id, name, metric, threshold, ?2, ?3 FROM alert_rules \
+                     WHERE id = ?4 AND revision = ?5",
                 )
-                .bind(&[id.to_string().into(), number(value), number(now / 1000), rule_id.into()])?;
+                .bind(&[
+                    id.to_string().into(),
+                    number(value),
+                    number(now / 1000),
+                    rule_id.into(),
+                    number(rule.revision),
+                ])?;
             Ok(Some(statement))
         }
         Change::Resolves(value) => {

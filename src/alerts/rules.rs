@@ -39,6 +39,10 @@ pub struct Rule {
     pub model: Option<String>,
     /// The provider that it watches; all if there is none.
     pub provider: Option<String>,
+    /// Its revision: what is found out about a rule holds for this one alone.
+    pub revision: u64,
+    /// When it was last changed, in Unix seconds.
+    pub updated_at: u64,
     /// Whether it has an open event.
     #[serde(deserialize_with = "from_number")]
     pub open: bool,
@@ -82,8 +86,11 @@ impl Rule {
     }
 
     /// Whether it is looked at in this minute. A window of days does not change much in a minute: rules with a window
-    /// above an hour are looked at once in a sixtieth of it.
+    /// above an hour are looked at once in a sixtieth of it, and at once after a change.
     pub fn is_due(&self, minute: u64) -> bool {
+        if minute.saturating_sub(self.updated_at / 60) <= 1 {
+            return true;
+        }
         let interval = (self.window_minutes / 60).max(1);
         // Not all in the same minute.
         let offset = self.id.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
@@ -123,7 +130,7 @@ mod tests {
     fn rule(metric: &str, threshold: u64, open: u8) -> Rule {
         serde_json::from_value(json!({
             "id": "r", "account_id": null, "name": "n", "metric": metric, "threshold": threshold, "window_minutes": 5,
-            "model": null, "provider": null, "open": open,
+            "model": null, "provider": null, "revision": 1, "updated_at": 0, "open": open,
         }))
         .unwrap()
     }
@@ -160,9 +167,16 @@ mod tests {
         assert_eq!(rule("errors", 1, 0).since(2), 0);
     }
 
+    #[test]
+    fn a_rule_that_was_changed_is_due_at_once() {
+        let rule = Rule { window_minutes: 43_200, updated_at: 1_000 * 60 + 59, ..rule("errors", 1, 0) };
+        assert!(rule.is_due(1_000) && rule.is_due(1_001));
+        assert_eq!((1_002..1_002 + 720).filter(|minute| rule.is_due(*minute)).count(), 1);
+    }
+
     proptest! {
         #[test]
-        fn every_rule_is_due_often_enough(id in "[a-z0-9]{1,20}", window in 1..43_200_u64, start in 0..u64::from(u32::MAX)) {
+        fn every_rule_is_due_often_enough(id in "[a-z0-9]{1,20}", window in 1..43_200_u64, start in 2..u64::from(u32::MAX)) {
             let rule = Rule { id, window_minutes: window, ..rule("errors", 1, 0) };
             let interval = (window / 60).max(1);
             prop_assert_eq!((start..).take(usize::try_from(interval).unwrap()).filter(|minute| rule.is_due(*minute)).count(), 1);
