@@ -6,6 +6,7 @@
 
 pub mod audit;
 pub mod cursor;
+pub mod filters;
 pub mod ids;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod openapi;
@@ -16,3 +17,4 @@ pub mod schema;
 pub mod shell;
 pub mod statement;
 pub mod types;
+pub mod usage;

@@ -5,6 +5,7 @@ pub mod log;
 
 mod policy;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::billing::{Nanodollars, Rates, cost};
@@ -14,7 +15,7 @@ use crate::protocol::usage::Usage;
 pub use policy::{LogPolicy, Severity, is_sampled, logged_address};
 
 /// How a request ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// As asked.

@@ -21,6 +21,7 @@ mod members;
 mod metadata;
 pub mod outbox;
 mod page;
+mod requests;
 mod roles;
 mod serve;
 mod sessions;

@@ -13,8 +13,8 @@ use super::answer::{Answer, Content, conflict, internal};
 use super::context::{Actor, Context, Idempotency};
 use super::database::Database;
 use super::{
-    accounts, alerts, audits, configuration, credentials, entries, health, keys, limits, me, members, outbox, roles,
-    sessions, sign_in, signing_keys, tokens, usage, users,
+    accounts, alerts, audits, configuration, credentials, entries, health, keys, limits, me, members, outbox, requests,
+    roles, sessions, sign_in, signing_keys, tokens, usage, users,
 };
 use crate::admin::operations::{Access, Op, Operation};
 use crate::admin::router;
@@ -306,8 +306,8 @@ async fn perform(context: &Context<'_>) -> Result<Answer, Problem> {
         Op::PurgeCache => health::purge_cache(context).await,
         Op::GetUsage | Op::GetAccountUsage => usage::report(context).await,
         Op::ExportUsage | Op::ExportAccountUsage => usage::export(context).await,
-        Op::SearchRecords | Op::SearchAccountRecords => usage::records(context).await,
-        Op::GetAccountRecord => usage::record(context).await,
+        Op::SearchRecords | Op::SearchAccountRecords => requests::search(context).await,
+        Op::GetAccountRecord => requests::get(context).await,
         Op::ListAlertRules => alerts::list(context).await,
         Op::CreateAlertRule => alerts::create(context).await,
         Op::GetAlertRule => alerts::get(context).await,

@@ -22,7 +22,7 @@ pub enum AlertMetric {
 }
 
 /// What can be set of a rule.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AlertRuleSettings {
     /// What people call it.
     #[schemars(length(min = 1, max = 200))]
@@ -32,7 +32,7 @@ pub struct AlertRuleSettings {
     pub account_id: Option<String>,
     /// What it watches.
     pub metric: AlertMetric,
-    /// It fires when the metric exceeds this.
+    /// It fires when the metric reaches this; 0 is as good as 1.
     #[schemars(range(max = 9_007_199_254_740_991_u64))]
     pub threshold: u64,
     /// Over how many minutes the metric is taken.
@@ -86,7 +86,7 @@ pub struct AlertEvent {
     pub metric: AlertMetric,
     /// Its threshold.
     pub threshold: u64,
-    /// The value that exceeded it.
+    /// The value that reached it.
     pub value: u64,
     /// Since when, in Unix seconds.
     pub started_at: u64,

@@ -4,11 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::telemetry::Outcome;
+
 /// By what usage is summed up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UsageGroup {
     /// One sum.
+    #[default]
     None,
     /// The hour.
     Hour,
@@ -30,8 +33,10 @@ pub enum UsageGroup {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 pub struct UsageQuery {
     /// From when on, in Unix seconds. Default: 24 hours before `to`.
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
     pub from: Option<u64>,
     /// Until when, in Unix seconds. Default: now.
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
     pub to: Option<u64>,
     /// By what it is summed up. Default `none`.
     pub group_by: Option<UsageGroup>,
@@ -53,7 +58,7 @@ pub struct UsageQuery {
 }
 
 /// Usage of one group. Tokens are disjoint counts.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UsageRow {
     /// The group: an id or name, or the beginning of an hour or a day in Unix seconds; empty for one sum.
     pub group: String,
@@ -94,9 +99,12 @@ pub struct UsageReport {
     pub to: u64,
     /// By what it is summed up.
     pub group_by: UsageGroup,
-    /// The groups: by time in its order, otherwise the dearest first. At most as many as `admin.csv_max_rows` says.
+    /// The groups: by time in its order, otherwise the dearest first. At most as many as `admin.csv_max_rows` says. Hours
+    /// and days without usage are left out.
     pub data: Vec<UsageRow>,
-    /// All of it.
+    /// Whether there are more groups than these.
+    pub truncated: bool,
+    /// All of it, groups that are left out included.
     pub total: UsageRow,
 }
 
@@ -104,8 +112,10 @@ pub struct UsageReport {
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 pub struct RecordFilter {
     /// From when on, in Unix milliseconds.
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
     pub from_ms: Option<u64>,
     /// Until when, in Unix milliseconds.
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
     pub to_ms: Option<u64>,
     /// Only those of this account.
     #[schemars(length(max = 64))]
@@ -122,9 +132,8 @@ pub struct RecordFilter {
     /// Only those of this provider.
     #[schemars(length(max = 256))]
     pub provider: Option<String>,
-    /// Only those with this outcome: `completed`, `failed` or `client_closed`.
-    #[schemars(length(max = 20))]
-    pub outcome: Option<String>,
+    /// Only those that ended like this.
+    pub outcome: Option<Outcome>,
     /// Only those with this status.
     pub status: Option<u16>,
 }
@@ -172,8 +181,10 @@ pub struct AuditFilter {
     #[schemars(length(max = 64))]
     pub account_id: Option<String>,
     /// From when on, in Unix milliseconds.
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
     pub from_ms: Option<u64>,
     /// Until when, in Unix milliseconds.
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
     pub to_ms: Option<u64>,
 }
 
@@ -230,11 +241,11 @@ pub struct VerifyQuery {
 pub struct Verification {
     /// Whether every entry that was checked is.
     pub intact: bool,
-    /// How many entries were checked.
+    /// How many entries were checked and are as they were written.
     pub checked: u64,
     /// The first entry that is not what was written, or is missing.
     pub broken_at: Option<u64>,
-    /// Where to go on checking; null at the end of the log.
+    /// Where to go on checking; null at the end of the log, and where something is broken.
     pub next: Option<u64>,
     /// The last entry's place.
     pub head: u64,
