@@ -6,6 +6,7 @@
 //! was kept elsewhere; each hash goes to the log for that.
 
 use hmac::{Hmac, Mac};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::Sha256;
 
@@ -61,6 +62,107 @@ pub fn first_broken(
         expected = expected.saturating_add(1);
     }
     None
+}
+
+/// An entry as it stands in the database. After tampering it may be none.
+#[derive(Debug, Clone, Deserialize)]
+pub struct StoredEntry {
+    sequence: i64,
+    at_ms: i64,
+    actor_kind: String,
+    actor_id: String,
+    actor_name: String,
+    action: String,
+    outcome: String,
+    target_kind: String,
+    target_id: String,
+    account_id: String,
+    before: String,
+    after: String,
+    ip: String,
+    user_agent: String,
+    request_id: String,
+    hash: String,
+}
+
+impl StoredEntry {
+    fn read(self) -> Option<AuditEntry> {
+        Some(AuditEntry {
+            sequence: u64::try_from(self.sequence).ok()?,
+            at_ms: u64::try_from(self.at_ms).ok()?,
+            actor_kind: self.actor_kind,
+            actor_id: self.actor_id,
+            actor_name: self.actor_name,
+            action: self.action,
+            outcome: self.outcome,
+            target_kind: self.target_kind,
+            target_id: self.target_id,
+            account_id: self.account_id,
+            before: serde_json::from_str(&self.before).ok()?,
+            after: serde_json::from_str(&self.after).ok()?,
+            ip: self.ip,
+            user_agent: self.user_agent,
+            request_id: self.request_id,
+            hash: self.hash,
+        })
+    }
+}
+
+/// An entry's place in the log, and its hash, as they stand in the database.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Place {
+    /// The place; forged ones may be below 1.
+    pub sequence: i64,
+    /// The hash.
+    pub hash: String,
+}
+
+impl Place {
+    /// The place; 0 for one that is none.
+    pub fn number(&self) -> u64 {
+        u64::try_from(self.sequence).unwrap_or(0)
+    }
+}
+
+/// The hash that the entry at `from` follows on. `before` is the last entry before it, `head` the last one of all.
+///
+/// # Errors
+/// The place at which the log is broken before `from`: an entry is missing there, or stands where none can.
+pub fn hash_before(from: u64, before: Option<&Place>, head: Option<&Place>) -> Result<String, u64> {
+    let last = from.saturating_sub(1);
+    match before {
+        None if last == 0 => Ok(BEGINNING.to_owned()),
+        Some(_) if last == 0 => Err(0),
+        Some(place) if place.number() == last => Ok(place.hash.clone()),
+        // Behind the end there is nothing that could be missing.
+        _ if head.map_or(0, Place::number) < from => Ok(BEGINNING.to_owned()),
+        _ => Err(before.map_or(0, Place::number).saturating_add(1)),
+    }
+}
+
+/// What came of checking a run of entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Checked {
+    /// How many entries, from the first on, are what was written.
+    pub intact: u64,
+    /// The first that is not, or is missing.
+    pub broken_at: Option<u64>,
+    /// The hash of the last entry that was checked; that before the run if there is none.
+    pub last_hash: String,
+}
+
+/// Checks a run of entries as they stand in the database; the rest is as with [`first_broken`].
+pub fn check_run(key: &dyn Fn(&str) -> Option<[u8; 32]>, previous: &str, first: u64, run: Vec<StoredEntry>) -> Checked {
+    let length = run.len();
+    let entries: Vec<AuditEntry> = run.into_iter().map_while(StoredEntry::read).collect();
+    let behind = first.saturating_add(entries.len() as u64);
+    let illegible = (entries.len() < length).then_some(behind);
+    let broken_at = first_broken(key, previous, first, &entries).or(illegible);
+    Checked {
+        intact: broken_at.unwrap_or(behind).saturating_sub(first),
+        broken_at,
+        last_hash: entries.last().map_or_else(|| previous.to_owned(), |last| last.hash.clone()),
+    }
 }
 
 /// Members in the order of their names, so that equal values have equal texts.
@@ -119,86 +221,4 @@ fn is_secret(name: &str) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::arithmetic_side_effects, reason = "a test that overflows fails, as it should")]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use serde_json::json;
-
-    const KEY: [u8; 32] = [7; 32];
-
-    fn entry(sequence: u64, after: Value) -> AuditEntry {
-        AuditEntry {
-            sequence,
-            at_ms: 1000 + sequence,
-            actor_kind: "user".into(),
-            actor_id: "usr_1".into(),
-            actor_name: "Ada".into(),
-            action: "keys:update".into(),
-            outcome: "done".into(),
-            target_kind: "key".into(),
-            target_id: "key_1".into(),
-            account_id: "a".into(),
-            before: json!({}),
-            after,
-            ip: "192.0.2.1".into(),
-            user_agent: "test".into(),
-            request_id: "r".into(),
-            hash: String::new(),
-        }
-    }
-
-    fn log(length: u64) -> Vec<AuditEntry> {
-        let mut previous = BEGINNING.to_owned();
-        (1..=length)
-            .map(|sequence| {
-                let mut entry = entry(sequence, json!({"n": sequence}));
-                entry.hash = chain("id", &KEY, &previous, &entry);
-                previous.clone_from(&entry.hash);
-                entry
-            })
-            .collect()
-    }
-
-    #[test]
-    fn the_order_of_members_does_not_matter() {
-        let one = chain("id", &KEY, "", &entry(1, json!({"a": 1, "b": {"c": 2, "d": 3}})));
-        assert_eq!(one, chain("id", &KEY, "", &entry(1, json!({"b": {"d": 3, "c": 2}, "a": 1}))));
-        assert_eq!(one.len(), 3 + 64);
-        assert_ne!(one, chain("id", &[8; 32], "", &entry(1, json!({"a": 1, "b": {"c": 2, "d": 3}}))));
-    }
-
-    #[test]
-    fn only_differences_are_kept_and_no_secrets() {
-        let (before, after) = difference(&json!({"a": 1, "b": 2}), &json!({"a": 1, "b": 3, "c": 4}));
-        assert_eq!((before, after), (json!({"b": 2}), json!({"b": 3, "c": 4})));
-        let redacted = redact(
-            json!({"value": "sk", "nested": [{"refresh_token": "x"}], "worker_secret": "NAME", "name": "n", "hash": null}),
-        );
-        assert_eq!(
-            redacted,
-            json!({"value": "[redacted]", "nested": [{"refresh_token": "[redacted]"}], "worker_secret": "NAME", "name": "n", "hash": null})
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn every_tampering_is_found_where_it_happened(length in 1u64..12, at in 0usize..12, how in 0usize..4) {
-            let mut entries = log(length);
-            prop_assert_eq!(first_broken(&|_| Some(KEY), BEGINNING, 1, &entries), None);
-            prop_assume!(at < entries.len());
-            match how {
-                0 => entries[at].after = json!({"n": 0}),
-                1 => entries[at].actor_id.push('x'),
-                2 if at + 1 < entries.len() => { entries.remove(at); }
-                _ => {
-                    // Forged without the key, the rest of the chain put right.
-                    let previous = if at == 0 { String::new() } else { entries[at - 1].hash.clone() };
-                    entries[at].outcome = "refused".into();
-                    entries[at].hash = chain("id", &[0; 32], &previous, &entries[at]);
-                }
-            }
-            prop_assert_eq!(first_broken(&|_| Some(KEY), BEGINNING, 1, &entries), Some(at as u64 + 1));
-        }
-    }
-}
+mod tests;
