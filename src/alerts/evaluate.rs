@@ -74,12 +74,13 @@ pub async fn evaluate(database: &D1Database, now: u64) -> Result<Evaluated> {
 }
 
 /// The sums over a rule's window. Only the conditions that the rule has are asked, so that an index can serve them. No
-/// threshold is above 2^53 - 1, the largest number that is exact on its way here, so larger sums need not be.
+/// threshold is above 2^53 - 1, the largest number that is exact on its way here, so larger sums need not be; nor may one
+/// that no integer holds keep the other rules from being looked at, as with `SUM` it would.
 fn sums(database: &D1Database, rule: &Rule, minute: u64) -> Result<D1PreparedStatement> {
     let mut statement = "SELECT COALESCE(SUM(requests), 0) AS requests, COALESCE(SUM(errors), 0) AS errors, \
-        MIN(COALESCE(SUM(cost_nanos), 0), 9007199254740991) AS cost, COALESCE(SUM(unpriced), 0) AS unpriced, \
-        MIN(COALESCE(SUM(input + cache_read + cache_write_5m + cache_write_1h + input_audio + output + \
-        output_reasoning + output_audio), 0), 9007199254740991) AS total_tokens FROM usage WHERE minute >= ?"
+        CAST(MIN(TOTAL(cost_nanos), 9007199254740991) AS INTEGER) AS cost, COALESCE(SUM(unpriced), 0) AS unpriced, \
+        CAST(MIN(TOTAL(input + cache_read + cache_write_5m + cache_write_1h + input_audio + output + \
+        output_reasoning + output_audio), 9007199254740991) AS INTEGER) AS total_tokens FROM usage WHERE minute >= ?"
         .to_owned();
     let mut values = vec![number(rule.since(minute))];
     for (condition, value) in [("account_id", &rule.account_id), ("model", &rule.model), ("provider", &rule.provider)] {
