@@ -28,6 +28,7 @@ mod sessions;
 mod sign_in;
 mod signing_keys;
 mod tokens;
+mod turn;
 mod usage;
 mod users;
 mod write;

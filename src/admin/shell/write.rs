@@ -11,6 +11,7 @@ use super::context::{Actor, Context, nonce, outdated};
 use super::database::{BatchError, Database, rows, unavailable};
 use super::effects::Effect;
 use super::outbox;
+use super::turn::turn;
 use crate::admin::audit;
 use crate::admin::statement::Statement;
 use crate::admin::types::records::AuditEntry;
@@ -188,6 +189,7 @@ pub(super) async fn commit(
 ) -> Result<Vec<(u64, Effect)>, Problem> {
     super::fault::point("before-commit")?;
     let key = *sealer.derive(Purpose::AuditChain).expose();
+    let _until_done = turn().await?;
     for attempt in 0..ATTEMPTS {
         let head = Statement::new("SELECT sequence, hash FROM audit_log ORDER BY sequence DESC LIMIT 1");
         let head: Option<Head> = db.first(head).await?;
