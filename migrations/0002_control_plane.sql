@@ -223,17 +223,19 @@ CREATE TABLE providers (
     updated_at    INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX providers_credential ON providers (credential_id);
+CREATE INDEX providers_created ON providers (created_at, name);
 
 -- A deployment of a model at a provider.
 CREATE TABLE models (
     name       TEXT PRIMARY KEY,
-    provider   TEXT NOT NULL REFERENCES providers (name) DEFERRABLE INITIALLY DEFERRED,
+    provider   TEXT NOT NULL REFERENCES providers (name),
     document   TEXT NOT NULL CHECK (json_valid(document)),
     revision   INTEGER NOT NULL DEFAULT 1,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX models_provider ON models (provider);
+CREATE INDEX models_created ON models (created_at, name);
 
 CREATE TABLE routes (
     name       TEXT PRIMARY KEY,
@@ -242,22 +244,24 @@ CREATE TABLE routes (
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX routes_created ON routes (created_at, name);
 
 CREATE TABLE route_targets (
-    route    TEXT NOT NULL REFERENCES routes (name) ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED,
+    route    TEXT NOT NULL REFERENCES routes (name) ON DELETE CASCADE,
     position INTEGER NOT NULL,
-    model    TEXT NOT NULL REFERENCES models (name) DEFERRABLE INITIALLY DEFERRED,
+    model    TEXT NOT NULL REFERENCES models (name),
     PRIMARY KEY (route, position)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX route_targets_model ON route_targets (model);
 
 CREATE TABLE prices (
-    name       TEXT PRIMARY KEY REFERENCES models (name) DEFERRABLE INITIALLY DEFERRED,
+    name       TEXT PRIMARY KEY REFERENCES models (name),
     document   TEXT NOT NULL CHECK (json_valid(document)),
     revision   INTEGER NOT NULL DEFAULT 1,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL
 ) STRICT;
+CREATE INDEX prices_created ON prices (created_at, name);
 
 -- Everything else that can be configured.
 CREATE TABLE settings (

@@ -6,15 +6,18 @@
 
 pub mod audit;
 pub mod cursor;
+pub mod draft;
 pub mod filters;
 pub mod ids;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod openapi;
 pub mod operations;
+pub mod probe;
 pub mod router;
 pub mod schema;
 #[cfg(target_arch = "wasm32")]
 pub mod shell;
+pub mod simulation;
 pub mod statement;
 pub mod types;
 pub mod usage;

@@ -41,7 +41,8 @@ pub use models::{Model, Route, RouteTarget, StructuredOutput};
 pub use observe::{ClientIp, LogLevel, Logging, Records, RecordsMode, Retention};
 pub use prices::{Billing, Price, Unpriced};
 pub use providers::{
-    CredentialPlace, Framing, Generic, GenericReply, GenericStream, Provider, ProviderDialect, StreamUsage,
+    CredentialPlace, CredentialSource, Framing, Generic, GenericReply, GenericStream, Provider, ProviderDialect,
+    StreamUsage, is_own_secret,
 };
 pub use snapshot::{Snapshot, canonical_json, content_hash};
 pub use timeouts::{TimeoutOverrides, Timeouts};
@@ -105,6 +106,15 @@ impl Config {
             problems.extend(read.config.problems_of_fields());
         }
         if problems.is_empty() { Ok(read.config) } else { Err(problems) }
+    }
+
+    /// What is wrong with the parts of what somebody wrote, each by itself: whatever they refer to may be missing.
+    pub fn problems_of_parts(written: &Value) -> Vec<ConfigProblem> {
+        let read = reading::read(written);
+        let mut problems = read.mistyped;
+        problems.extend(read.unknown);
+        problems.extend(read.config.problems_of_fields());
+        problems
     }
 
     /// Reads a snapshot's document. Fields that are unknown are passed over.

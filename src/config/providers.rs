@@ -56,8 +56,32 @@ pub(super) fn yes() -> bool {
 }
 
 /// Secrets of the Worker that are its own: sent to a provider they would be given away.
-pub(super) const OWN_SECRETS: &[&str] =
-    &["KEY_HASH_SECRET", "MASTER_SECRET", "MASTER_SECRET_PREVIOUS", "BOOTSTRAP_TOKEN"];
+const OWN_SECRETS: &[&str] = &["KEY_HASH_SECRET", "MASTER_SECRET", "MASTER_SECRET_PREVIOUS", "BOOTSTRAP_TOKEN"];
+
+/// Whether a Worker secret is one of the gateway's own, which no provider may ever be sent.
+pub fn is_own_secret(name: &str) -> bool {
+    OWN_SECRETS.contains(&name)
+}
+
+/// Where a provider's credential is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CredentialSource<'a> {
+    /// In the Worker secret of this name.
+    WorkerSecret(&'a str),
+    /// Sealed, under this id.
+    Stored(&'a str),
+}
+
+impl Provider {
+    /// Where its credential is kept; `None` if it needs none.
+    pub fn credential_source(&self) -> Option<CredentialSource<'_>> {
+        let credential = self.credential.as_deref()?;
+        Some(match credential.strip_prefix("stored:") {
+            Some(id) => CredentialSource::Stored(id),
+            None => CredentialSource::WorkerSecret(credential),
+        })
+    }
+}
 
 /// A wire format that providers speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::bounds::{Bounded, Problems, is_scalar};
-use super::providers::OWN_SECRETS;
+use super::providers::is_own_secret;
 use super::{
     Config, ConfigProblem, Generic, GenericReply, Issuer, Plane, PrivateHosts, Provider, ProviderDialect, Route,
     check_base_url, check_jwks_uri,
@@ -291,7 +291,7 @@ impl Problems {
         };
         if !valid {
             self.add(path, "must be the name of a Worker secret, or `stored:` and the id of a credential");
-        } else if OWN_SECRETS.contains(&credential) {
+        } else if is_own_secret(credential) {
             self.add(path, "is a secret of the gateway's own: the provider would learn it");
         }
     }

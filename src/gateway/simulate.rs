@@ -57,7 +57,7 @@ impl ScopedLimit {
 }
 
 /// What would become of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Simulated {
     /// The model as the caller named it.
     pub model: String,
@@ -133,6 +133,11 @@ impl From<Problem> for SimulatedError {
     }
 }
 
+/// What becomes of a request for `model` that is refused before anything is looked at.
+pub fn refused(model: &str, problem: Problem) -> Simulated {
+    Simulated { model: model.to_owned(), error: Some(problem.into()), ..Simulated::default() }
+}
+
 /// Tries a request of a principal's. Limits of other accounts may be among `limits`.
 pub fn simulate(
     loaded: &LoadedConfig,
@@ -141,17 +146,7 @@ pub fn simulate(
     sample: Sample<'_>,
     limits: &[ScopedLimit],
 ) -> Simulated {
-    let mut simulated = Simulated {
-        model: String::new(),
-        route: None,
-        target: None,
-        skipped: Vec::new(),
-        limits: Vec::new(),
-        input_tokens: 0,
-        max_output_tokens: None,
-        cost: None,
-        error: None,
-    };
+    let mut simulated = Simulated::default();
     if let Err(problem) = fill(&mut simulated, loaded, principal, api, sample, limits) {
         simulated.error = Some(problem.into());
     }

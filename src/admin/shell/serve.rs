@@ -13,8 +13,8 @@ use super::answer::{Answer, Content, conflict, internal};
 use super::context::{Actor, Context, Idempotency};
 use super::database::Database;
 use super::{
-    accounts, alerts, audits, configuration, credentials, entries, health, keys, limits, me, members, outbox, requests,
-    roles, sessions, sign_in, signing_keys, tokens, usage, users,
+    accounts, alerts, audits, configuration, credentials, entries, health, keys, limits, me, members, outbox, probes,
+    requests, roles, sessions, sign_in, signing_keys, simulations, tokens, usage, users, versions,
 };
 use crate::admin::operations::{Access, Op, Operation};
 use crate::admin::router;
@@ -271,7 +271,7 @@ async fn perform(context: &Context<'_>) -> Result<Answer, Problem> {
         Op::PutProvider => entries::put(context, entries::PROVIDERS).await,
         Op::UpdateProvider => entries::update(context, entries::PROVIDERS).await,
         Op::DeleteProvider => entries::delete(context, entries::PROVIDERS).await,
-        Op::TestProvider => health::test_provider(context).await,
+        Op::TestProvider => probes::test_provider(context).await,
         Op::ListModels => entries::list(context, entries::MODELS).await,
         Op::GetModel => entries::get(context, entries::MODELS).await,
         Op::PutModel => entries::put(context, entries::MODELS).await,
@@ -294,12 +294,12 @@ async fn perform(context: &Context<'_>) -> Result<Answer, Problem> {
         Op::PutDraft => configuration::replace_draft(context).await,
         Op::ValidateConfig => configuration::validate(context).await,
         Op::CompareConfig => configuration::compare(context).await,
-        Op::SimulateConfig => configuration::simulate(context).await,
-        Op::PublishConfig => configuration::publish(context).await,
-        Op::RollBackConfig => configuration::roll_back(context).await,
-        Op::ListVersions => configuration::list_versions(context).await,
-        Op::GetVersion => configuration::get_version(context).await,
-        Op::CompareVersions => configuration::compare_versions(context).await,
+        Op::SimulateConfig => simulations::simulate(context).await,
+        Op::PublishConfig => versions::publish(context).await,
+        Op::RollBackConfig => versions::roll_back(context).await,
+        Op::ListVersions => versions::list(context).await,
+        Op::GetVersion => versions::get(context).await,
+        Op::CompareVersions => versions::compare(context).await,
         Op::GetEffectiveConfig => configuration::effective(context).await,
         Op::GetConfigSchema => configuration::schema(),
         Op::GetCache => health::cache(context).await,
@@ -315,7 +315,7 @@ async fn perform(context: &Context<'_>) -> Result<Answer, Problem> {
         Op::DeleteAlertRule => alerts::delete(context).await,
         Op::ListAlertEvents | Op::ListAccountAlertEvents => alerts::events(context).await,
         Op::GetHealth => health::system(context).await,
-        Op::ListHealthHistory => health::history(context).await,
+        Op::ListHealthHistory => probes::history(context).await,
         Op::SearchAudit | Op::SearchAccountAudit => audits::search(context).await,
         Op::VerifyAudit => audits::verify(context).await,
         Op::GetOpenApi => Answer::ok(context.description.document()),

@@ -2,9 +2,11 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use crate::config::{Change, Origin};
 use crate::error::FieldProblem;
+use crate::gateway::simulate::Simulated;
 
 /// A configuration as one document.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -37,19 +39,8 @@ pub struct Validation {
     pub valid: bool,
     /// Everything that is wrong with it.
     pub errors: Vec<FieldProblem>,
-}
-
-/// One difference between two configurations.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-pub struct Difference {
-    /// Where, such as `providers.openai.base_url`.
-    pub path: String,
-    /// `added`, `removed` or `changed`.
-    pub kind: String,
-    /// What it was.
-    pub before: Option<Value>,
-    /// What it is.
-    pub after: Option<Value>,
+    /// What can be published, but will not work in this deployment as it is.
+    pub warnings: Vec<FieldProblem>,
 }
 
 /// The differences between two configurations.
@@ -60,7 +51,7 @@ pub struct Comparison {
     /// The version that is compared; null for the draft or a given document.
     pub to: Option<String>,
     /// The differences.
-    pub changes: Vec<Difference>,
+    pub changes: Vec<Change>,
 }
 
 /// With what to compare.
@@ -132,8 +123,8 @@ pub struct Version {
 pub struct SettingOrigin {
     /// The setting, such as `http.max_body_bytes`.
     pub path: String,
-    /// `environment` or `published`; what is not listed has its default.
-    pub origin: String,
+    /// The layer; what is not listed has its default.
+    pub origin: Origin,
 }
 
 /// The configuration as it is in effect.
@@ -160,16 +151,31 @@ pub struct Simulation {
     pub requests: Vec<SampleRequest>,
 }
 
+/// An endpoint that requests can be tried on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Endpoint {
+    /// Chat Completions.
+    #[default]
+    #[serde(rename = "/v1/chat/completions")]
+    ChatCompletions,
+    /// Messages.
+    #[serde(rename = "/v1/messages")]
+    Messages,
+}
+
 /// A request to try.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SampleRequest {
     /// The model as a caller names it.
-    #[schemars(length(min = 1, max = 256))]
-    pub model: String,
-    /// The endpoint. Default `/v1/chat/completions`.
     #[serde(default)]
-    #[schemars(length(min = 1, max = 100))]
-    pub endpoint: Option<String>,
+    #[schemars(length(min = 1, max = 256))]
+    pub model: Option<String>,
+    /// Or the whole body, as a caller would send it; it says all that the fields below say, but for the key.
+    #[serde(default)]
+    pub body: Option<Map<String, Value>>,
+    /// The endpoint.
+    #[serde(default)]
+    pub endpoint: Endpoint,
     /// Whether a stream is asked for.
     #[serde(default)]
     pub stream: bool,
@@ -191,7 +197,7 @@ pub struct SampleRequest {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SimulationResult {
     /// In the order of the requests.
-    pub results: Vec<Value>,
+    pub results: Vec<Simulated>,
     /// What is wrong with the configuration; the results are empty then.
     pub errors: Vec<FieldProblem>,
 }

@@ -1,0 +1,188 @@
+//! Tests of connections to providers, and what became of them.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use web_sys::AbortController;
+use worker::{AbortSignal, Fetch, Headers, Method, Request, RequestInit, RequestRedirect};
+
+use super::answer::{Answer, internal, not_found};
+use super::context::Context;
+use super::database::{Json, rows};
+use super::write::Write;
+use crate::admin::probe::{self, MAX_PATIENCE_MS};
+use crate::admin::statement::Statement;
+use crate::admin::types::catalog::{ConnectionTest, HealthEntry, HealthFilter};
+use crate::config::{CredentialSource, Provider, Timeouts, check_base_url, effective};
+use crate::error::Problem;
+use crate::gateway::plan::join_url;
+use crate::http::shell::{now_ms, within};
+use crate::providers::adapter;
+use crate::seal::Purpose;
+use crate::secret::Secret;
+use crate::store::config::deployment;
+
+macro_rules! columns {
+    () => {
+        "SELECT json_object('id', id, 'provider', provider, 'source', source, \
+         'healthy', json(CASE healthy WHEN 1 THEN 'true' ELSE 'false' END), 'latency_ms', latency_ms, \
+         'detail', detail, 'at', at) AS row FROM health_history "
+    };
+}
+
+const LIST: &str = concat!(columns!(), "WHERE (at, id) < (?1, ?2) ORDER BY at DESC, id DESC LIMIT ?3");
+const LIST_OF_PROVIDER: &str =
+    concat!(columns!(), "WHERE provider = ?1 AND (at, id) < (?2, ?3) ORDER BY at DESC, id DESC LIMIT ?4");
+
+pub(super) async fn history(context: &Context<'_>) -> Result<Answer, Problem> {
+    let filter: HealthFilter = context.query()?;
+    let statement = match filter.provider {
+        None => Statement::new(LIST),
+        Some(provider) => Statement::new(LIST_OF_PROVIDER).bind(provider),
+    };
+    context.paged(statement, |entry: &HealthEntry| (entry.at, entry.id.clone())).await
+}
+
+/// Asks a provider of the draft something that costs nothing, with its credential.
+pub(super) async fn test_provider(context: &Context<'_>) -> Result<Answer, Problem> {
+    let name = context.parameter("name");
+    let (provider, timeouts) = draft_provider(context, name).await?;
+    let patience = provider.timeouts.over(timeouts).first_byte_ms.min(MAX_PATIENCE_MS);
+    let begun = now_ms();
+    let found = match request(context, &provider).await {
+        Ok(request) => send(&provider, request, patience).await,
+        Err(detail) => Found { healthy: false, status: None, detail },
+    };
+    let test = ConnectionTest {
+        provider: name.to_owned(),
+        healthy: found.healthy,
+        latency_ms: now_ms().saturating_sub(begun),
+        status: found.status,
+        detail: found.detail,
+    };
+    let insert = Statement::new(
+        "INSERT INTO health_history (id, provider, source, healthy, latency_ms, detail, at) \
+         VALUES (?1, ?2, 'test', ?3, ?4, ?5, ?6)",
+    )
+    .bind(context.fresh_id("hlt")?)
+    .bind(&test.provider)
+    .bind(test.healthy)
+    .bind(test.latency_ms)
+    .bind(&test.detail)
+    .bind(context.now());
+    let write = Write::new("providers:test", "provider_test", name).creates(&test).with(insert);
+    context.commit(write, Answer::ok(&test)?).await
+}
+
+#[derive(Deserialize)]
+struct Row {
+    document: Json<Value>,
+}
+
+/// A provider of the draft, and the general time bounds, with the deployment's variables applied.
+async fn draft_provider(context: &Context<'_>, name: &str) -> Result<(Provider, Timeouts), Problem> {
+    let provider = Statement::new("SELECT document FROM providers WHERE name = ?1").bind(name);
+    let settings =
+        Statement::new("SELECT coalesce(json_extract(document, '$.timeouts'), '{}') AS document FROM settings");
+    let answers = context.db.ask(&[provider, settings]).await?;
+    let row =
+        |nth: usize| answers.get(nth).map_or_else(|| Ok(Vec::new()), rows::<Row>).map(|rows| rows.into_iter().next());
+    let Some(provider) = row(0)? else { return Err(not_found("provider", name)) };
+    let timeouts = row(1)?.map_or_else(|| json!({}), |row| row.document.0);
+    let providers = Map::from_iter([(name.to_owned(), provider.document.0)]);
+    let document = json!({"timeouts": timeouts, "providers": providers});
+    let mut config = effective(&deployment(context.env).environment, &document).config;
+    match config.providers.remove(name) {
+        Some(provider) => Ok((provider, config.timeouts)),
+        None => Err(internal("a provider of the draft cannot be read")),
+    }
+}
+
+/// The request; the error says in words why there can be none.
+async fn request(context: &Context<'_>, provider: &Provider) -> Result<Request, String> {
+    let hosts = deployment(context.env).private_hosts;
+    let base = check_base_url(&provider.base_url, &hosts).map_err(|error| format!("Its `base_url` {error}."))?;
+    let adapter = adapter(provider.dialect);
+    let headers = Headers::new();
+    let set =
+        |name: &str, value: &str| headers.set(name, value).map_err(|_| format!("The header `{name}` cannot be sent."));
+    set("accept", "application/json")?;
+    set("user-agent", provider.user_agent.as_deref().unwrap_or(concat!("llm-gateway/", env!("CARGO_PKG_VERSION"))))?;
+    for (name, value) in adapter.fixed_headers() {
+        set(name, value)?;
+    }
+    for (name, value) in &provider.headers {
+        set(name, value)?;
+    }
+    if let Some(secret) = credential(context, provider).await? {
+        let header = adapter.credential_header(&secret, provider);
+        set(header.name, header.value.expose())?;
+    }
+    let mut init = RequestInit::new();
+    // A redirect could lead to an address that no operator allowed.
+    init.with_method(Method::Get).with_headers(headers).with_redirect(RequestRedirect::Manual);
+    Request::new_with_init(&join_url(&base, probe::path(provider.dialect)), &init)
+        .map_err(|_| "The request could not be built.".to_owned())
+}
+
+#[derive(Deserialize)]
+struct Stored {
+    sealed: Option<String>,
+    worker_secret: Option<String>,
+}
+
+/// The credential as the database has it, since the data plane may not have heard of it yet.
+async fn credential(context: &Context<'_>, provider: &Provider) -> Result<Option<Secret<String>>, String> {
+    let worker_secret = |name: &str| {
+        let secret = context.env.secret(name).map(|secret| Some(Secret::new(secret.to_string())));
+        secret.map_err(|_| format!("This deployment has no Worker secret `{name}`."))
+    };
+    let id = match provider.credential_source() {
+        None => return Ok(None),
+        Some(CredentialSource::WorkerSecret(name)) => return worker_secret(name),
+        Some(CredentialSource::Stored(id)) => id,
+    };
+    let row = Statement::new("SELECT sealed, worker_secret FROM provider_credentials WHERE id = ?1").bind(id);
+    let row: Option<Stored> = context.db.first(row).await.map_err(|problem| problem.message)?;
+    match row {
+        Some(Stored { sealed: Some(sealed), .. }) => {
+            let sealer = context.sealer().map_err(|problem| problem.message)?;
+            let opened = sealer.open(Purpose::ProviderCredential, id, &sealed);
+            let opened = opened.map_err(|error| format!("Its stored credential cannot be opened: {error}."))?;
+            let text = String::from_utf8(opened.expose().clone());
+            text.map(|text| Some(Secret::new(text))).map_err(|_| "Its stored credential is no text.".to_owned())
+        }
+        Some(Stored { worker_secret: Some(name), .. }) => worker_secret(&name),
+        _ => Err(format!("There is no stored credential `{id}`.")),
+    }
+}
+
+struct Found {
+    healthy: bool,
+    status: Option<u16>,
+    detail: String,
+}
+
+/// Sends the request. Nothing of the reply but its status is looked at, or told.
+async fn send(provider: &Provider, request: Request, patience: u64) -> Found {
+    let failed = |detail: String| Found { healthy: false, status: None, detail };
+    let Ok(controller) = AbortController::new() else {
+        return failed("The request could not be built.".to_owned());
+    };
+    let signal = AbortSignal::from(controller.signal());
+    let reply = within(patience, Fetch::Request(request).send_with_signal(&signal)).await;
+    // Whatever is still under way has no reader.
+    controller.abort();
+    match reply {
+        None => failed(format!("It did not answer within {patience} ms.")),
+        Some(Err(error)) => {
+            let error = error.to_string();
+            tracing::warn!(target: "admin", message = "a provider could not be reached in a test", error);
+            failed("It could not be reached: there is no such host, or nobody listens there.".to_owned())
+        }
+        Some(Ok(reply)) => {
+            let status = reply.status_code();
+            let (healthy, detail) = probe::judge(provider.dialect, status);
+            Found { healthy, status: Some(status), detail }
+        }
+    }
+}

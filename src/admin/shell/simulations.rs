@@ -1,0 +1,55 @@
+//! Dry runs of sample requests.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::answer::Answer;
+use super::context::Context;
+use super::drafts;
+use crate::admin::draft;
+use crate::admin::simulation::{SampleKey, outcome, problems};
+use crate::admin::statement::Statement;
+use crate::admin::types::configuration::{Simulation, SimulationResult};
+use crate::auth::rbac::Permission;
+use crate::config::Snapshot;
+use crate::error::Problem;
+use crate::gateway::plan::LoadedConfig;
+use crate::store::config::deployment;
+
+const KEYS: &str = "SELECT json_object('id', k.id, 'account_id', k.account_id, 'user_id', k.user_id, \
+     'models', json(k.models), 'endpoints', json(k.endpoints), 'overrides', json(k.overrides), \
+     'disabled', json(CASE k.disabled WHEN 1 THEN 'true' ELSE 'false' END), 'expires_at', k.expires_at, \
+     'suspended', json(CASE a.status WHEN 'suspended' THEN 'true' ELSE 'false' END), \
+     'limits', (SELECT json_group_array(json_object('id', l.id, 'user_id', l.user_id, 'key_id', l.key_id, \
+     'model', l.model)) FROM limits l WHERE l.account_id = k.account_id \
+     AND (l.key_id IS NULL OR l.key_id = k.id) AND (l.user_id IS NULL OR l.user_id = k.user_id))) AS row \
+     FROM api_keys k JOIN accounts a ON a.id = k.account_id WHERE k.id IN (SELECT value FROM json_each(?1))";
+
+/// Tries sample requests on the draft or a document, as this deployment would serve them.
+pub(super) async fn simulate(context: &Context<'_>) -> Result<Answer, Problem> {
+    let wanted: Simulation = context.body()?;
+    let ids: Vec<&String> = wanted.requests.iter().filter_map(|sample| sample.key_id.as_ref()).collect();
+    let mut keys = BTreeMap::new();
+    if !ids.is_empty() {
+        // The results tell what keys may do and which limits they have.
+        context.require(Permission::KeysRead, None)?;
+        context.require(Permission::LimitsRead, None)?;
+        let found: Vec<SampleKey> = context.db.objects(Statement::new(KEYS).bind(json!(ids))).await?;
+        keys.extend(found.into_iter().map(|key| (key.id.clone(), key)));
+    }
+    draft::refuse("", problems(&wanted.requests, &keys))?;
+    let document = match wanted.document {
+        Some(document) => document,
+        None => drafts::load(context).await?.document,
+    };
+    let errors = drafts::judge(context, &document).await?.err().unwrap_or_default();
+    let snapshot = Snapshot { version: "draft".to_owned(), sequence: 0, parent: None, created_at: 0, config: document };
+    let loaded = match LoadedConfig::new(snapshot, &deployment(context.env)) {
+        Ok(loaded) if errors.is_empty() => loaded,
+        Ok(_) => return Answer::ok(&SimulationResult { results: Vec::new(), errors }),
+        Err(errors) => return Answer::ok(&SimulationResult { results: Vec::new(), errors }),
+    };
+    let results = wanted.requests.iter().map(|sample| outcome(&loaded, sample, &keys, context.now())).collect();
+    Answer::ok(&SimulationResult { results, errors })
+}

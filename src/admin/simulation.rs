@@ -1,0 +1,228 @@
+//! Sample requests, tried on a configuration as the key that they name.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::types::configuration::{Endpoint, SampleRequest};
+use crate::auth::{AuthError, Principal};
+use crate::error::{FieldProblem, Problem};
+use crate::gateway::plan::LoadedConfig;
+use crate::gateway::simulate::{Sample, ScopedLimit, Simulated, refused, simulate};
+use crate::providers::Api;
+use crate::store::standing::Refused;
+
+/// Input tokens of a sample that does not say.
+const INPUT_TOKENS: u64 = 1_000;
+
+/// A key as a simulation needs it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SampleKey {
+    /// Its id.
+    pub id: String,
+    /// Its account.
+    pub account_id: String,
+    /// Its user.
+    pub user_id: Option<String>,
+    /// Models it may use.
+    pub models: Vec<String>,
+    /// Paths it may call.
+    pub endpoints: Vec<String>,
+    /// Settings of its own.
+    pub overrides: Map<String, Value>,
+    /// Whether it is switched off.
+    pub disabled: bool,
+    /// When it ends, in Unix seconds.
+    pub expires_at: Option<u64>,
+    /// Whether its account is suspended.
+    pub suspended: bool,
+    /// What limits it may count against.
+    pub limits: Vec<SampleLimit>,
+}
+
+/// A limit as a simulation needs it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct SampleLimit {
+    /// Its id.
+    pub id: String,
+    /// The only user it concerns.
+    pub user_id: Option<String>,
+    /// The only key it concerns.
+    pub key_id: Option<String>,
+    /// The only model it concerns.
+    pub model: Option<String>,
+}
+
+impl SampleKey {
+    fn principal(&self) -> Principal {
+        Principal {
+            account: self.account_id.clone(),
+            key_id: self.id.clone(),
+            user: self.user_id.clone(),
+            models: self.models.clone(),
+            endpoints: self.endpoints.clone(),
+            overrides: Some(Value::Object(self.overrides.clone())),
+            ..Principal::default()
+        }
+    }
+
+    fn limits(&self) -> Vec<ScopedLimit> {
+        let scoped = |limit: &SampleLimit| ScopedLimit {
+            id: limit.id.clone(),
+            account: self.account_id.clone(),
+            user: limit.user_id.clone(),
+            key: limit.key_id.clone(),
+            model: limit.model.clone(),
+        };
+        self.limits.iter().map(scoped).collect()
+    }
+
+    /// Why the key is of no use at all; `now` is in Unix seconds.
+    fn unusable(&self, now: u64) -> Option<Problem> {
+        if self.disabled {
+            return Some(AuthError::Disabled.into());
+        }
+        if self.expires_at.is_some_and(|end| end <= now) {
+            return Some(AuthError::Expired.into());
+        }
+        self.suspended.then(|| Refused::Suspended.into())
+    }
+}
+
+/// What is wrong with samples, beyond what the API's description says.
+pub fn problems(samples: &[SampleRequest], keys: &BTreeMap<String, SampleKey>) -> Vec<FieldProblem> {
+    let mut found = Vec::new();
+    for (nth, sample) in samples.iter().enumerate() {
+        if sample.model.is_some() == sample.body.is_some() {
+            let message = "give either `model` or `body`".to_owned();
+            found.push(FieldProblem { path: format!("requests[{nth}].model"), message });
+        }
+        if sample.key_id.as_ref().is_some_and(|id| !keys.contains_key(id)) {
+            let message = "there is no such key".to_owned();
+            found.push(FieldProblem { path: format!("requests[{nth}].key_id"), message });
+        }
+    }
+    found
+}
+
+/// Tries a sample; `now` is in Unix seconds.
+pub fn outcome(
+    loaded: &LoadedConfig,
+    sample: &SampleRequest,
+    keys: &BTreeMap<String, SampleKey>,
+    now: u64,
+) -> Simulated {
+    let (api, path) = match sample.endpoint {
+        Endpoint::ChatCompletions => (Api::ChatCompletions, "/v1/chat/completions"),
+        Endpoint::Messages => (Api::Messages, "/v1/messages"),
+    };
+    let body = sample.body.as_ref().map(|body| Value::Object(body.clone()).to_string());
+    let model = sample.model.as_deref().unwrap_or_default();
+    let key = sample.key_id.as_ref().and_then(|id| keys.get(id));
+    let principal = key.map(SampleKey::principal).unwrap_or_default();
+    // Where the key may call from is not asked: a simulation comes from nowhere.
+    let refusal = key.and_then(|key| key.unusable(now));
+    let refusal =
+        refusal.or_else(|| (!principal.may_call(path)).then(|| crate::auth::Refusal::Endpoint(path.to_owned()).into()));
+    if let Some(refusal) = refusal {
+        let named = sample.body.as_ref().and_then(|body| body.get("model")?.as_str()).unwrap_or(model);
+        return refused(named, refusal);
+    }
+    let described = Sample::Described {
+        model,
+        stream: sample.stream,
+        input_tokens: sample.input_tokens.unwrap_or(INPUT_TOKENS),
+        max_tokens: sample.max_tokens,
+    };
+    let tried = body.as_ref().map_or(described, |body| Sample::Body(body.as_bytes()));
+    simulate(loaded, &principal, api, tried, &key.map(SampleKey::limits).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{PrivateHosts, Snapshot};
+    use crate::gateway::plan::Deployment;
+    use serde_json::json;
+
+    fn loaded() -> LoadedConfig {
+        let config = json!({
+            "providers": {"p": {"dialect": "openai", "base_url": "https://p.example/v1"}},
+            "models": {"m": {"provider": "p"}, "other": {"provider": "p"}},
+            "prices": {"m": {"input": "1", "output": "2"}},
+        });
+        let snapshot = Snapshot { version: "v".into(), sequence: 0, parent: None, created_at: 0, config };
+        let deployment = Deployment { private_hosts: PrivateHosts::Any, environment: Vec::new() };
+        LoadedConfig::new(snapshot, &deployment).unwrap()
+    }
+
+    fn keys(change: Value) -> BTreeMap<String, SampleKey> {
+        let mut key = json!({
+            "id": "key_1", "account_id": "a", "user_id": null, "models": ["m"], "endpoints": ["/v1/chat/*"],
+            "overrides": {"timeouts": {"total_ms": 5000}}, "disabled": false, "expires_at": 100, "suspended": false,
+            "limits": [
+                {"id": "lim_1", "user_id": null, "key_id": "key_1", "model": null},
+                {"id": "lim_2", "user_id": null, "key_id": null, "model": "other"},
+            ],
+        });
+        for (name, value) in change.as_object().unwrap() {
+            key[name] = value.clone();
+        }
+        BTreeMap::from([("key_1".to_owned(), serde_json::from_value(key).unwrap())])
+    }
+
+    fn sample(sample: Value) -> SampleRequest {
+        serde_json::from_value(sample).unwrap()
+    }
+
+    fn code(tried: &Simulated) -> Option<&str> {
+        tried.error.as_ref().map(|error| error.code.as_str())
+    }
+
+    #[test]
+    fn a_sample_is_tried_as_its_key() {
+        let told = outcome(
+            &loaded(),
+            &sample(json!({"model": "m", "key_id": "key_1", "max_tokens": 10})),
+            &keys(json!({})),
+            1,
+        );
+        assert_eq!((code(&told), told.limits.as_slice()), (None, ["lim_1".to_owned()].as_slice()));
+        assert_eq!((told.input_tokens, told.target.unwrap().timeouts.total_ms), (1_000, 5_000));
+        let told = outcome(&loaded(), &sample(json!({"model": "other", "key_id": "key_1"})), &keys(json!({})), 1);
+        assert_eq!(code(&told), Some("model_not_found"));
+        let told = outcome(&loaded(), &sample(json!({"model": "other"})), &keys(json!({})), 1);
+        assert_eq!(code(&told), None);
+    }
+
+    #[test]
+    fn a_key_that_is_refused_is_refused_here() {
+        let by = |change: Value, endpoint: &str, now| {
+            let sample = sample(json!({"body": {"model": "m"}, "endpoint": endpoint, "key_id": "key_1"}));
+            let told = outcome(&loaded(), &sample, &keys(change), now);
+            assert_eq!(told.model, "m");
+            code(&told).unwrap_or_default().to_owned()
+        };
+        assert_eq!(by(json!({}), "/v1/messages", 1), "endpoint_not_allowed");
+        assert_eq!(by(json!({"disabled": true}), "/v1/chat/completions", 1), "invalid_api_key");
+        assert_eq!(by(json!({}), "/v1/chat/completions", 100), "invalid_api_key");
+        assert_eq!(by(json!({"suspended": true}), "/v1/chat/completions", 1), "account_suspended");
+    }
+
+    #[test]
+    fn a_whole_body_can_be_tried() {
+        let body = json!({"model": "m", "max_tokens": 7, "messages": [{"role": "user", "content": "hello"}]});
+        let told = outcome(&loaded(), &sample(json!({"body": body})), &BTreeMap::new(), 1);
+        assert_eq!((code(&told), told.max_output_tokens), (None, Some(7)));
+    }
+
+    #[test]
+    fn samples_name_a_model_or_a_body_and_keys_that_exist() {
+        let samples =
+            [json!({}), json!({"model": "m", "body": {}}), json!({"model": "m", "key_id": "nope"})].map(sample);
+        let found = problems(&samples, &keys(json!({})));
+        let paths: Vec<_> = found.iter().map(|problem| problem.path.as_str()).collect();
+        assert_eq!(paths, ["requests[0].model", "requests[1].model", "requests[2].key_id"]);
+    }
+}
