@@ -89,8 +89,8 @@ section! {
     pub struct Retention {
         /// Request records.
         pub request_records_days: u64 = 30, in 1 ..= 3_660;
-        /// Usage by the hour.
-        pub usage_hourly_days: u64 = 400, in 1 ..= 3_660;
+        /// Usage by the minute.
+        pub usage_days: u64 = 400, in 1 ..= 3_660;
         /// Results of health probes.
         pub health_history_days: u64 = 30, in 1 ..= 3_660;
         /// Alerts and their delivery.

@@ -7,6 +7,7 @@ use futures::future::LocalBoxFuture;
 use worker::Env;
 
 use super::retention::{ROUNDS, ROWS, sweeps};
+use crate::admin::shell::outbox::drain;
 use crate::alerts::evaluate::evaluate;
 use crate::http::shell::{now_ms, within};
 use crate::store;
@@ -22,7 +23,8 @@ type Job<'a> = (&'static str, LocalBoxFuture<'a, Result<String, String>>);
 /// Does what is due.
 pub async fn run(env: &Env) {
     log::init(env);
-    let jobs: [Job<'_>; 2] = [("alerts", Box::pin(alerts(env))), ("retention", Box::pin(retention(env)))];
+    let jobs: [Job<'_>; 3] =
+        [("outbox", Box::pin(outbox(env))), ("alerts", Box::pin(alerts(env))), ("retention", Box::pin(retention(env)))];
     for (job, work) in jobs {
         let began = now_ms();
         let result = match AssertUnwindSafe(within(PATIENCE_MS, work)).catch_unwind().await {
@@ -36,6 +38,10 @@ pub async fn run(env: &Env) {
             Err(error) => tracing::error!(target: "cron", message = "failed", job, millis, error),
         }
     }
+}
+
+async fn outbox(env: &Env) -> Result<String, String> {
+    drain(env).await.map(|delivered| format!("{delivered} delivered"))
 }
 
 async fn alerts(env: &Env) -> Result<String, String> {

@@ -43,7 +43,7 @@ pub fn sweeps(retention: &Retention, now: u64) -> [Sweep; 8] {
             statement: "DELETE FROM usage WHERE (account_id, minute, key_id, user_id, model, provider) IN (SELECT \
                         account_id, minute, key_id, user_id, model, provider FROM usage WHERE minute < ?1 \
                         ORDER BY minute LIMIT ?2)",
-            before: days(retention.usage_hourly_days) / 60,
+            before: days(retention.usage_days) / 60,
         },
         Sweep {
             table: "health_history",
@@ -93,7 +93,7 @@ mod tests {
         let now = 1_000 * DAY;
         let retention = Retention {
             request_records_days: 1,
-            usage_hourly_days: 2,
+            usage_days: 2,
             health_history_days: 3,
             alert_history_days: 4,
             sessions_days: 5,

@@ -22,6 +22,7 @@ use crate::gateway::pipeline::{self, Inbound};
 use crate::gateway::plan::{Listing, LoadedConfig, no_such_model};
 use crate::gateway::relay::Outgoing;
 use crate::gateway::settle::{charge, settle_whole};
+use crate::objects::client;
 use crate::store::{self, KV};
 use crate::telemetry::log;
 
@@ -165,7 +166,9 @@ async fn ready(exchange: &Exchange, env: &Env) -> Reply {
         ("config", exchange.config.is_some()),
         ("kv", key_store),
         ("d1", database),
+        ("hub", client::hub_status(env).await.values().all(Result::is_ok)),
         ("key_hash_secret", env.secret("KEY_HASH_SECRET").is_ok()),
+        ("master_secret", env.secret("MASTER_SECRET").is_ok()),
     ];
     let ready = checks.iter().all(|(_, good)| *good);
     let checks: serde_json::Map<String, serde_json::Value> =

@@ -462,7 +462,7 @@ describe("usage", () => {
 describe("every minute", () => {
   let at, db;
   before(async () => {
-    at = await startWith({ retention: { request_records_days: 1, usage_hourly_days: 2 } });
+    at = await startWith({ retention: { request_records_days: 1, usage_days: 2 } });
     db = at.gateway.db;
   });
   after(() => at?.stop());
