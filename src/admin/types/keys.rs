@@ -204,7 +204,8 @@ pub struct LimitSettings {
     pub terms: LimitTerms,
 }
 
-/// A limit, or a budget.
+/// A limit, or a budget. This version keeps it, tells the account's ledger, and shows it in simulations; it does not yet
+/// refuse requests by it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Limit {
     /// The id.
