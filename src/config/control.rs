@@ -45,8 +45,8 @@ section! {
         pub idempotency_seconds: u64 = 86_400, in 60 ..= 604_800;
         /// Whether a change must name the version that it changes (`if-match`); a change without it is refused with 428.
         pub require_if_match: bool = false;
-        /// How many rows an export as CSV has at most.
-        pub csv_max_rows: u64 = 50_000, in 1 ..= 1_000_000;
+        /// How many rows an export as CSV has at most; one that would have more is refused.
+        pub csv_max_rows: u64 = 50_000, in 1 ..= 100_000;
         /// How many days a query of usage may span.
         pub usage_max_days: u64 = 400, in 1 ..= 3_660;
     }

@@ -10,6 +10,9 @@ use crate::admin::types::records::{UsageGroup, UsageQuery, UsageReport, UsageRow
 use crate::admin::usage::{Span, csv, inexact, too_many_rows, total};
 use crate::error::Problem;
 
+/// How many rows a report has at most: enough for every hour of a year, and few enough to be held as JSON.
+const MOST_IN_REPORT: u64 = 10_000;
+
 /// Sums up by an expression. `?1` and `?2` are the span in minutes, with which an index begins; `?3` to `?6` filter, `?7`
 /// is the most rows, `?8` the account.
 macro_rules! sums {
@@ -75,22 +78,22 @@ fn statement(group: UsageGroup, of_account: bool) -> &'static str {
 }
 
 pub(super) async fn report(context: &Context<'_>) -> Result<Answer, Problem> {
-    Answer::ok(&sum_up(context).await?)
+    Answer::ok(&sum_up(context, MOST_IN_REPORT).await?)
 }
 
 /// Whoever reads an export takes it for the whole, so nothing is left out of one.
 pub(super) async fn export(context: &Context<'_>) -> Result<Answer, Problem> {
-    let report = sum_up(context).await?;
+    let most = context.admin().csv_max_rows;
+    let report = sum_up(context, most).await?;
     if report.truncated {
-        return Err(too_many_rows(context.admin().csv_max_rows));
+        return Err(too_many_rows(most));
     }
     Ok(Answer::csv(csv(report.group_by, &report.data)))
 }
 
-async fn sum_up(context: &Context<'_>) -> Result<UsageReport, Problem> {
+async fn sum_up(context: &Context<'_>, most: u64) -> Result<UsageReport, Problem> {
     let query: UsageQuery = context.query()?;
-    let admin = context.admin();
-    let span = Span::of(&query, context.now(), admin.usage_max_days)?;
+    let span = Span::of(&query, context.now(), context.admin().usage_max_days)?;
     let account = filters::account(context.account(), query.account_id.clone())?;
     if !context.account().is_empty() {
         accounts::find(context, context.account()).await?;
@@ -111,8 +114,8 @@ async fn sum_up(context: &Context<'_>) -> Result<UsageReport, Problem> {
         }
     };
     // One more than is told tells whether there are more.
-    let mut data = sums(context, ask(group, admin.csv_max_rows.saturating_add(1))).await?;
-    let most = usize::try_from(admin.csv_max_rows).unwrap_or(usize::MAX);
+    let mut data = sums(context, ask(group, most.saturating_add(1))).await?;
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
     let truncated = data.len() > most;
     data.truncate(most);
     let total = if truncated { total(&sums(context, ask(UsageGroup::None, 1)).await?)? } else { total(&data)? };

@@ -99,8 +99,8 @@ pub struct UsageReport {
     pub to: u64,
     /// By what it is summed up.
     pub group_by: UsageGroup,
-    /// The groups: by time in its order, otherwise the dearest first. At most as many as `admin.csv_max_rows` says. Hours
-    /// and days without usage are left out.
+    /// The groups: by time in its order, otherwise the dearest first; at most 10,000. Hours and days without usage are left
+    /// out.
     pub data: Vec<UsageRow>,
     /// Whether there are more groups than these.
     pub truncated: bool,
