@@ -147,13 +147,23 @@ test("nobody grants what they do not hold, nor acts for somebody who may do more
   await lead.call("PUT", `/admin/v1/accounts/team-b/members/${target.id}`, { body: { role_id: "viewer" }, expected: 404 });
   const developer = await userWith(owner, "developer", "team-a");
   await developer.call("PUT", `/admin/v1/accounts/team-a/members/${target.id}`, { body: { role_id: "admin" }, expected: 403 });
-  // Nobody locks himself or the last owner out.
   await owner.call("PATCH", `/admin/v1/users/${mine}`, { body: { status: "disabled" }, expected: 409 });
-  await owner.delete(`/admin/v1/users/${robot.id}/roles/owner`);
-  const reply = await owner.call("DELETE", `/admin/v1/users/${mine}/roles/owner`, { expected: 409 });
-  assert.equal(reply.data.code, "last_owner");
   // A custom role does what it says.
   const clerk = await userWith(owner, role.id);
   await clerk.get("/admin/v1/keys");
   await clerk.call("GET", "/admin/v1/users", { expected: 403 });
+});
+
+test("the last owner stays one", async (t) => {
+  const there = await startAdmin();
+  t.after(() => there.stop());
+  const mine = (await there.owner.get("/admin/v1/me")).id;
+  const withdraw = () => there.owner.call("DELETE", `/admin/v1/users/${mine}/roles/owner`);
+  const refused = await withdraw();
+  assert.deepEqual([refused.status, refused.data.code], [409, "last_owner"]);
+  const second = await userWith(there.owner, "owner");
+  await there.owner.patch(`/admin/v1/users/${second.user.id}`, { status: "disabled" });
+  assert.equal((await withdraw()).status, 409, "one who cannot sign in does not count");
+  await there.owner.patch(`/admin/v1/users/${second.user.id}`, { status: "active" });
+  assert.equal((await withdraw()).status, 204);
 });
