@@ -119,7 +119,7 @@ impl Context<'_> {
         }
         let origin =
             Origin { ip: &self.ip, user_agent: &self.user_agent, request_id: &self.request_id, now_ms: self.now_ms };
-        match commit(&self.db, &sealer, &Actor::system(), &origin, &write, None).await {
+        match commit(&self.db, &sealer, &Actor::system(), &origin, &write, Vec::new()).await {
             Ok(pending) => {
                 if let Err(error) = outbox::deliver(self.env, &self.db, &pending).await {
                     tracing::error!(target: "admin", message = "a signing key has not been published yet", error);

@@ -141,9 +141,10 @@ impl Context<'_> {
         Origin { ip: &self.ip, user_agent: &self.user_agent, request_id: &self.request_id, now_ms: self.now_ms }
     }
 
-    /// The row that answers the same request when it is repeated.
-    fn remember(&self, sealer: &Sealer, answer: &Answer) -> Result<Option<Statement>, Problem> {
-        let Some(idempotency) = &self.idempotency else { return Ok(None) };
+    /// The row that answers the same request when it is repeated. It takes the place of one that has expired and is only
+    /// waiting to be swept; one that still counts makes the batch fail.
+    fn remember(&self, sealer: &Sealer, answer: &Answer) -> Result<Vec<Statement>, Problem> {
+        let Some(idempotency) = &self.idempotency else { return Ok(Vec::new()) };
         let content = match &answer.content {
             Content::Json(value) => json!({"json": value, "etag": answer.etag}),
             Content::Csv(_) | Content::Empty => json!({}),
@@ -152,18 +153,20 @@ impl Context<'_> {
         let sealed = sealer
             .seal(Purpose::StoredAnswer, &context, content.to_string().as_bytes(), nonce()?)
             .map_err(|error| internal(&error.to_string()))?;
+        let expired = Statement::new("DELETE FROM idempotency_keys WHERE id = ?1 AND expires_at <= ?2");
         let statement = Statement::new(
             "INSERT INTO idempotency_keys (id, fingerprint, status, sealed, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
         );
         let expires = self.now().saturating_add(self.admin().idempotency_seconds);
-        Ok(Some(
+        Ok(vec![
+            expired.bind(&idempotency.id).bind(self.now()),
             statement
                 .bind(&idempotency.id)
                 .bind(&idempotency.fingerprint)
                 .bind(u64::from(answer.status))
                 .bind(sealed)
                 .bind(expires),
-        ))
+        ])
     }
 }
 
@@ -185,7 +188,7 @@ pub(super) async fn commit(
     actor: &Actor,
     origin: &Origin<'_>,
     write: &Write,
-    more: Option<Statement>,
+    more: Vec<Statement>,
 ) -> Result<Vec<(u64, Effect)>, Problem> {
     super::fault::point("before-commit")?;
     let key = *sealer.derive(Purpose::AuditChain).expose();
