@@ -7,12 +7,14 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
 
 # --- Pinned versions -------------------------------------------------------------------------------------------------
-# The npm packages' versions are in package.json, wasm-bindgen's is the one in Cargo.lock (the two must be equal).
+# The npm packages' versions are in package.json, wasm-bindgen's is the one in Cargo.lock (the two must be equal),
+# Schemathesis's and its dependencies' in scripts/fuzz-requirements.txt.
 
 RUST_VERSION=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 WASM_TARGET=wasm32-unknown-unknown
 WORKER_BUILD_VERSION=0.8.7
 NEXTEST_VERSION=0.9.143
+SCHEMATHESIS_VERSION=$(sed -n 's/^schemathesis==//p' scripts/fuzz-requirements.txt)
 WASM_BINDGEN_VERSION=$(sed -n '/^name = "wasm-bindgen"$/{n;s/^version = "\(.*\)"/\1/p;}' Cargo.lock 2>/dev/null || true)
 
 # --- Paths and environment -------------------------------------------------------------------------------------------
@@ -20,6 +22,7 @@ WASM_BINDGEN_VERSION=$(sed -n '/^name = "wasm-bindgen"$/{n;s/^version = "\(.*\)"
 TOOLS=$ROOT/.tools
 STATE=$ROOT/.state
 WORKER_BUILD=$TOOLS/worker-build-$WORKER_BUILD_VERSION/bin/worker-build
+SCHEMATHESIS=$TOOLS/schemathesis-$SCHEMATHESIS_VERSION/run
 WASM_BINDGEN=$TOOLS/wasm-bindgen-cli-$WASM_BINDGEN_VERSION/bin/wasm-bindgen
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}
