@@ -58,6 +58,14 @@ pub(super) async fn list(context: &Context<'_>) -> Result<Answer, Problem> {
     context.paged(statement, |key: &Key| (key.created_at, key.id.clone())).await
 }
 
+/// What the audit log tells of a new key.
+#[derive(serde::Serialize)]
+struct Made<'a> {
+    #[serde(flatten)]
+    key: &'a Key,
+    limits: &'a [Limit],
+}
+
 pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
     let wanted: KeyCreate = context.body()?;
     check(&wanted.settings, context.now())?;
@@ -77,9 +85,22 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
         created_at: now,
         updated_at: now,
     };
+    let mut limits = Vec::new();
+    for terms in wanted.limits {
+        let settings = LimitSettings { user_id: None, key_id: Some(key.id.clone()), terms };
+        limits::check(&settings)?;
+        limits.push(Limit {
+            id: context.fresh_id("lim")?,
+            account_id: key.account_id.clone(),
+            settings,
+            revision: 1,
+            created_at: now,
+            updated_at: now,
+        });
+    }
     let mut write = Write::new("keys:create", "key", &key.id)
         .in_account(&key.account_id)
-        .creates(&key)
+        .creates(&Made { key: &key, limits: &limits })
         .with(
             bind_settings(
                 Statement::new(
@@ -93,18 +114,8 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
         )
         .with(insert_secret(&key.id, &secret, context)?)
         .then(effect(&key, key.revision));
-    for terms in wanted.limits {
-        let settings = LimitSettings { user_id: None, key_id: Some(key.id.clone()), terms };
-        limits::check(&settings)?;
-        let limit = Limit {
-            id: context.fresh_id("lim")?,
-            account_id: key.account_id.clone(),
-            settings,
-            revision: 1,
-            created_at: now,
-            updated_at: now,
-        };
-        write = write.with(limits::insert(&limit));
+    for limit in &limits {
+        write = write.with(limits::insert(limit));
     }
     let write = write.then(accounts::effect(&key.account_id));
     let issued = KeyIssued { api_key: secret.text().expose().clone(), key };

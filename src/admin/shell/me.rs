@@ -67,6 +67,8 @@ pub(super) async fn change_password(context: &Context<'_>) -> Result<Answer, Pro
     let subjects = context.count_attempt(&email).await?;
     let current = Secret::new(change.current);
     if !password::verify(&current, stored.and_then(|stored| stored.password_hash).as_deref()).matches {
+        let refused = Write::new("users:change_own_password", "user", &user.id).refused();
+        context.acting(context.actor.clone()).commit(refused, Answer::done()).await?;
         return Err(Problem::invalid("current", "This is not the current password."));
     }
     let hash = users::hash_password(context, "new", &Secret::new(change.new), &email)?;

@@ -149,8 +149,8 @@ impl Context<'_> {
         })
     }
 
-    /// The context with somebody else as the caller: whoever has just signed in.
-    fn acting(&self, actor: Actor) -> Context<'_> {
+    /// The context with somebody else as the caller: whoever has just signed in, or has been refused.
+    pub(super) fn acting(&self, actor: Actor) -> Context<'_> {
         Context {
             env: self.env,
             db: self.db.clone(),
@@ -161,7 +161,7 @@ impl Context<'_> {
             query: self.query.clone(),
             body: self.body.clone(),
             if_match: None,
-            // Tokens are not kept for a repetition: signing in again makes new ones.
+            // Neither tokens nor refusals are kept for a repetition: it is tried anew.
             idempotency: None,
             request_id: self.request_id.clone(),
             ip: self.ip.clone(),
@@ -340,7 +340,7 @@ pub(super) async fn bootstrap(context: &Context<'_>) -> Result<Answer, Problem> 
     let right = !token.is_empty() && bool::from(token.as_bytes().ct_eq(wanted.token.as_bytes()));
     if !right {
         let attempt = Write::new("users:bootstrap", "user", "").refused();
-        context.commit(attempt, Answer::done()).await?;
+        context.acting(Actor::anonymous()).commit(attempt, Answer::done()).await?;
         return Err(refused());
     }
     let email = users::email(&wanted.email)?;
