@@ -4,26 +4,31 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
-import { BOOTSTRAP_TOKEN, Caller, MASTER_SECRET, PASSWORD, startAdmin, userWith } from "./admin.mjs";
+import { BOOTSTRAP_TOKEN, Caller, MASTER_SECRET, PASSWORD, called, startAdmin, userWith } from "./admin.mjs";
+import { startMock } from "./harness.mjs";
 import { KEY_HASH_SECRET } from "./support.mjs";
 
 const IP = "192.0.2.7";
 const AGENT = "audit-test/1.0";
 
-let admin, owner, nobody;
+let mock, admin, owner, nobody;
 /** Everything that must be nowhere in the log. */
 const secrets = new Set([BOOTSTRAP_TOKEN, MASTER_SECRET, KEY_HASH_SECRET, PASSWORD]);
 
 const keep = (...values) => values.forEach((value) => secrets.add(value));
 
 before(async () => {
-  admin = await startAdmin();
+  mock = await startMock();
+  admin = await startAdmin({ mockUrl: mock.url });
   nobody = new Caller(admin.url, undefined, { "cf-connecting-ip": IP, "user-agent": AGENT });
   owner = await nobody.signIn("owner@example.com");
   keep(owner.token, owner.tokens.refresh_token, admin.owner.token, admin.owner.tokens.refresh_token);
 });
 
-after(() => admin?.gateway.stop());
+after(async () => {
+  await admin?.gateway.stop();
+  await mock?.stop();
+});
 
 const rowsOf = async (sql, ...values) => (await admin.db.prepare(sql).bind(...values).all()).results;
 
@@ -104,9 +109,11 @@ describe("an entry", () => {
       action: "members:remove", ...member, before: { role_id: "developer" }, after: {},
     }); // prettier-ignore
 
-    const made = await audited("POST", "/admin/v1/accounts/team/keys", { name: "app" }, {
+    const terms = { dimension: "requests", period: "minute", amount: 60 };
+    const made = await audited("POST", "/admin/v1/accounts/team/keys", { name: "app", limits: [terms] }, {
       action: "keys:create", target_kind: "key", account_id: "team", before: {}, after: { name: "app", disabled: false },
     }); // prettier-ignore
+    assert.equal(made.entry.after.limits[0].amount, 60, "what was made along with it is told");
     keep(made.data.api_key, made.data.api_key.split("-").at(-1));
     const key = { target_kind: "key", target_id: made.data.id, account_id: "team" };
     const keyPath = `/admin/v1/accounts/team/keys/${made.data.id}`;
@@ -195,6 +202,66 @@ describe("an entry", () => {
     }); // prettier-ignore
   });
 
+  test("comes of everything that is done with credentials and the configuration", async () => {
+    const first = "sk-a-providers-credential-4jR0vq";
+    const second = "sk-another-providers-credential-9Lm2";
+    keep(first, second);
+    const { data: credential } = await audited("POST", "/admin/v1/credentials", { name: "main", value: first }, {
+      action: "credentials:create", target_kind: "credential", before: {}, after: { name: "main" },
+    }); // prettier-ignore
+    const credentialPath = `/admin/v1/credentials/${credential.id}`;
+    await audited("PUT", credentialPath, { name: "other", value: second }, {
+      action: "credentials:replace", target_id: credential.id, before: { name: "main" }, after: { name: "other" },
+    }); // prettier-ignore
+
+    const provider = { dialect: "openai", base_url: `${mock.url}/v2`, credential: `stored:${credential.id}` };
+    const draft = [
+      ["providers", "provider", "p", provider, { base_url: `${mock.url}/v1` }],
+      ["models", "model", "m", { provider: "p" }, { upstream_model: "m-2" }],
+      ["routes", "route", "r", { targets: [{ model: "m" }] }, { description: "Main" }],
+      ["prices", "price", "m", { input: "1", output: "2" }, { output: "3" }],
+    ];
+    for (const [section, kind, name, settings, change] of draft) {
+      const path = `/admin/v1/${section}/${name}`;
+      const target = { target_kind: kind, target_id: name };
+      const made = await audited("PUT", path, settings, { action: `${section}:create`, ...target, before: {} });
+      assert.deepEqual(made.entry.after.settings, made.data.settings);
+      const changed = await audited("PATCH", path, change, { action: `${section}:update`, ...target });
+      assert.notDeepEqual(changed.entry.before.settings, changed.entry.after.settings);
+    }
+    await audited("POST", "/admin/v1/providers/p/test", undefined, {
+      action: "providers:test", target_id: "p", before: {}, after: { provider: "p", healthy: true },
+    }); // prettier-ignore
+    await audited("PATCH", "/admin/v1/settings", { admin: { page_size_max: 150 } }, {
+      action: "settings:update", target_kind: "settings", after: { admin: { page_size_max: 150 } },
+    }); // prettier-ignore
+    await audited("PUT", "/admin/v1/settings", {}, { action: "settings:update", target_kind: "settings", after: {} });
+    const { data: one } = await audited("POST", "/admin/v1/config/publish", { comment: "one" }, {
+      action: "config:publish", target_kind: "configuration", after: { comment: "one" },
+    }); // prettier-ignore
+    const { document } = await owner.get("/admin/v1/config/draft");
+    const replaced = { document: { ...document, admin: { page_size_max: 120 } } };
+    await audited("PUT", "/admin/v1/config/draft", replaced, { action: "config:replace_draft", target_kind: "draft" });
+    await audited("POST", "/admin/v1/config/publish", { comment: "two" }, { action: "config:publish" });
+    await audited("POST", "/admin/v1/config/rollback", { version: one.version, comment: "back" }, {
+      action: "config:rollback", after: { comment: "back", restored_from: one.version },
+    }); // prettier-ignore
+    await audited("POST", "/admin/v1/cache/purge", { reason: "a test" }, {
+      action: "cache:purge", target_kind: "cache", after: { reason: "a test" },
+    }); // prettier-ignore
+    const last = await head();
+    for (const path of ["validate", "diff"]) await owner.post(`/admin/v1/config/${path}`, {});
+    assert.equal(await head(), last, "looking at a configuration changes nothing");
+    for (const [section, kind, name] of draft.toReversed())
+      await audited("DELETE", `/admin/v1/${section}/${name}`, undefined, {
+        action: `${section}:delete`, target_kind: kind, target_id: name, after: {},
+      }); // prettier-ignore
+    await audited("POST", "/admin/v1/config/publish", { comment: "nothing" }, { action: "config:publish" });
+    await audited("DELETE", credentialPath, undefined, {
+      action: "credentials:delete", target_id: credential.id, before: { name: "other" }, after: {},
+    }); // prettier-ignore
+  });
+
   test("comes of everything that is done with alert rules", async () => {
     const settings = { name: "Busy", metric: "requests", threshold: 10, window_minutes: 5 };
     const { data: rule } = await audited("POST", "/admin/v1/alerts/rules", settings, {
@@ -255,10 +322,28 @@ describe("an entry", () => {
       action: "sessions:revoke", target_id: session.tokens.session_id,
     }); // prettier-ignore
 
+    const another = await nobody.signIn("owner@example.com");
+    keep(another.token, another.tokens.refresh_token);
+    const path = `/admin/v1/me/sessions/${another.tokens.session_id}`;
+    const ended = await entryOf(() => owner.call("DELETE", path, { expected: 204 }));
+    assert.deepEqual(subset(ended, "action", "target_id"), {
+      action: "sessions:revoke", target_id: another.tokens.session_id,
+    }); // prettier-ignore
+
     const body = { token: "a wrong bootstrap token", email: "x@example.com", name: "X", password: PASSWORD };
     keep(body.token);
-    const again = await entryOf(() => nobody.call("POST", "/admin/v1/bootstrap", { body, expected: 401 }));
-    assert.deepEqual(subset(again, "action", "outcome"), { action: "users:bootstrap", outcome: "refused" });
+    const headers = { "idempotency-key": "bootstrap" };
+    for (const what of ["a wrong token", "the same again, which is no more right"]) {
+      const again = await entryOf(() => nobody.call("POST", "/admin/v1/bootstrap", { body, headers, expected: 401 }));
+      assert.deepEqual(subset(again, "action", "outcome"), { action: "users:bootstrap", outcome: "refused" }, what);
+    }
+
+    const change = { current: `not ${PASSWORD}`, new: `new ${PASSWORD}` };
+    keep(change.current, change.new);
+    const kept = await entryOf(() => owner.call("PUT", "/admin/v1/me/password", { body: change, headers, expected: 400 }));
+    assert.deepEqual(subset(kept, "action", "outcome", "actor_name"), {
+      action: "users:change_own_password", outcome: "refused", actor_name: "Owner",
+    }); // prettier-ignore
   });
 
   test("comes of nothing else", async () => {
@@ -276,6 +361,16 @@ describe("an entry", () => {
     assert.deepEqual([entry.action, entry.target_id], ["accounts:create", "once"], "a repeated request is one change");
     await owner.call("POST", "/admin/v1/accounts", { body: { id: "once", name: "Twice" }, expected: 409 });
     assert.equal(await head(), entry.sequence);
+  });
+
+  test("was looked for after every operation that changes something", async () => {
+    const { paths } = await owner.get("/admin/openapi.json");
+    const asks = ["validate", "diff", "simulate"].map((name) => `POST /admin/v1/config/${name}`);
+    const missed = Object.entries(paths)
+      .flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
+      .filter((name) => !name.startsWith("GET ") && !asks.includes(name))
+      .filter((name) => ![...(called.get(name) ?? [])].some((status) => status < 300));
+    assert.deepEqual(missed, []);
   });
 
   test("holds no secret, and neither does anything else in the database", async () => {
