@@ -13,6 +13,7 @@ export class Failure extends Error {}
 export async function validate(api, document) {
   const { body } = await api.call("POST", "validate", { document });
   for (const { path: where, message } of body.errors) console.error(`${where}: ${message}`);
+  for (const { path: where, message } of body.warnings ?? []) console.error(`warning: ${where}: ${message}`);
   if (!body.valid) return 1;
   console.log("nothing is wrong");
   return 0;

@@ -96,24 +96,20 @@ impl Config {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn parse(written: &Value) -> Result<Self, Vec<ConfigProblem>> {
-        let read = reading::read(written);
-        let mut problems = read.mistyped;
-        problems.extend(read.unknown);
+        let (config, mut problems) = reading::read_strictly(written);
         // Whatever refers to a part that could not be read would be reported as well, and wrongly.
         if problems.is_empty() {
-            problems = read.config.problems();
+            problems = config.problems();
         } else {
-            problems.extend(read.config.problems_of_fields());
+            problems.extend(config.problems_of_fields());
         }
-        if problems.is_empty() { Ok(read.config) } else { Err(problems) }
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
 
     /// What is wrong with the parts of what somebody wrote, each by itself: whatever they refer to may be missing.
     pub fn problems_of_parts(written: &Value) -> Vec<ConfigProblem> {
-        let read = reading::read(written);
-        let mut problems = read.mistyped;
-        problems.extend(read.unknown);
-        problems.extend(read.config.problems_of_fields());
+        let (config, mut problems) = reading::read_strictly(written);
+        problems.extend(config.problems_of_fields());
         problems
     }
 

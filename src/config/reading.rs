@@ -53,6 +53,39 @@ pub(super) fn read(document: &Value) -> Read {
     Read { config: Config::default(), mistyped, unknown: Vec::new() }
 }
 
+/// Reads what somebody wrote: the second part is what has the wrong type, or does not exist.
+pub(super) fn read_strictly(written: &Value) -> (Config, Vec<ConfigProblem>) {
+    let Read { config, mistyped: mut problems, unknown } = read(written);
+    problems.extend(unknown);
+    if problems.is_empty() {
+        let read = serde_json::to_value(&config).unwrap_or_default();
+        note_lists("", written, Some(&read), &mut problems);
+    }
+    (config, problems)
+}
+
+/// Notes lists in the places of objects. Serde takes a list's items for the object's fields, one after the other.
+fn note_lists(path: &str, written: &Value, read: Option<&Value>, problems: &mut Vec<ConfigProblem>) {
+    match (written, read) {
+        (Value::Object(written), Some(Value::Object(read))) => {
+            for (name, value) in written {
+                note_lists(&at(path, name), value, read.get(name), problems);
+            }
+        }
+        (Value::Array(written), Some(Value::Array(read))) => {
+            for (nth, (value, read)) in written.iter().zip(read).enumerate() {
+                note_lists(&format!("{path}[{nth}]"), value, Some(read), problems);
+            }
+        }
+        // What is empty may be left out of what was read, whether it is a list or an object.
+        (Value::Array(written), None) if written.is_empty() => {}
+        (Value::Array(_), _) => {
+            problems.push(ConfigProblem { path: path.to_owned(), message: "must be an object, not a list".to_owned() });
+        }
+        _ => {}
+    }
+}
+
 /// A mistake, at the place that must be changed: what is missing is missing there and not in the object around it.
 fn told(path: &[Step], error: String) -> ConfigProblem {
     match error.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
@@ -205,6 +238,23 @@ mod tests {
     fn what_is_no_object_at_all_is_a_mistake_and_nothing_else() {
         assert_eq!(mistyped(json!("x")), [""]);
         assert_eq!(mistyped(json!({"http": 5, "cors": {}})), ["http"]);
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        let noted = |document: Value| -> Vec<String> {
+            read_strictly(&document).1.into_iter().map(|problem| problem.path).collect()
+        };
+        assert_eq!(noted(json!([])), [""]);
+        assert_eq!(noted(json!([{"max_body_bytes": 5}])), [""]);
+        let provider = json!({
+            "dialect": "generic", "base_url": "https://p.example", "forward_headers": [], "timeouts": [50],
+            "generic": {"body": {"list": [[1], {}]}, "reply": {"text": "/t"}},
+        });
+        assert_eq!(
+            noted(json!({"http": [], "providers": {"p": provider}, "routes": {"r": {"targets": [["m", true]]}}})),
+            ["http", "providers.p.timeouts", "routes.r.targets[0]"]
+        );
     }
 
     #[test]

@@ -190,7 +190,8 @@ export function requestIn(
 
 // === Raw HTTP ===
 
-const agent = new http.Agent({ keepAlive: true, maxSockets: 32 });
+// The server closes connections that have been idle for five seconds: none that old may be used again.
+const agent = new http.Agent({ keepAlive: true, maxSockets: 32, timeout: 3_000 });
 
 /**
  * Sends a request and cuts the connection, with a reset, when `when` resolves; resolves when that is done. A connection
