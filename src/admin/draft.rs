@@ -10,6 +10,10 @@ use crate::error::{FieldProblem, Kind, Problem};
 /// Largest configuration, in bytes of JSON: the database takes 2 MB in one value, and needs room for what goes with it.
 pub const MAX_DOCUMENT_BYTES: usize = 1_900_000;
 
+/// Largest entry, or settings, that can be changed by themselves, in bytes of JSON: the audit log has what they were and
+/// what they become in one row.
+pub const MAX_PART_BYTES: usize = 400_000;
+
 /// How many differences the audit log takes one by one …
 const TOLD_CHANGES: usize = 200;
 /// … and how long they may be together, in bytes of JSON.
@@ -25,12 +29,21 @@ pub fn entry_problems(section: &str, name: &str, entry: &Value) -> Vec<FieldProb
         let within = problem.path.strip_prefix(&place).unwrap_or(&problem.path);
         problem.path = within.trim_start_matches('.').to_owned();
     }
+    problems.extend(too_large(entry, MAX_PART_BYTES));
     problems
 }
 
 /// What is wrong with the settings that are no entries.
 pub fn settings_problems(settings: &Value) -> Vec<FieldProblem> {
-    Config::problems_of_parts(settings)
+    let mut problems = Config::problems_of_parts(settings);
+    problems.extend(too_large(settings, MAX_PART_BYTES));
+    problems
+}
+
+fn too_large(value: &Value, most: usize) -> Option<FieldProblem> {
+    let bytes = canonical_json(value).len();
+    let message = format!("has {bytes} bytes, but must have {most} at most");
+    (bytes > most).then(|| FieldProblem { path: String::new(), message })
 }
 
 /// Reads a whole configuration.
@@ -39,13 +52,9 @@ pub fn settings_problems(settings: &Value) -> Vec<FieldProblem> {
 /// Everything that is wrong with it.
 pub fn read(document: &Value) -> Result<Config, Vec<FieldProblem>> {
     let config = Config::parse(document);
-    let bytes = canonical_json(document).len();
-    if bytes <= MAX_DOCUMENT_BYTES {
-        return config;
-    }
-    let message = format!("has {bytes} bytes, but must have {MAX_DOCUMENT_BYTES} at most");
+    let Some(problem) = too_large(document, MAX_DOCUMENT_BYTES) else { return config };
     let mut problems = config.err().unwrap_or_default();
-    problems.insert(0, FieldProblem { path: String::new(), message });
+    problems.insert(0, problem);
     Err(problems)
 }
 
@@ -107,7 +116,7 @@ pub fn problem(kind: Kind, code: &str, fields: Vec<FieldProblem>) -> Option<Prob
 pub fn credential_problems(value: Option<&str>, worker_secret: Option<&str>) -> Vec<FieldProblem> {
     let told = |path: &str, message: &str| FieldProblem { path: path.to_owned(), message: message.to_owned() };
     match (value, worker_secret) {
-        (Some(value), None) if value.trim() != value || http::HeaderValue::try_from(value).is_err() => {
+        (Some(value), None) if value.trim() != value || !value.bytes().all(|byte| (0x20..0x7f).contains(&byte)) => {
             vec![told("value", "begins or ends with white space, or has characters that no header can carry")]
         }
         (None, Some(name)) if is_own_secret(name) => {
@@ -188,6 +197,15 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_the_audit_log_cannot_hold_twice_is_refused() {
+        let body = json!({"prompt": "x".repeat(MAX_PART_BYTES)});
+        let generic = json!({"body": body, "reply": {"text": "/t"}});
+        let provider = json!({"dialect": "generic", "base_url": "https://p.example", "generic": generic});
+        assert_eq!(paths(&entry_problems("providers", "p", &provider)), [""]);
+        assert_eq!(settings_problems(&json!({"http": {}})), []);
+    }
+
+    #[test]
     fn references_to_credentials_are_found() {
         let config = read(&json!({"providers": {
             "a": {"dialect": "openai", "base_url": "https://p.example/v1", "credential": "stored:crd_1"},
@@ -209,6 +227,7 @@ mod tests {
         assert_eq!(wrong(Some("sk-1"), Some("P_KEY")), "value");
         assert_eq!(wrong(Some("sk-1\n"), None), "value");
         assert_eq!(wrong(Some("sk\u{7f}1"), None), "value");
+        assert_eq!(wrong(Some("sk-ä"), None), "value");
         assert_eq!(wrong(None, Some("MASTER_SECRET")), "worker_secret");
         assert_eq!(wrong(None, Some("a-b")), "worker_secret");
         assert_eq!(wrong(None, Some("1a")), "worker_secret");
