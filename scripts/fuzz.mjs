@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
-import { startAdmin, userWith } from "../tests/e2e/admin.mjs";
+import { operationOf, startAdmin, userWith } from "../tests/e2e/admin.mjs";
 import { ROOT, startMock, stopAll } from "../tests/e2e/harness.mjs";
 import { MOCK } from "../tests/e2e/support.mjs";
 
@@ -20,14 +20,14 @@ const CHECKS = [
 ];
 
 /**
- * The parts: who calls, whether the parameters of paths name what exists (otherwise they are made up), and the part of
- * the time that it takes. Each has a gateway of its own, so that none finds what another has left.
+ * The parts: who calls, whether the parameters of paths name what exists (otherwise they are made up), the part of the
+ * time that it takes, and how many operations must have been carried out by the end. Each has a gateway of its own, so that none finds what another has left.
  */
 const PARTS = {
-  owner: { token: ({ owner }) => owner, known: true, share: 0.55 },
-  strange: { token: ({ owner }) => owner, known: false, share: 0.2 },
-  viewer: { token: ({ viewer }) => viewer, known: true, share: 0.15 },
-  nobody: { token: () => undefined, known: true, share: 0.1 },
+  owner: { token: ({ owner }) => owner, known: true, share: 0.6, least: 70 },
+  strange: { token: ({ owner }) => owner, known: false, share: 0.2, least: 10 },
+  viewer: { token: ({ viewer }) => viewer, known: true, share: 0.1, least: 10 },
+  nobody: { token: () => undefined, known: true, share: 0.1, least: 1 },
 };
 
 const { values: options } = parseArgs({
@@ -48,7 +48,7 @@ async function main() {
 }
 
 /** Runs one part; resolves to Schemathesis's exit code. */
-async function run(name, { token, known, share }) {
+async function run(name, { token, known, share, least }) {
   const seconds = Math.max(5, Math.round(Number(options.seconds) * share));
   console.log(`\n--- ${name}: ${seconds} s, seed ${options.seed}`);
   const mock = await startMock();
@@ -59,6 +59,7 @@ async function run(name, { token, known, share }) {
     const file = path.join(folder, "schemathesis.toml");
     await writeFile(file, settings(known ? there.ids : undefined));
     const bearer = token(there.tokens);
+    const before = admin.gateway.logs.length;
     const status = await schemathesis([
       "--config-file", file,
       "run", `${admin.url}/admin/openapi.json`,
@@ -75,6 +76,12 @@ async function run(name, { token, known, share }) {
       "--request-timeout", "30",
       ...(bearer ? ["--header", `Authorization: Bearer ${bearer}`] : []),
     ], folder);
+    const reached = tell(admin.gateway.logs.slice(before));
+    // A run that nobody let in, or that found nothing, says nothing.
+    if (reached < least) {
+      console.log(`Only ${reached} operations were ever carried out, at least ${least} were to be.`);
+      return 1;
+    }
     if (status !== 0) {
       const errors = admin.gateway.logs.filter((line) => line.includes('"level":"error"'));
       console.log([`The gateway's errors (${errors.length}, the last of them):`, ...errors.slice(-10)].join("\n"));
@@ -85,6 +92,22 @@ async function run(name, { token, known, share }) {
     await mock.stop();
     await rm(folder, { recursive: true });
   }
+}
+
+/** Tells what became of the requests in a log; the number of operations that were carried out at least once. */
+function tell(lines) {
+  const statuses = {};
+  const operations = new Set();
+  for (const line of lines.filter((line) => line.startsWith("{"))) {
+    const { event, method, path: where, status } = JSON.parse(line);
+    if (event !== "request") continue;
+    statuses[status] = (statuses[status] ?? 0) + 1;
+    const operation = status < 300 && operationOf(method, where);
+    if (operation) operations.add(operation.operationId);
+  }
+  const list = Object.entries(statuses).map(([status, count]) => `${count} × ${status}`);
+  console.log(`The gateway answered ${list.join(", ")}; ${operations.size} operations were carried out.`);
+  return operations.size;
 }
 
 /** Something of every kind, so that there is something to find, and tokens that no request of the run can end. */

@@ -164,3 +164,7 @@ for (const [name, tokens] of Object.entries({
 }
 check("prices.priced-per_request.per_request", { plain: ["0.001", 1_000_000], tight: ["0.5", 500_000_000] }, (at) =>
   cost(at, "per_request"));
+
+// It says where a price comes from to people, and nothing else.
+check("prices.priced-input.source", { plain: ["the old list", "the old list"], tight: ["the new list", "the new list"] }, async (at) =>
+  (await at.owner.get("/admin/v1/config/effective")).document.prices["priced-input"].source);

@@ -92,6 +92,7 @@ export async function publish(at, document) {
   sequence += 1;
   const where = `/config?number=${sequence}&version=${compiled.version}`;
   await object(at, "HUB", "hub-0", "PUT", where, compiled.entry.value);
+  await at.gateway.kv.put(compiled.entry.name, compiled.entry.value);
   const known = async () => (await models(at)).headers["x-gateway-config-version"] === compiled.version;
   await eventually(known, "the new configuration", { interval: 100 });
 }
