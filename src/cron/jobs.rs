@@ -27,7 +27,9 @@ pub async fn run(env: &Env) {
         [("outbox", Box::pin(outbox(env))), ("alerts", Box::pin(alerts(env))), ("retention", Box::pin(retention(env)))];
     for (job, work) in jobs {
         let began = now_ms();
-        let result = match AssertUnwindSafe(within(PATIENCE_MS, work)).catch_unwind().await {
+        // Boxed: inlined into the loop, what catches the panic makes the compiler emit a module that no engine accepts.
+        let guarded: LocalBoxFuture<'_, _> = Box::pin(AssertUnwindSafe(within(PATIENCE_MS, work)).catch_unwind());
+        let result = match guarded.await {
             Ok(Some(result)) => result,
             Ok(None) => Err(format!("not done within {PATIENCE_MS} ms")),
             Err(_) => Err("panicked".to_owned()),
