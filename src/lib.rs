@@ -10,6 +10,8 @@ pub mod billing;
 pub mod config;
 pub mod cron;
 pub mod error;
+#[cfg(target_arch = "wasm32")]
+mod fault;
 pub mod gateway;
 pub mod http;
 pub mod limits;

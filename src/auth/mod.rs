@@ -13,7 +13,7 @@ pub mod password;
 pub mod rbac;
 pub mod session_token;
 pub mod signatures;
-mod strict_json;
+pub(crate) mod strict_json;
 pub mod token;
 
 #[cfg(target_arch = "wasm32")]

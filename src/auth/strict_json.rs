@@ -1,7 +1,8 @@
 //! JSON in which no object names a member twice.
 //!
 //! RFC 8259 leaves open what a repeated member means, and parsers differ: what one of them verifies, another one would
-//! act on. Tokens are therefore read by a parser that refuses the repetition (RFC 7519, section 4).
+//! act on. Tokens (RFC 7519, section 4) and changes of the control plane are therefore read by a parser that refuses the
+//! repetition.
 
 use std::fmt;
 
@@ -9,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use serde_json::{Map, Number, Value};
 
 /// Reads one JSON value; `None` if it is not valid, or an object in it, at any depth, names a member twice.
-pub(super) fn parse(bytes: &[u8]) -> Option<Value> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<Value> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Strict.deserialize(&mut reader).ok()?;
     reader.end().ok()?;

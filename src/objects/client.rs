@@ -4,7 +4,7 @@
 //! Each push carries a number and may be repeated, and may overtake or be overtaken by another: whoever gets an error
 //! repeats the whole push later. None of them takes longer than a few seconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::{try_join, try_join_all};
 use serde_json::Value;
@@ -16,12 +16,16 @@ use super::hub_state::Kind;
 use super::wire::{HubStatus, KeyNow, LedgerStatus, Pushed, PutKey};
 use crate::auth::api_key::record_name;
 use crate::config::CURRENT_SNAPSHOT;
+use crate::fault;
 use crate::http::shell::within;
 use crate::limits::ledger::{AccountEntry, KeyState};
 use crate::store::{CREDENTIALS, KV, PUBLIC_KEYS};
 
 /// Longest time for one object or one KV entry, in milliseconds.
 const PATIENCE_MS: u64 = 3_000;
+
+/// How often a push begins anew because another one has overtaken it.
+const OVERTAKEN: u32 = 8;
 
 /// Makes a snapshot current. `sequence` is that of the published version; 1 or more.
 ///
@@ -62,24 +66,48 @@ pub async fn purge(env: &Env, epoch: u64) -> Result<(), String> {
 }
 
 /// Tells an account's ledger the state of a key: all of its good secrets' records by public id, or that it is gone.
-/// `revision` is the key's; 1 or more.
+/// `revision` is the key's; 1 or more. `before` are the public ids that it had before the change: those of them that are
+/// good no more leave KV, where an older one has left it by the change that retired it.
 ///
 /// A tombstone should name the public ids that the key had: the ledger knows those that it was told of before, but not
 /// those of records that were only ever put into KV.
 ///
 /// # Errors
 /// As [`push_config`].
-pub async fn push_key(env: &Env, account_id: &str, key_id: &str, revision: u64, state: KeyState) -> Result<(), String> {
+pub async fn push_key(
+    env: &Env,
+    account_id: &str,
+    key_id: &str,
+    revision: u64,
+    state: KeyState,
+    before: &[String],
+) -> Result<(), String> {
     let put = PutKey { key_id: key_id.to_owned(), revision, state };
-    let told = Object::ledger(account_id).call::<KeyNow>(env, "PUT", "/keys", Some(&put), PATIENCE_MS).await;
-    let now = told.map_err(|error| format!("the ledger of account {account_id}: {error}"))?;
-    // What the ledger has may be newer than what was pushed: KV gets the same.
-    let puts = now.records.iter().map(|(public_id, record)| async move {
-        let text = serde_json::to_string(record).map_err(|error| error.to_string())?;
-        put_kv(env, &record_name(public_id), &text).await
-    });
-    let deletes = now.retired.iter().map(|public_id| async move { delete_kv(env, &record_name(public_id)).await });
-    try_join(try_join_all(puts), try_join_all(deletes)).await.map(drop)
+    let tell = || async {
+        let told = Object::ledger(account_id).call::<KeyNow>(env, "PUT", "/keys", Some(&put), PATIENCE_MS).await;
+        told.map_err(|error| format!("the ledger of account {account_id}: {error}"))
+    };
+    let mut now = tell().await?;
+    let mut known: BTreeSet<String> = before.iter().cloned().collect();
+    for _ in 0..OVERTAKEN {
+        fault::point("after-object")?;
+        // What the ledger has may be newer than what was pushed: KV gets the same.
+        let puts = now.records.iter().map(|(public_id, record)| async move {
+            let text = serde_json::to_string(record).map_err(|error| error.to_string())?;
+            put_kv(env, &record_name(public_id), &text).await
+        });
+        let gone = known.iter().filter(|public_id| !now.records.contains_key(*public_id));
+        let deletes = gone.map(|public_id| async move { delete_kv(env, &record_name(public_id)).await });
+        try_join(try_join_all(puts), try_join_all(deletes)).await?;
+        // A push that came after this one's first look may have written to KV before it: the last to write looks again.
+        let then = tell().await?;
+        if then.revision == now.revision {
+            return Ok(());
+        }
+        known.extend(now.records.into_keys());
+        now = then;
+    }
+    Err(format!("key {key_id} is being changed too often"))
 }
 
 /// Tells an account's ledger the account's state. `revision` is the account's; 1 or more.
@@ -141,6 +169,7 @@ async fn push_document(
     if newest > number {
         return Ok(());
     }
+    fault::point("after-object")?;
     put_kv(env, entry, document).await
 }
 

@@ -18,6 +18,7 @@ use crate::error::{Kind, Problem};
 use crate::gateway::plan::LoadedConfig;
 use crate::seal::{NONCE_BYTES, Sealer};
 use crate::secret::Secret;
+use crate::store::config::deployment;
 
 /// Who calls.
 #[derive(Debug, Clone)]
@@ -96,17 +97,17 @@ impl Context<'_> {
 
     /// The settings of the admin API.
     pub(super) fn admin(&self) -> Admin {
-        self.config.as_ref().map(|loaded| loaded.config.admin.clone()).unwrap_or_default()
+        self.config.as_ref().map_or_else(|| unpublished(self.env).admin, |loaded| loaded.config.admin.clone())
     }
 
     /// The settings of sign-in.
     pub(super) fn sessions(&self) -> Sessions {
-        self.config.as_ref().map(|loaded| loaded.config.sessions.clone()).unwrap_or_default()
+        self.config.as_ref().map_or_else(|| unpublished(self.env).sessions, |loaded| loaded.config.sessions.clone())
     }
 
     /// The whole configuration.
     pub(super) fn configuration(&self) -> Config {
-        self.config.as_ref().map(|loaded| loaded.config.clone()).unwrap_or_default()
+        self.config.as_ref().map_or_else(|| unpublished(self.env), |loaded| loaded.config.clone())
     }
 
     /// A parameter of the path.
@@ -218,6 +219,11 @@ impl Context<'_> {
     pub(super) fn require(&self, permission: Permission, account: Option<&str>) -> Result<(), Problem> {
         if self.actor.grants.allow(permission, account) { Ok(()) } else { Err(denied(permission)) }
     }
+}
+
+/// What counts while nothing is published: defaults, and what the deployment's variables say.
+pub(super) fn unpublished(env: &Env) -> Config {
+    crate::config::effective(&deployment(env).environment, &serde_json::json!({})).config
 }
 
 /// What seals secrets.

@@ -16,6 +16,7 @@ use super::signing_keys;
 use crate::admin::statement::Statement;
 use crate::admin::types::keys::Limit;
 use crate::auth::api_key::KeyRecord;
+use crate::config::Snapshot;
 use crate::error::Problem;
 use crate::limits::ledger::KeyState;
 use crate::objects::client;
@@ -61,7 +62,7 @@ pub(super) async fn carry_out(env: &Env, db: &Database, effect: &Effect) -> Resu
     match effect {
         Effect::Key { account, key, public_ids, revision } => {
             let (revision, state) = key_state(db, key, public_ids, *revision).await?;
-            client::push_key(env, account, key, revision, state).await
+            client::push_key(env, account, key, revision, state, public_ids).await
         }
         Effect::Account { account } => push_account(env, db, account).await,
         Effect::Config => push_config(env, db).await,
@@ -183,20 +184,27 @@ struct CurrentVersion {
     created_at: u64,
 }
 
-async fn push_config(env: &Env, db: &Database) -> Result<(), String> {
+/// The current version as isolates get it; `None` if none has been published.
+///
+/// # Errors
+/// 503 if the database does not answer.
+pub(super) async fn current_snapshot(db: &Database) -> Result<Option<Snapshot>, Problem> {
     let statement = Statement::new(
         "SELECT v.sequence, v.version, p.version AS parent, v.document, v.created_at FROM config_versions v \
          LEFT JOIN config_versions p ON p.sequence = v.parent ORDER BY v.sequence DESC LIMIT 1",
     );
-    let current: Option<CurrentVersion> = db.first(statement).await.map_err(|problem| problem.message)?;
-    let Some(current) = current else { return Ok(()) };
-    let snapshot = crate::config::Snapshot {
+    let current: Option<CurrentVersion> = db.first(statement).await?;
+    Ok(current.map(|current| Snapshot {
         version: current.version,
         sequence: current.sequence,
         parent: current.parent,
         created_at: current.created_at,
         config: current.document.0,
-    };
+    }))
+}
+
+async fn push_config(env: &Env, db: &Database) -> Result<(), String> {
+    let Some(snapshot) = current_snapshot(db).await.map_err(|problem| problem.message)? else { return Ok(()) };
     let text = serde_json::to_string(&snapshot).map_err(|error| error.to_string())?;
     client::push_config(env, &text, &snapshot.version, snapshot.sequence).await
 }

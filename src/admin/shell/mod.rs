@@ -12,7 +12,6 @@ mod database;
 mod drafts;
 mod effects;
 mod entries;
-mod fault;
 mod grants;
 mod health;
 mod keys;

@@ -5,8 +5,8 @@ use worker::Env;
 
 use super::database::{Database, Json};
 use super::effects::{Effect, carry_out};
-use super::fault;
 use crate::admin::statement::Statement;
+use crate::fault;
 
 /// How many rows one run delivers.
 const AT_ONCE: u64 = 50;
@@ -19,9 +19,9 @@ pub(super) async fn deliver(env: &Env, db: &Database, pending: &[(u64, Effect)])
     for (id, effect) in pending {
         let delivered = match fault::point("before-effect") {
             Ok(()) => carry_out(env, db, effect).await,
-            Err(problem) => Err(problem.message),
+            Err(error) => Err(error),
         };
-        let delivered = delivered.and_then(|()| fault::point("after-effect").map_err(|problem| problem.message));
+        let delivered = delivered.and_then(|()| fault::point("after-effect"));
         if let Err(error) = delivered {
             let note = Statement::new("UPDATE outbox SET attempts = attempts + 1, last_error = ?2 WHERE id = ?1");
             let noted = note.bind(*id).bind(&error);

@@ -10,27 +10,32 @@ use sha2::{Digest, Sha256};
 use worker::Env;
 
 use super::answer::{Answer, Content, conflict, internal};
-use super::context::{Actor, Context, Idempotency};
+use super::context::{Actor, Context, Idempotency, unpublished};
 use super::database::Database;
 use super::{
-    accounts, alerts, audits, configuration, credentials, entries, health, keys, limits, me, members, outbox, probes,
-    requests, roles, sessions, sign_in, signing_keys, simulations, tokens, usage, users, versions,
+    accounts, alerts, audits, configuration, credentials, effects, entries, health, keys, limits, me, members, outbox,
+    probes, requests, roles, sessions, sign_in, signing_keys, simulations, tokens, usage, users, versions,
 };
 use crate::admin::operations::{Access, Op, Operation};
 use crate::admin::router;
 use crate::admin::schema::Description;
 use crate::admin::statement::Statement;
 use crate::auth::ip_ranges::{IpRange, admits, parse_address};
+use crate::auth::strict_json;
 use crate::config::Admin;
 use crate::error::{Kind, Problem};
 use crate::gateway::pipeline::Inbound;
+use crate::gateway::plan::LoadedConfig;
 use crate::gateway::relay;
+use crate::http::shell::within;
 use crate::http::{Exchange, Reply};
 use crate::protocol::json_scan::{ScanLimits, scan_object};
 use crate::providers::openai::scan_problem;
 use crate::seal::Purpose;
+use crate::store::config::deployment;
 
-/// How long a caller may pause within a body, in milliseconds.
+/// How long a body may take to arrive, in milliseconds. Who calls, and what he may do, was found out before it: neither
+/// must get old.
 const BODY_WAIT_MS: u64 = 30_000;
 /// How deep a body may be nested.
 const MAX_DEPTH: usize = 64;
@@ -55,7 +60,13 @@ fn description() -> Result<Rc<Description>, Problem> {
 /// # Errors
 /// A [`Problem`], told as problem details.
 pub async fn serve(exchange: &mut Exchange, query: &str, inbound: Inbound, env: &Env) -> Result<Reply, Problem> {
-    let admin = exchange.config.as_ref().map(|loaded| loaded.config.admin.clone()).unwrap_or_default();
+    let db = Database::of(env)?;
+    // Where neither Hub nor KV tell the configuration, who may call is not open to everybody: the database knows it too.
+    let config = match &exchange.config {
+        Some(config) => Some(Rc::clone(config)),
+        None => published(env, &db).await?,
+    };
+    let admin = config.as_ref().map_or_else(|| unpublished(env), |loaded| loaded.config.clone()).admin;
     let ip = exchange.header("cf-connecting-ip").unwrap_or_default().to_owned();
     check_address(&admin, &ip)?;
     let matched = router::find(&exchange.method, &exchange.path)?;
@@ -65,11 +76,11 @@ pub async fn serve(exchange: &mut Exchange, query: &str, inbound: Inbound, env: 
     let user_agent: String = exchange.header("user-agent").unwrap_or_default().chars().take(MAX_USER_AGENT).collect();
     let mut context = Context {
         env,
-        db: Database::of(env)?,
+        db,
         description: Rc::clone(&description),
         matched,
         actor: Actor::anonymous(),
-        config: exchange.config.clone(),
+        config,
         query: Value::Null,
         body: Value::Null,
         if_match: exchange.header("if-match").map(str::to_owned),
@@ -80,7 +91,7 @@ pub async fn serve(exchange: &mut Exchange, query: &str, inbound: Inbound, env: 
         now_ms: inbound.started,
     };
     #[cfg(feature = "test-faults")]
-    super::fault::arm(exchange.header("x-test-fault"));
+    crate::fault::arm(exchange.header("x-test-fault"));
     if operation.access != Access::Public {
         context.actor = context.authenticate(exchange.header("authorization")).await?;
         exchange.record.key_id.clone_from(&context.actor.id);
@@ -89,7 +100,11 @@ pub async fn serve(exchange: &mut Exchange, query: &str, inbound: Inbound, env: 
     context.query = description.read_query(&method, operation.path, query)?;
     if operation.method.writes() {
         let limit = admin.max_body_bytes.min(exchange.max_body_bytes);
-        let bytes = relay::request_body(inbound.body, limit, BODY_WAIT_MS).await?;
+        let arriving = relay::request_body(inbound.body, limit, BODY_WAIT_MS);
+        let bytes = within(BODY_WAIT_MS, arriving).await.ok_or_else(|| {
+            let message = format!("The request body did not arrive within {BODY_WAIT_MS} ms.");
+            Problem::new(Kind::RequestTimeout, "request_timeout", message)
+        })??;
         exchange.record.bytes_in = bytes.len() as u64;
         context.body = read_body(exchange, &description, operation, &method, &bytes)?;
         context.idempotency = idempotency(&context, exchange.header("idempotency-key"), &bytes)?;
@@ -100,6 +115,11 @@ pub async fn serve(exchange: &mut Exchange, query: &str, inbound: Inbound, env: 
     let mut reply: Reply = perform(&context).await?.into();
     reply.set("cache-control", "no-store");
     Ok(reply)
+}
+
+async fn published(env: &Env, db: &Database) -> Result<Option<Rc<LoadedConfig>>, Problem> {
+    let Some(snapshot) = effects::current_snapshot(db).await? else { return Ok(None) };
+    Ok(LoadedConfig::new(snapshot, &deployment(env)).ok().map(Rc::new))
 }
 
 fn check_address(admin: &Admin, ip: &str) -> Result<(), Problem> {
@@ -130,8 +150,10 @@ fn read_body(
         return Err(problem);
     }
     scan_object(bytes, ScanLimits { max_depth: MAX_DEPTH, ..ScanLimits::default() }).map_err(scan_problem)?;
-    let body = serde_json::from_slice(bytes)
-        .map_err(|error| Problem::invalid("", format!("The body is not JSON: {error}.")))?;
+    let body = strict_json::parse(bytes).ok_or_else(|| match serde_json::from_slice::<Value>(bytes) {
+        Err(error) => Problem::invalid("", format!("The body is not JSON: {error}.")),
+        Ok(_) => Problem::invalid("", "The body has an object that names a member twice: which one counts is open."),
+    })?;
     description.check_body(method, operation.path, &body)?;
     Ok(body)
 }
@@ -187,7 +209,8 @@ async fn replay(context: &Context<'_>) -> Result<Option<Answer>, Problem> {
         return Err(problem);
     }
     // What the first request may have left to be done.
-    if let Err(error) = outbox::drain_from(context.env, &context.db).await {
+    let delivered = outbox::drain_from(context.env, &context.db).await;
+    if let Err(error) = &delivered {
         tracing::error!(target: "admin", message = "changes have not reached everything yet", error);
         if known.status != 201 {
             return Err(super::write::pending());
@@ -202,6 +225,7 @@ async fn replay(context: &Context<'_>) -> Result<Option<Answer>, Problem> {
     answer.status = known.status;
     answer.content = content.json.map_or(Content::Empty, Content::Json);
     answer.etag = content.etag;
+    answer.pending = delivered.is_err();
     answer.replayed = true;
     Ok(Some(answer))
 }

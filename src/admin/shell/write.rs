@@ -123,9 +123,10 @@ impl Context<'_> {
     /// disabled.
     pub(super) async fn commit(&self, write: Write, mut answer: Answer) -> Result<Answer, Problem> {
         let sealer = self.sealer()?;
-        let remembered = self.remember(&sealer, &answer)?;
+        // What was refused is no answer to be given again.
+        let remembered = if write.outcome == "done" { self.remember(&sealer, &answer)? } else { Vec::new() };
         let outbox = commit(&self.db, &sealer, &self.actor, &self.origin(), &write, remembered).await?;
-        super::fault::point("after-commit")?;
+        crate::fault::point("after-commit").map_err(|error| internal(&error))?;
         if let Err(error) = outbox::deliver(self.env, &self.db, &outbox).await {
             let action = write.action;
             tracing::error!(target: "admin", message = "a change has not reached everything yet", action, error);
@@ -154,13 +155,13 @@ impl Context<'_> {
             .seal(Purpose::StoredAnswer, &context, content.to_string().as_bytes(), nonce()?)
             .map_err(|error| internal(&error.to_string()))?;
         let expired = Statement::new("DELETE FROM idempotency_keys WHERE id = ?1 AND expires_at <= ?2");
-        let statement = Statement::new(
+        let insert = Statement::new(
             "INSERT INTO idempotency_keys (id, fingerprint, status, sealed, expires_at) VALUES (?1, ?2, ?3, ?4, ?5)",
         );
         let expires = self.now().saturating_add(self.admin().idempotency_seconds);
         Ok(vec![
             expired.bind(&idempotency.id).bind(self.now()),
-            statement
+            insert
                 .bind(&idempotency.id)
                 .bind(&idempotency.fingerprint)
                 .bind(u64::from(answer.status))
@@ -178,7 +179,8 @@ pub(super) struct Origin<'a> {
     pub(super) now_ms: u64,
 }
 
-/// Carries out the batch of a change; returns the outbox rows that have to be delivered.
+/// Carries out the batch of a change; returns the outbox rows that have to be delivered. `first` stands before what the
+/// change itself does: of equal requests at the same time, all but one must fail there, not at what they would create.
 ///
 /// # Errors
 /// As [`Context::commit`].
@@ -188,9 +190,9 @@ pub(super) async fn commit(
     actor: &Actor,
     origin: &Origin<'_>,
     write: &Write,
-    more: Vec<Statement>,
+    first: Vec<Statement>,
 ) -> Result<Vec<(u64, Effect)>, Problem> {
-    super::fault::point("before-commit")?;
+    crate::fault::point("before-commit").map_err(|error| internal(&error))?;
     let key = *sealer.derive(Purpose::AuditChain).expose();
     let _until_done = turn().await?;
     for attempt in 0..ATTEMPTS {
@@ -217,9 +219,9 @@ pub(super) async fn commit(
             hash: String::new(),
         };
         entry.hash = audit::chain(sealer.key_id(), &key, &previous, &entry);
-        let mut batch = write.statements.clone();
+        let mut batch = first.clone();
+        batch.extend(write.statements.iter().cloned());
         batch.push(insert_audit(&entry));
-        batch.extend(more.clone());
         let first_effect = batch.len();
         for effect in &write.effects {
             let effect = serde_json::to_value(effect).map_err(|error| internal(&error.to_string()))?;
@@ -285,7 +287,10 @@ fn problem_of(error: BatchError) -> Problem {
     match error {
         BatchError::Guard => outdated(),
         BatchError::Exists(columns) if columns.contains("idempotency_keys") => {
-            conflict("in_progress", "The same request is being carried out at the moment. Repeat it shortly.")
+            let message = "The same request is being carried out at the moment. Repeat it shortly.";
+            let mut problem = conflict("in_progress", message);
+            problem.retryable = Some(true);
+            problem
         }
         BatchError::Exists(columns) => {
             let field = columns.split(',').next().and_then(|column| column.rsplit('.').next()).unwrap_or_default();

@@ -1,7 +1,5 @@
 //! Faults that tests provoke between the steps of a change. In a deployed build there are none.
 
-use crate::error::Problem;
-
 #[cfg(feature = "test-faults")]
 thread_local! {
     static ARMED: std::cell::RefCell<Option<String>> = const { std::cell::RefCell::new(None) };
@@ -9,7 +7,7 @@ thread_local! {
 
 /// Makes the named point fail, once; a name that ends in `!` panics there.
 #[cfg(feature = "test-faults")]
-pub(super) fn arm(name: Option<&str>) {
+pub(crate) fn arm(name: Option<&str>) {
     ARMED.with_borrow_mut(|armed| *armed = name.map(str::to_owned));
 }
 
@@ -23,7 +21,7 @@ pub(super) fn arm(name: Option<&str>) {
     clippy::panic_in_result_fn,
     reason = "what a crash leaves behind is what the test build is for"
 )]
-pub(super) fn point(name: &str) -> Result<(), Problem> {
+pub(crate) fn point(name: &str) -> Result<(), String> {
     let hit = ARMED.with_borrow_mut(|armed| {
         let hit = armed.as_ref().filter(|armed| armed.trim_end_matches('!') == name).cloned();
         if hit.is_some() {
@@ -34,7 +32,7 @@ pub(super) fn point(name: &str) -> Result<(), Problem> {
     match hit {
         None => Ok(()),
         Some(armed) if armed.ends_with('!') => panic!("provoked by a test at {name}"),
-        Some(_) => Err(super::answer::internal(&format!("provoked by a test at {name}"))),
+        Some(_) => Err(format!("provoked by a test at {name}")),
     }
 }
 
@@ -43,6 +41,6 @@ pub(super) fn point(name: &str) -> Result<(), Problem> {
 /// # Errors
 /// Never, but in test builds.
 #[cfg(not(feature = "test-faults"))]
-pub(super) fn point(_: &str) -> Result<(), Problem> {
+pub(crate) fn point(_: &str) -> Result<(), String> {
     Ok(())
 }
