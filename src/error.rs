@@ -152,6 +152,21 @@ impl Problem {
         problem
     }
 
+    /// A 400 that names every field at fault; none is at fault if there are none.
+    ///
+    /// # Errors
+    /// The 400.
+    pub fn of_fields(fields: Vec<FieldProblem>) -> Result<(), Self> {
+        let Some(first) = fields.first() else { return Ok(()) };
+        let place = if first.path.is_empty() { String::new() } else { format!("{}: ", first.path) };
+        let more = match fields.len() {
+            1 => String::new(),
+            all => format!(" ({all} problems in all, see `errors`)"),
+        };
+        let message = format!("{place}{}.{more}", first.message);
+        Err(Self { fields, ..Self::new(Kind::InvalidRequest, "invalid_request", message) })
+    }
+
     /// Says that a retry would meet the same answer.
     #[must_use]
     pub fn final_answer(mut self) -> Self {

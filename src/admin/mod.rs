@@ -9,6 +9,7 @@ pub mod cursor;
 pub mod draft;
 pub mod filters;
 pub mod ids;
+pub mod issuers;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod openapi;
 pub mod operations;

@@ -243,11 +243,17 @@ fn body_name(operation: &Operation, paths: &Map<String, Value>) -> Option<String
     schema.as_str()?.rsplit('/').next().map(str::to_owned)
 }
 
-/// Refuses unknown members of what callers send.
+/// Refuses unknown members of what callers send, and of the entries of its lists.
 fn close(schemas: &mut Map<String, Value>, name: Option<String>) {
     let Some(Value::Object(schema)) = name.and_then(|name| schemas.get_mut(&name)) else { return };
-    if schema.contains_key("properties") {
-        schema.entry("additionalProperties").or_insert(Value::Bool(false));
+    let Some(Value::Object(properties)) = schema.get("properties") else { return };
+    let entries: Vec<String> = properties
+        .values()
+        .filter_map(|property| property.pointer("/items/$ref")?.as_str()?.rsplit('/').next().map(str::to_owned))
+        .collect();
+    schema.entry("additionalProperties").or_insert(Value::Bool(false));
+    for entry in entries {
+        close(schemas, Some(entry));
     }
 }
 
@@ -290,10 +296,11 @@ fn tidy(schema: &mut Value) {
             {
                 members.remove("format");
             }
-            if members.get("type") == Some(&json!("integer"))
-                && members.get("minimum") == Some(&json!(0))
-                && !members.contains_key("maximum")
-            {
+            let is_integer = match members.get("type") {
+                Some(Value::Array(kinds)) => kinds.contains(&json!("integer")),
+                kind => kind == Some(&json!("integer")),
+            };
+            if is_integer && members.get("minimum") == Some(&json!(0)) && !members.contains_key("maximum") {
                 // What neither D1 nor JavaScript keeps exact is refused rather than changed.
                 members.insert("maximum".to_owned(), json!(super::cursor::MAX_NUMBER));
             }

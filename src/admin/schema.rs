@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use crate::error::{FieldProblem, Kind, Problem};
+use crate::error::{FieldProblem, Problem};
 
 /// The generated description of the API (OpenAPI 3.1).
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -99,7 +99,7 @@ impl Description {
     fn check_value(&self, schema: &Value, value: &Value) -> Result<(), Problem> {
         let mut check = Check { root: &self.root, found: Vec::new() };
         check.value(schema, value, "", 0);
-        problem_of(check.found)
+        Problem::of_fields(check.found)
     }
 
     /// Reads a query by the parameters that an operation declares: texts become numbers and truth values where those
@@ -133,21 +133,9 @@ impl Description {
                 check.add(name, "is given twice".to_owned());
             }
         }
-        problem_of(check.found)?;
+        Problem::of_fields(check.found)?;
         Ok(Value::Object(read))
     }
-}
-
-fn problem_of(found: Vec<FieldProblem>) -> Result<(), Problem> {
-    let Some(first) = found.first() else { return Ok(()) };
-    let place = if first.path.is_empty() { String::new() } else { format!("{}: ", first.path) };
-    let more = match found.len() {
-        1 => String::new(),
-        n => format!(" ({n} problems in all, see `errors`)"),
-    };
-    let mut problem = Problem::new(Kind::InvalidRequest, "invalid_request", format!("{place}{}.{more}", first.message));
-    problem.fields = found;
-    Err(problem)
 }
 
 struct Check<'a> {

@@ -110,7 +110,7 @@ fn models_plane() -> Vec<Plane> {
 }
 
 /// A role, granted everywhere or within one account.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct RoleGrant {
     /// The role's name.
     pub role: String,

@@ -8,7 +8,7 @@ use crate::admin::ids;
 use crate::admin::statement::Statement;
 use crate::admin::types::people::{Account, AccountCreate, AccountSettings, AccountStatus};
 use crate::auth::rbac::Permission;
-use crate::error::Problem;
+use crate::error::{FieldProblem, Problem};
 
 macro_rules! columns {
     () => {
@@ -47,12 +47,15 @@ pub(super) async fn list(context: &Context<'_>) -> Result<Answer, Problem> {
 
 pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
     let wanted: AccountCreate = context.body()?;
+    let mut fields = Vec::new();
+    if wanted.id.as_deref().is_some_and(|id| !ids::is_sane(id)) {
+        let message = "must have letters, digits, `-`, `_` and `.` alone, and begin with a letter or a digit";
+        fields.push(FieldProblem { path: "id".to_owned(), message: message.to_owned() });
+    }
+    super::metadata::check(&wanted.settings.metadata, &mut fields);
+    Problem::of_fields(fields)?;
     let id = match wanted.id {
-        Some(id) if ids::is_sane(&id) => id,
-        Some(_) => {
-            let message = "An account's id has letters, digits, `-`, `_` and `.`, and begins with a letter or a digit.";
-            return Err(Problem::invalid("id", message));
-        }
+        Some(id) => id,
         None => context.fresh_id("acc")?,
     };
     let now = context.now();
@@ -82,6 +85,7 @@ pub(super) async fn update(context: &Context<'_>) -> Result<Answer, Problem> {
     let before = find(context, context.account()).await?;
     context.check_revision(before.revision)?;
     let settings: AccountSettings = context.merged(&before.settings)?;
+    super::metadata::require(&settings.metadata)?;
     let after =
         Account { settings, revision: before.revision.saturating_add(1), updated_at: context.now(), ..before.clone() };
     let write = Write::new("accounts:update", "account", &after.id)

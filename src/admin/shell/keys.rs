@@ -12,7 +12,7 @@ use crate::admin::types::keys::{
 };
 use crate::auth::ip_ranges::IpRange;
 use crate::auth::opaque::{Opaque, OpaqueKind};
-use crate::error::{FieldProblem, Kind, Problem};
+use crate::error::{FieldProblem, Problem};
 
 macro_rules! columns {
     () => {
@@ -68,7 +68,11 @@ struct Made<'a> {
 
 pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
     let wanted: KeyCreate = context.body()?;
-    check(&wanted.settings, context.now())?;
+    let mut fields = problems(&wanted.settings, context.now());
+    for (nth, terms) in wanted.limits.iter().enumerate() {
+        limits::check_terms(terms, &format!("limits[{nth}]."), &mut fields);
+    }
+    Problem::of_fields(fields)?;
     let account = accounts::find(context, context.account()).await?;
     check_user(context, &wanted.settings).await?;
     if !wanted.limits.is_empty() {
@@ -88,7 +92,6 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
     let mut limits = Vec::new();
     for terms in wanted.limits {
         let settings = LimitSettings { user_id: None, key_id: Some(key.id.clone()), terms };
-        limits::check(&settings)?;
         limits.push(Limit {
             id: context.fresh_id("lim")?,
             account_id: key.account_id.clone(),
@@ -101,6 +104,7 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
     let mut write = Write::new("keys:create", "key", &key.id)
         .in_account(&key.account_id)
         .creates(&Made { key: &key, limits: &limits })
+        .with(limits::guard_member(&key.account_id, key.settings.user_id.as_deref()))
         .with(
             bind_settings(
                 Statement::new(
@@ -131,8 +135,9 @@ pub(super) async fn update(context: &Context<'_>) -> Result<Answer, Problem> {
     let before = find(context).await?;
     context.check_revision(before.revision)?;
     let settings: KeySettings = context.merged(&before.settings)?;
-    check(&settings, 0)?;
-    if settings.user_id != before.settings.user_id {
+    Problem::of_fields(problems(&settings, 0))?;
+    let new_user = (settings.user_id != before.settings.user_id).then(|| settings.user_id.clone()).flatten();
+    if new_user.is_some() {
         check_user(context, &settings).await?;
     }
     let after =
@@ -149,6 +154,7 @@ pub(super) async fn update(context: &Context<'_>) -> Result<Answer, Problem> {
         .in_account(&after.account_id)
         .change(&before, &after)
         .with(Statement::new(guard_revision!("api_keys", "id")).bind(&after.id).bind(before.revision))
+        .with(limits::guard_member(&after.account_id, new_user.as_deref()))
         .with(update)
         .then(effect(&before, after.revision));
     context.commit(write, Answer::ok(&after)?.revision(after.revision)).await
@@ -245,7 +251,7 @@ fn bind_settings(statement: Statement, key: &Key) -> Statement {
 }
 
 /// What the description cannot say of a key's settings. `now` is 0 where an end in the past is as good as any.
-fn check(settings: &KeySettings, now: u64) -> Result<(), Problem> {
+fn problems(settings: &KeySettings, now: u64) -> Vec<FieldProblem> {
     let mut fields = Vec::new();
     let mut add = |path: String, message: String| fields.push(FieldProblem { path, message });
     for (nth, range) in settings.ip_ranges.iter().enumerate() {
@@ -258,23 +264,25 @@ fn check(settings: &KeySettings, now: u64) -> Result<(), Problem> {
             add(format!("endpoints[{nth}]"), "must be a path such as /v1/chat/completions".to_owned());
         }
     }
-    for (nth, model) in settings.models.iter().enumerate() {
-        if model.is_empty() || model.len() > 256 {
-            add(format!("models[{nth}]"), "must have 1 to 256 bytes".to_owned());
-        }
-    }
     if settings.expires_at.is_some_and(|end| end <= now) {
         add("expires_at".to_owned(), "is in the past".to_owned());
     }
     for problem in settings.overrides.problems() {
         add(format!("overrides.{}", problem.path), problem.message);
     }
+    check_models(&settings.models, &mut fields);
     super::metadata::check(&settings.metadata, &mut fields);
-    let Some(first) = fields.first() else { return Ok(()) };
-    let mut problem =
-        Problem::new(Kind::InvalidRequest, "invalid_request", format!("{}: {}.", first.path, first.message));
-    problem.fields = fields;
-    Err(problem)
+    fields
+}
+
+/// What the description cannot say of names of models.
+pub(super) fn check_models(models: &[String], fields: &mut Vec<FieldProblem>) {
+    for (nth, model) in models.iter().enumerate() {
+        if model.is_empty() || model.len() > 256 {
+            let message = "must have 1 to 256 bytes".to_owned();
+            fields.push(FieldProblem { path: format!("models[{nth}]"), message });
+        }
+    }
 }
 
 /// A key's user must belong to the account.

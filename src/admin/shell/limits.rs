@@ -5,8 +5,8 @@ use super::answer::{Answer, not_found};
 use super::context::Context;
 use super::write::{Write, guard_revision};
 use crate::admin::statement::Statement;
-use crate::admin::types::keys::{Dimension, Limit, LimitSettings, Period};
-use crate::error::Problem;
+use crate::admin::types::keys::{Dimension, Limit, LimitSettings, LimitTerms, Period};
+use crate::error::{FieldProblem, Problem};
 
 macro_rules! columns {
     () => {
@@ -130,21 +130,27 @@ fn bind(statement: Statement, limit: &Limit) -> Statement {
 }
 
 /// What the description cannot say of a limit.
-///
-/// # Errors
-/// 400 with the field at fault.
-pub(super) fn check(settings: &LimitSettings) -> Result<(), Problem> {
-    let terms = &settings.terms;
+fn check(settings: &LimitSettings) -> Result<(), Problem> {
+    let mut fields = Vec::new();
     if settings.user_id.is_some() && settings.key_id.is_some() {
-        return Err(Problem::invalid("key_id", "A limit holds for a user or a key, not for both."));
+        let message = "must be left out where `user_id` is given: a limit holds for a user or a key";
+        fields.push(FieldProblem { path: "key_id".to_owned(), message: message.to_owned() });
     }
+    check_terms(&settings.terms, "", &mut fields);
+    Problem::of_fields(fields)
+}
+
+/// What the description cannot say of a limit's terms, which stand at `place`.
+pub(super) fn check_terms(terms: &LimitTerms, place: &str, fields: &mut Vec<FieldProblem>) {
+    let mut add = |name: &str, message: &str| {
+        fields.push(FieldProblem { path: format!("{place}{name}"), message: message.to_owned() });
+    };
     if (terms.dimension == Dimension::Concurrency) != (terms.period == Period::None) {
-        return Err(Problem::invalid("period", "`none` is the period of `concurrency`, and of nothing else."));
+        add("period", "must be `none` for `concurrency`, and for nothing else");
     }
     if terms.burst.is_some() && !matches!(terms.period, Period::Second | Period::Minute) {
-        return Err(Problem::invalid("burst", "Only a limit a second or a minute has a burst."));
+        add("burst", "must be left out: only a limit a second or a minute has one");
     }
-    Ok(())
 }
 
 async fn check_subject(context: &Context<'_>, settings: &LimitSettings) -> Result<(), Problem> {
@@ -159,6 +165,16 @@ async fn check_subject(context: &Context<'_>, settings: &LimitSettings) -> Resul
         }
     }
     Ok(())
+}
+
+/// A guard: the batch fails unless the user, if any, still belongs to the account.
+pub(super) fn guard_member(account: &str, user: Option<&str>) -> Statement {
+    Statement::new(
+        "INSERT INTO guards SELECT 'member' WHERE ?2 IS NOT NULL \
+         AND NOT EXISTS (SELECT 1 FROM account_members WHERE account_id = ?1 AND user_id = ?2)",
+    )
+    .bind(account)
+    .bind(user)
 }
 
 /// 400 unless a user belongs to the account of the path.

@@ -71,7 +71,11 @@ pub(super) async fn change_password(context: &Context<'_>) -> Result<Answer, Pro
         context.acting(context.actor.clone()).commit(refused, Answer::done()).await?;
         return Err(Problem::invalid("current", "This is not the current password."));
     }
-    let hash = users::hash_password(context, "new", &Secret::new(change.new), &email)?;
+    let new = Secret::new(change.new);
+    if new.expose() == current.expose() {
+        return Err(Problem::invalid("new", "This is the password that you have already."));
+    }
+    let hash = users::hash_password(context, "new", &new, &email)?;
     let others =
         Statement::new("UPDATE sessions SET revoked_at = ?2 WHERE user_id = ?1 AND id <> ?3 AND revoked_at IS NULL")
             .bind(&user.id)
@@ -87,6 +91,9 @@ pub(super) async fn change_password(context: &Context<'_>) -> Result<Answer, Pro
 /// Trades the sign-in for a token that calls models at an account's expense.
 pub(super) async fn model_token(context: &Context<'_>) -> Result<Answer, Problem> {
     let wanted: ModelTokenRequest = context.body()?;
+    let mut fields = Vec::new();
+    super::keys::check_models(&wanted.models, &mut fields);
+    Problem::of_fields(fields)?;
     let account = super::accounts::find(context, context.account()).await?;
     let (Some(user), Some(session)) = (context.actor.user(), context.actor.session.as_deref()) else {
         let message = "Only whoever has signed in gets a token for calling models; programs use API keys.";

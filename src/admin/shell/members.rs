@@ -1,7 +1,7 @@
 //! Who belongs to an account.
 
-use super::answer::{Answer, not_found};
-use super::context::Context;
+use super::answer::{Answer, conflict, not_found};
+use super::context::{Context, outdated};
 use super::roles::require_grantable;
 use super::write::{Write, guard_revision};
 use super::{accounts, users};
@@ -47,9 +47,14 @@ pub(super) async fn put(context: &Context<'_>) -> Result<Answer, Problem> {
     let user = users::find(context, context.parameter("user")).await?;
     let before = find(context).await?;
     require_grantable(context, &settings.role_id, Some(&account.id)).await?;
-    if let Some(before) = &before {
-        context.check_revision(before.revision)?;
-        require_grantable(context, &before.role_id, Some(&account.id)).await?;
+    match &before {
+        Some(before) => {
+            context.check_revision(before.revision)?;
+            require_grantable(context, &before.role_id, Some(&account.id)).await?;
+        }
+        // What is not there has no ETag (RFC 9110, section 13.1.1).
+        None if context.if_match.is_some() => return Err(outdated()),
+        None => {}
     }
     let now = context.now();
     let after = Member {
@@ -81,10 +86,18 @@ pub(super) async fn put(context: &Context<'_>) -> Result<Answer, Problem> {
     context.commit(write.with(upsert), Answer::ok(&after)?.revision(after.revision)).await
 }
 
+/// Whoever leaves must not go on calling models by keys of his own.
 pub(super) async fn remove(context: &Context<'_>) -> Result<Answer, Problem> {
     let member = found(context).await?;
     context.check_revision(member.revision)?;
     require_grantable(context, &member.role_id, Some(&member.account_id)).await?;
+    let keys = Statement::new("SELECT id FROM api_keys WHERE account_id = ?1 AND user_id = ?2 LIMIT 1");
+    let keys: Vec<KeyOf> = context.db.rows(keys.bind(&member.account_id).bind(&member.user_id)).await?;
+    if let Some(KeyOf { id }) = keys.first() {
+        let message =
+            format!("Keys of this account are the member's, such as `{id}`: delete them or give them away first.");
+        return Err(conflict("in_use", message));
+    }
     let delete = Statement::new("DELETE FROM account_members WHERE account_id = ?1 AND user_id = ?2")
         .bind(&member.account_id)
         .bind(&member.user_id);
@@ -92,8 +105,20 @@ pub(super) async fn remove(context: &Context<'_>) -> Result<Answer, Problem> {
         .in_account(&member.account_id)
         .removes(&member)
         .with(guard(&member))
+        .with(
+            Statement::new(
+                "INSERT INTO guards SELECT 'keys' WHERE EXISTS (SELECT 1 FROM api_keys WHERE account_id = ?1 AND user_id = ?2)",
+            )
+            .bind(&member.account_id)
+            .bind(&member.user_id),
+        )
         .with(delete);
     context.commit(write, Answer::done()).await
+}
+
+#[derive(serde::Deserialize)]
+struct KeyOf {
+    id: String,
 }
 
 fn guard(member: &Member) -> Statement {

@@ -1,7 +1,7 @@
 //! Labels that callers attach to things.
 
 use crate::admin::types::Metadata;
-use crate::error::FieldProblem;
+use crate::error::{FieldProblem, Problem};
 
 /// Labels a thing may have.
 const MOST: usize = 64;
@@ -25,4 +25,14 @@ pub(super) fn check(metadata: &Metadata, fields: &mut Vec<FieldProblem>) {
             add(&path, format!("must have at most {LONGEST_VALUE} bytes"));
         }
     }
+}
+
+/// 400 unless labels are within bounds.
+///
+/// # Errors
+/// 400 with everything that is wrong with them.
+pub(super) fn require(metadata: &Metadata) -> Result<(), Problem> {
+    let mut fields = Vec::new();
+    check(metadata, &mut fields);
+    Problem::of_fields(fields)
 }

@@ -1,13 +1,17 @@
 //! Roles, and who has them everywhere.
 
+use serde_json::Value;
+
 use super::answer::{Answer, conflict, not_found};
 use super::context::Context;
 use super::write::{Write, guard_revision};
 use super::{grants, users};
+use crate::admin::issuers::newly_granted;
 use crate::admin::statement::Statement;
 use crate::admin::types::List;
 use crate::admin::types::people::{PermissionInfo, Role, RoleBinding, RoleSettings};
 use crate::auth::rbac::{Permission, PermissionSet, Scope, built_in_role};
+use crate::config::RoleGrant;
 use crate::error::{Kind, Problem};
 
 macro_rules! columns {
@@ -121,10 +125,18 @@ pub(super) async fn of_user(context: &Context<'_>) -> Result<Answer, Problem> {
     Answer::ok(&List { data })
 }
 
+async fn binding(context: &Context<'_>, user: &str, role: &str) -> Result<Option<RoleBinding>, Problem> {
+    let all: Vec<RoleBinding> = context.db.objects(Statement::new(BINDINGS).bind(user)).await?;
+    Ok(all.into_iter().find(|binding| binding.role_id == role))
+}
+
 pub(super) async fn grant(context: &Context<'_>) -> Result<Answer, Problem> {
     let user = users::find(context, context.parameter("user")).await?;
     let role = context.parameter("role");
     require_grantable(context, role, None).await?;
+    if let Some(binding) = binding(context, &user.id, role).await? {
+        return Answer::ok(&binding);
+    }
     let binding = RoleBinding { user_id: user.id, role_id: role.to_owned(), created_at: context.now() };
     let write = Write::new("roles:grant", "user", &binding.user_id).creates(&binding).with(
         Statement::new(
@@ -139,17 +151,11 @@ pub(super) async fn grant(context: &Context<'_>) -> Result<Answer, Problem> {
 
 pub(super) async fn withdraw(context: &Context<'_>) -> Result<Answer, Problem> {
     let (user, role) = (context.parameter("user"), context.parameter("role"));
-    let bindings: Vec<RoleBinding> = context.db.objects(Statement::new(BINDINGS).bind(user)).await?;
-    let Some(binding) = bindings.into_iter().find(|binding| binding.role_id == role) else {
-        return Err(not_found("role of this user", role));
-    };
+    let binding = binding(context, user, role).await?.ok_or_else(|| not_found("role of this user", role))?;
     require_grantable(context, role, None).await?;
     let mut write = Write::new("roles:withdraw", "user", user).removes(&binding);
     if role == "owner" {
-        // Without any owner nobody could make one again.
-        let others = "INSERT INTO guards SELECT 'last owner' WHERE NOT EXISTS (SELECT 1 FROM role_bindings b \
-             JOIN users u ON u.id = b.user_id WHERE b.role_id = 'owner' AND b.user_id <> ?1 AND u.status = 'active')";
-        write = write.with(Statement::new(others).bind(user));
+        write = write.with(users::guard_last_owner(user));
     }
     let delete = Statement::new("DELETE FROM role_bindings WHERE user_id = ?1 AND role_id = ?2").bind(user).bind(role);
     context.commit(write.with(delete), Answer::done()).await.map_err(|problem| match problem.code.as_str() {
@@ -169,6 +175,27 @@ pub(super) async fn require_grantable(context: &Context<'_>, role: &str, account
     }
     let message = format!("You cannot grant or withdraw the role `{role}`: it allows more than you may do yourself.");
     Err(Problem::new(Kind::Permission, "role_is_more_powerful", message).final_answer())
+}
+
+/// 403 if a configuration would make issuers vouch for callers with a role that the publisher may not grant.
+///
+/// # Errors
+/// 403; 503 if the database does not answer.
+pub(super) async fn require_issuers(context: &Context<'_>, before: &Value, after: &Value) -> Result<(), Problem> {
+    for RoleGrant { role, account } in newly_granted(before, after) {
+        // One that does not exist allows nothing.
+        let permissions = grants::of_role(&context.db, &role).await?.unwrap_or_default();
+        if !context.actor.grants.may_grant(permissions, account.as_deref()) {
+            let message = format!(
+                "You cannot publish this: an issuer under `auth.issuers` would grant the role `{role}`, which allows more \
+                 than you may do yourself."
+            );
+            let mut problem = Problem::new(Kind::Permission, "role_is_more_powerful", message).final_answer();
+            problem.param = Some("auth.issuers".to_owned());
+            return Err(problem);
+        }
+    }
+    Ok(())
 }
 
 fn require_all(context: &Context<'_>, settings: &RoleSettings) -> Result<(), Problem> {

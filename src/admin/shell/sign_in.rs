@@ -205,7 +205,7 @@ fn wrong() -> Problem {
 
 pub(super) async fn sign_in(context: &Context<'_>) -> Result<Answer, Problem> {
     let wanted: SignIn = context.body()?;
-    let email = wanted.email.trim().to_lowercase();
+    let email = users::normal(&wanted.email);
     let subjects = context.count_attempt(&email).await?;
     let user =
         Statement::new("SELECT id, name, password_hash, status, must_change_password FROM users WHERE email = ?1");
@@ -216,8 +216,10 @@ pub(super) async fn sign_in(context: &Context<'_>) -> Result<Answer, Problem> {
     let verdict = password::verify(&password, stored);
     let user = user.filter(|user| verdict.matches && user.status == "active");
     let Some(user) = user else {
-        let attempt = context.acting(Actor { name: email.clone(), ..Actor::anonymous() });
-        let refused = Write::new("sessions:sign_in", "user", &email).refused();
+        // What is no address may be a password in the wrong field.
+        let told = if users::is_email(&email) { email.as_str() } else { "" };
+        let attempt = context.acting(Actor { name: told.to_owned(), ..Actor::anonymous() });
+        let refused = Write::new("sessions:sign_in", "user", told).refused();
         attempt.commit(refused, Answer::done()).await?;
         return Err(wrong());
     };

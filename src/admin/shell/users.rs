@@ -1,14 +1,17 @@
 //! Users.
 
-use super::answer::{Answer, not_found};
+use serde::Deserialize;
+
+use super::accounts;
+use super::answer::{Answer, internal, not_found};
 use super::context::{Context, random};
 use super::grants;
 use super::write::{Write, guard_revision};
 use crate::admin::statement::Statement;
 use crate::admin::types::identity::PasswordReset;
 use crate::admin::types::people::{User, UserCreate, UserFilter, UserKind, UserSettings, UserStatus};
-use crate::auth::password;
-use crate::error::{Kind, Problem};
+use crate::auth::password::{self, WeakPassword};
+use crate::error::{FieldProblem, Kind, Problem};
 use crate::secret::Secret;
 
 macro_rules! columns {
@@ -52,36 +55,52 @@ pub(super) async fn require_power_over(context: &Context<'_>, user: &str) -> Res
 pub(super) async fn list(context: &Context<'_>) -> Result<Answer, Problem> {
     let filter: UserFilter = context.query()?;
     let statement = Statement::new(LIST)
-        .bind(filter.email.map(|email| email.trim().to_lowercase()))
+        .bind(filter.email.map(|email| normal(&email)))
         .bind(filter.kind.map(kind))
         .bind(filter.status.map(status));
     context.paged(statement, |user: &User| (user.created_at, user.id.clone())).await
 }
 
 pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
-    let wanted: UserCreate = context.body()?;
-    let (email, password) = match wanted.kind {
-        UserKind::Human => {
-            let email = email(wanted.email.as_deref().unwrap_or_default())?;
-            let Some(password) = wanted.password.map(Secret::new) else {
-                return Err(Problem::invalid("password", "A person needs a first password."));
-            };
-            let hash = hash_password(context, "password", &password, &email)?;
-            (Some(email), Some(hash))
-        }
-        UserKind::Service => {
-            if wanted.email.is_some() || wanted.password.is_some() {
-                return Err(Problem::invalid(
-                    "kind",
-                    "A service has neither e-mail address nor password: make it a token.",
-                ));
-            }
-            (None, None)
-        }
-    };
-    let (user, insert) = insert(context, wanted.kind, email, password, wanted.settings, true)?;
+    let mut wanted: UserCreate = context.body()?;
+    wanted.email = wanted.email.map(|email| normal(&email));
+    let password = wanted.password.take().map(Secret::new);
+    check(context, &wanted, password.as_ref())?;
+    let hash = password.map(|password| hash(&password)).transpose()?;
+    let (user, insert) = insert(context, wanted.kind, wanted.email, hash, wanted.settings, true)?;
     let write = Write::new("users:create", "user", &user.id).creates(&user).with(insert);
     context.commit(write, Answer::json(201, &user)?.revision(1)).await
+}
+
+/// What the description cannot say of a new user.
+fn check(context: &Context<'_>, wanted: &UserCreate, password: Option<&Secret<String>>) -> Result<(), Problem> {
+    let mut fields = Vec::new();
+    let mut add = |path: &str, message: String| fields.push(FieldProblem { path: path.to_owned(), message });
+    let email = wanted.email.as_deref();
+    match wanted.kind {
+        UserKind::Human => {
+            match email {
+                None => add("email", "a person needs an e-mail address".to_owned()),
+                Some(email) if !is_email(email) => add("email", "is not an e-mail address".to_owned()),
+                Some(_) => {}
+            }
+            let weak = |password| weakness(context, password, email.unwrap_or_default());
+            match password.map(weak) {
+                None => add("password", "a person needs a first password".to_owned()),
+                Some(Some(weak)) => add("password", weak.to_string()),
+                Some(None) => {}
+            }
+        }
+        UserKind::Service => {
+            for (path, given) in [("email", email.is_some()), ("password", password.is_some())] {
+                if given {
+                    add(path, "a program has none: make it a token".to_owned());
+                }
+            }
+        }
+    }
+    super::metadata::check(&wanted.settings.metadata, &mut fields);
+    Problem::of_fields(fields)
 }
 
 /// A new user and the statement that makes it.
@@ -133,6 +152,7 @@ pub(super) async fn update(context: &Context<'_>) -> Result<Answer, Problem> {
     let before = find(context, context.parameter("user")).await?;
     context.check_revision(before.revision)?;
     let settings: UserSettings = context.merged(&before.settings)?;
+    super::metadata::require(&settings.metadata)?;
     if settings.status != before.settings.status {
         require_power_over(context, &before.id).await?;
         refuse_self(context, &before.id, "disable")?;
@@ -166,7 +186,7 @@ pub(super) async fn save(
         .with(Statement::new(guard_revision!("users", "id")).bind(&after.id).bind(before.revision))
         .with(update);
     if after.settings.status == UserStatus::Disabled {
-        write = write.with(end_sessions(&after.id, context.now()));
+        write = write.with(guard_last_owner(&after.id)).with(end_sessions(&after.id, context.now()));
     }
     context.commit(write, Answer::ok(&after)?.revision(after.revision)).await
 }
@@ -176,16 +196,30 @@ pub(super) async fn delete(context: &Context<'_>) -> Result<Answer, Problem> {
     context.check_revision(user.revision)?;
     require_power_over(context, &user.id).await?;
     refuse_self(context, &user.id, "delete")?;
-    let write = Write::new("users:delete", "user", &user.id)
+    let limited = Statement::new("SELECT DISTINCT account_id FROM limits WHERE user_id = ?1").bind(&user.id);
+    let limited: Vec<Limited> = context.db.rows(limited).await?;
+    let mut write = Write::new("users:delete", "user", &user.id)
         .removes(&user)
         .with(Statement::new(guard_revision!("users", "id")).bind(&user.id).bind(user.revision))
+        .with(guard_last_owner(&user.id))
         .with(Statement::new("DELETE FROM users WHERE id = ?1").bind(&user.id));
+    // The user's limits go as well, which the accounts' ledgers must learn.
+    for Limited { account_id } in limited {
+        write = write.then(accounts::effect(&account_id));
+    }
     context.commit(write, Answer::done()).await
 }
 
+#[derive(Deserialize)]
+struct Limited {
+    account_id: String,
+}
+
+/// One's own password is changed by whoever knows it: an open session that somebody else finds must not be enough.
 pub(super) async fn reset_password(context: &Context<'_>) -> Result<Answer, Problem> {
     let user = find(context, context.parameter("user")).await?;
     require_power_over(context, &user.id).await?;
+    refuse_self(context, &user.id, "reset the password of")?;
     let Some(email) = user.email.clone() else {
         return Err(Problem::invalid("user", "A service has no password: make it a token."));
     };
@@ -203,6 +237,17 @@ fn refuse_self(context: &Context<'_>, user: &str, what: &str) -> Result<(), Prob
         return Ok(());
     }
     Err(Problem::new(Kind::Conflict, "own_user", format!("You cannot {what} your own user.")).final_answer())
+}
+
+/// A guard: the batch fails if the user is the last owner, for without any nobody could make one again.
+pub(super) fn guard_last_owner(user: &str) -> Statement {
+    Statement::new(
+        "INSERT INTO guards SELECT 'last owner' WHERE \
+         EXISTS (SELECT 1 FROM role_bindings WHERE role_id = 'owner' AND user_id = ?1) \
+         AND NOT EXISTS (SELECT 1 FROM role_bindings b JOIN users u ON u.id = b.user_id \
+         WHERE b.role_id = 'owner' AND b.user_id <> ?1 AND u.status = 'active')",
+    )
+    .bind(user)
 }
 
 /// The statement that stores a password.
@@ -232,10 +277,21 @@ pub(super) fn hash_password(
     password: &Secret<String>,
     email: &str,
 ) -> Result<String, Problem> {
+    match weakness(context, password, email) {
+        None => hash(password),
+        Some(weak) => Err(Problem::invalid(field, format!("The password {weak}."))),
+    }
+}
+
+/// Why a password is not accepted.
+fn weakness(context: &Context<'_>, password: &Secret<String>, email: &str) -> Option<WeakPassword> {
     let min = usize::try_from(context.sessions().password_min_length).unwrap_or(usize::MAX);
-    password::check_policy(password, email, min)
-        .map_err(|weak| Problem::invalid(field, format!("The password {weak}.")))?;
-    password::hash(password, &random()?).map_err(|error| Problem::invalid(field, error.to_string()))
+    password::check_policy(password, email, min).err()
+}
+
+/// Hashes a password that is accepted.
+fn hash(password: &Secret<String>) -> Result<String, Problem> {
+    password::hash(password, &random()?).map_err(|error| internal(&error.to_string()))
 }
 
 /// An e-mail address in the form in which it is stored.
@@ -243,7 +299,17 @@ pub(super) fn hash_password(
 /// # Errors
 /// 400 for what cannot be one.
 pub(super) fn email(text: &str) -> Result<String, Problem> {
-    let email = text.trim().to_lowercase();
+    let email = normal(text);
+    if is_email(&email) { Ok(email) } else { Err(Problem::invalid("email", "This is not an e-mail address.")) }
+}
+
+/// The form in which an e-mail address is stored and compared.
+pub(super) fn normal(email: &str) -> String {
+    email.trim().to_lowercase()
+}
+
+/// Whether a text in its normal form can be an e-mail address.
+pub(super) fn is_email(email: &str) -> bool {
     let plausible = email.split_once('@').is_some_and(|(local, domain)| {
         !local.is_empty()
             && domain.contains('.')
@@ -251,10 +317,7 @@ pub(super) fn email(text: &str) -> Result<String, Problem> {
             && !domain.ends_with('.')
             && !domain.contains('@')
     });
-    if plausible && email.len() <= 254 && !email.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Ok(email);
-    }
-    Err(Problem::invalid("email", "This is not an e-mail address."))
+    plausible && email.len() <= 254 && !email.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
 fn kind(kind: UserKind) -> &'static str {

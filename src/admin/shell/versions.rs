@@ -120,8 +120,8 @@ struct Next<'a> {
 
 impl Next<'_> {
     /// # Errors
-    /// 409 if it is what is current already, or with everything that is wrong with it; 503 if the database does not
-    /// answer.
+    /// 409 if it is what is current already, or with everything that is wrong with it; 403 if it grants what its publisher
+    /// may not grant; 503 if the database does not answer.
     async fn write(
         &self,
         context: &Context<'_>,
@@ -133,6 +133,9 @@ impl Next<'_> {
             return Err(conflict("nothing_to_publish", message));
         }
         drafts::judge(context, self.document).await?.map_err(invalid)?;
+        let nothing = json!({});
+        let before = current.map_or(&nothing, |current| &current.document.0);
+        super::roles::require_issuers(context, before, self.document).await?;
         let sequence = current.map_or(1, |current| current.sequence.saturating_add(1));
         let parent = current.map(|current| current.version.clone());
         let snapshot = Snapshot::seal(self.document.clone(), sequence, parent, context.now()).map_err(invalid)?;
