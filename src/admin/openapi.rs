@@ -181,12 +181,13 @@ fn responses(operation: &Operation, generator: &mut schemars::SchemaGenerator) -
     }
     let mut responses = Map::new();
     responses.insert(operation.status.to_string(), success);
-    let mut failures = vec![400, 405, 413, 500, 503];
+    // An address that may not call is refused whatever it calls.
+    let mut failures = vec![400, 403, 405, 413, 500, 503];
     if operation.access != Access::Public {
-        failures.extend([401, 403, 404]);
+        failures.extend([401, 404]);
     }
     if operation.method.writes() {
-        failures.extend([401, 403, 404, 409, 415, 422, 429]);
+        failures.extend([401, 404, 408, 409, 415, 422, 429]);
     }
     if operation.versioned && operation.method.writes() {
         failures.extend([412, 428]);
