@@ -9,7 +9,7 @@ use crate::admin::statement::Statement;
 use crate::fault;
 
 /// How many rows one run delivers.
-const AT_ONCE: u64 = 50;
+pub(super) const AT_ONCE: u64 = 50;
 
 /// Carries effects out, in order; each row is deleted once it is.
 ///

@@ -209,7 +209,10 @@ async fn replay(context: &Context<'_>) -> Result<Option<Answer>, Problem> {
         return Err(problem);
     }
     // What the first request may have left to be done.
-    let delivered = outbox::drain_from(context.env, &context.db).await;
+    let delivered = match outbox::drain_from(context.env, &context.db).await {
+        Ok(outbox::AT_ONCE..) => Err("there may be more than one run delivers".to_owned()),
+        other => other,
+    };
     if let Err(error) = &delivered {
         tracing::error!(target: "admin", message = "changes have not reached everything yet", error);
         if known.status != 201 {
