@@ -197,9 +197,10 @@ describe("an entry", () => {
     await audited("DELETE", `${tokens}/${created.id}`, undefined, { action: "tokens:revoke", target_id: created.id });
 
     await audited("PATCH", "/admin/v1/me", { name: "Owner" }, { action: "users:update_own" });
-    await audited("PUT", "/admin/v1/me/password", { current: PASSWORD, new: PASSWORD }, {
+    await audited("PUT", "/admin/v1/me/password", { current: PASSWORD, new: `another ${PASSWORD}` }, {
       action: "users:change_own_password",
     }); // prettier-ignore
+    await owner.put("/admin/v1/me/password", { current: `another ${PASSWORD}`, new: PASSWORD });
   });
 
   test("comes of everything that is done with credentials and the configuration", async () => {
