@@ -33,6 +33,18 @@ describe("the first administrator", () => {
     assert.equal(statuses.at(-1), 429);
   });
 
+  test("is refused a wrong token as often as the same request is repeated", async (t) => {
+    const secrets = { MASTER_SECRET: "m".repeat(40), BOOTSTRAP_TOKEN, KEY_HASH_SECRET };
+    const gateway = await startGateway({ config: null, secrets });
+    t.after(() => gateway.stop());
+    const nobody = new Caller(gateway.url);
+    const body = { token: "wrong", email: "a@example.com", name: "A", password: PASSWORD };
+    const headers = { "idempotency-key": "again" };
+    for (let n = 0; n < 2; n++) await nobody.call("POST", "/admin/v1/bootstrap", { body, headers, expected: 401 });
+    const right = { ...body, token: BOOTSTRAP_TOKEN };
+    await nobody.call("POST", "/admin/v1/bootstrap", { body: right, headers, expected: 201 });
+  });
+
   test("of two who try at the same time only one succeeds", async (t) => {
     const secrets = { MASTER_SECRET: "m".repeat(40), BOOTSTRAP_TOKEN, KEY_HASH_SECRET };
     const gateway = await startGateway({ config: null, secrets });

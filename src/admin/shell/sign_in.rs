@@ -341,6 +341,7 @@ pub(super) async fn bootstrap(context: &Context<'_>) -> Result<Answer, Problem> 
     let token = context.env.secret("BOOTSTRAP_TOKEN").map_err(|_| refused())?.to_string();
     let right = !token.is_empty() && bool::from(token.as_bytes().ct_eq(wanted.token.as_bytes()));
     if !right {
+        // Nothing to be remembered: the same request, repeated, is refused again.
         let attempt = Write::new("users:bootstrap", "user", "").refused();
         context.acting(Actor::anonymous()).commit(attempt, Answer::done()).await?;
         return Err(refused());
