@@ -4,11 +4,11 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
+import { startAdmin, userWith } from "./admin.mjs";
 import { ROOT } from "./harness.mjs";
 import {
   MOCK,
@@ -220,90 +220,89 @@ describe("a quiet gateway", () => {
 });
 
 describe("scripts/config", () => {
-  let server, folder, calls, current;
+  let at, folder;
 
   before(async () => {
     folder = await mkdtemp(path.join(tmpdir(), "llm-gateway-config-"));
-    calls = [];
-    current = { http: { hsts_seconds: 1 } };
-    let draft = current;
-    // As much of the admin API as the script uses.
-    server = createServer(async (request, response) => {
-      let text = "";
-      for await (const piece of request) text += piece;
-      const body = text === "" ? undefined : JSON.parse(text);
-      const what = request.url.replace("/admin/v1/config/", "");
-      calls.push(`${request.method} ${what}`);
-      const reply = (status, value, headers = {}) =>
-        response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(value));
-      if (request.headers.authorization !== "Bearer st-test") return reply(401, { title: "Unauthorized", detail: "Sign in." });
-      switch (`${request.method} ${what}`) {
-        case "POST validate": {
-          const errors = body.document.htpp ? [{ path: "htpp", message: "there is no such field" }] : [];
-          return reply(200, { valid: errors.length === 0, errors });
-        }
-        case "POST diff": {
-          const same = JSON.stringify(body.document) === JSON.stringify(current);
-          const change = { path: "http.hsts_seconds", kind: "changed", before: 1, after: body.document.http.hsts_seconds };
-          return reply(200, { from: "1-x", to: null, changes: same ? [] : [change] });
-        }
-        case "GET draft":
-          return reply(200, { document: draft, hash: "h" }, { etag: '"h"' });
-        case "PUT draft":
-          if (request.headers["if-match"] !== '"h"') return reply(412, { title: "Precondition Failed" });
-          draft = body.document;
-          return reply(200, { document: draft, hash: "i" });
-        case "POST publish":
-          current = draft;
-          return reply(201, { version: "2-abc", comment: body.comment });
-        case "GET versions/current":
-          return reply(200, { version: "2-abc", document: current });
-        default:
-          return reply(404, { title: "Not Found" });
-      }
-    });
-    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    at = await startAdmin();
   });
 
   after(async () => {
-    server.close();
+    await at?.gateway.stop();
     await rm(folder, { recursive: true });
   });
 
   /** Runs the script's working part; resolves to its exit code and what it said. */
-  const run = (args, token = "st-test") =>
+  const run = (args, token = at.owner.token) =>
     new Promise((resolve) => {
-      const url = `http://127.0.0.1:${server.address().port}`;
       const env = { ...process.env, GATEWAY_ADMIN_TOKEN: token };
-      execFile("node", [path.join(ROOT, "scripts/config.mjs"), ...args, "--url", url], { env }, (error, stdout, stderr) =>
+      execFile("node", [path.join(ROOT, "scripts/config.mjs"), ...args, "--url", at.url], { env }, (error, stdout, stderr) =>
         resolve({ code: error?.code ?? 0, said: stdout + stderr }),
       );
     });
 
+  const file = async (name, text) => {
+    const where = path.join(folder, name);
+    await writeFile(where, text);
+    return where;
+  };
+  const versions = () => at.owner.all("/admin/v1/config/versions");
+
   test("publishes a file that changes something, once", async () => {
-    const file = path.join(folder, "gateway.toml");
-    await writeFile(file, "[http]\nhsts_seconds = 9\n");
-    assert.equal((await run(["diff", file])).code, 1);
-    const applied = await run(["apply", file, "--comment", "longer"]);
-    assert.deepEqual([applied.code, current], [0, { http: { hsts_seconds: 9 } }], applied.said);
-    assert.match(applied.said, /~ http.hsts_seconds = 1 -> 9[\s\S]*published as version 2-abc/);
-    calls.length = 0;
-    assert.match((await run(["apply", file])).said, /no difference/);
-    assert.deepEqual(calls, ["POST validate", "POST diff"]);
+    const first = await file("first.toml", "[http]\nhsts_seconds = 1\n");
+    assert.equal((await run(["apply", first])).code, 0);
+    const next = await file("gateway.toml", "[http]\nhsts_seconds = 9\n");
+    assert.equal((await run(["diff", next])).code, 1);
+    const applied = await run(["apply", next, "--comment", "longer"]);
+    assert.equal(applied.code, 0, applied.said);
+    const [newest, older] = await versions();
+    assert.match(applied.said, /~ http.hsts_seconds = 1 -> 9/);
+    assert.ok(applied.said.includes(`published as version ${newest.version}`), applied.said);
+    assert.deepEqual([newest.comment, newest.parent, newest.current], ["longer", older.version, true]);
+    assert.equal(older.comment, "scripts/config apply first.toml");
+    assert.match((await run(["apply", next])).said, /no difference/);
+    assert.equal((await run(["diff", next])).code, 0);
+    assert.equal((await versions()).length, 2);
     const exported = path.join(folder, "exported.toml");
     assert.equal((await run(["export", exported])).code, 0);
     assert.match(await readFile(exported, "utf8"), /\[http\]\nhsts_seconds = 9/);
+    // What was published is what the gateway does.
+    await eventually(
+      async () => (await send({ url: `${at.url}/health` })).headers["strict-transport-security"] === "max-age=9",
+      "the new version",
+    );
+  });
+
+  test("takes a whole configuration there and back", async () => {
+    const demo = path.join(ROOT, "config/demo.toml");
+    assert.equal((await run(["apply", demo])).code, 0);
+    const exported = path.join(folder, "demo.toml");
+    assert.equal((await run(["export", exported])).code, 0);
+    assert.match((await run(["diff", exported])).said, /no difference/);
+    const draft = path.join(folder, "draft.toml");
+    assert.equal((await run(["export", draft, "--draft"])).code, 0);
+    assert.equal(await readFile(draft, "utf8"), await readFile(exported, "utf8"));
   });
 
   test("publishes nothing that is wrong, and says what is", async () => {
-    const file = path.join(folder, "wrong.toml");
-    await writeFile(file, "[htpp]\nx = 1\n[http]\nhsts_seconds = 5\n");
-    calls.length = 0;
-    const { code, said } = await run(["apply", file]);
-    assert.deepEqual([code, calls], [1, ["POST validate"]]);
-    assert.match(said, /htpp: there is no such field/);
+    const before = (await versions()).length;
+    const draft = await at.owner.get("/admin/v1/config/draft");
+    const wrong = await file("wrong.toml", "[htpp]\nx = 1\n[http]\nhsts_seconds = 5\nmax_json_depth = 1\n");
+    const { code, said } = await run(["apply", wrong]);
+    assert.equal(code, 1);
+    assert.match(said, /htpp.*: /);
+    assert.match(said, /http\.max_json_depth: /);
+    assert.equal((await versions()).length, before);
+    assert.deepEqual(await at.owner.get("/admin/v1/config/draft"), draft);
     assert.equal((await run(["validate", path.join(folder, "none.toml")])).code, 2);
-    assert.match((await run(["diff", file], "other")).said, /401 Sign in\./);
+  });
+
+  test("says what its token lacks", async () => {
+    const demo = path.join(ROOT, "config/demo.toml");
+    assert.match((await run(["diff", demo], "nonsense")).said, /401 /);
+    const viewer = await userWith(at.owner, "viewer");
+    const refused = await run(["diff", demo], viewer.token);
+    assert.deepEqual([refused.code, /403 .*config:read/.test(refused.said)], [2, true], refused.said);
   });
 });
 
