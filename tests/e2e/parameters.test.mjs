@@ -26,7 +26,7 @@ async function startKeyServer() {
   for (const phase of PHASES) at.published[`rotating-${phase}`] = [first.jwk];
   return startUpstream(async (request, response) => {
     const name = request.url.slice(1);
-    if (name.startsWith("slow")) await sleep(1_000);
+    if (name.startsWith("slow")) await sleep(2_000);
     const keys = at.published[name] ?? [first.jwk];
     response.writeHead(200, { "content-type": "application/json" });
     response.end(JSON.stringify({ keys, padding: name.startsWith("large") ? "x".repeat(3_000) : "" }));
@@ -88,7 +88,8 @@ function metered(request, response) {
 const PRICED = ["input", "output", "cache_read", "output_reasoning", "input_audio", "output_audio", "per_request"];
 const WRITTEN = ["cache_write_5m", "cache_write_1h"];
 
-function generic(stream = { framing: "sse", reply: { text: "/a/text", finish_reason: "/a/why", finish_reasons: { halt: "length" } } }) {
+function generic() {
+  const reply = () => ({ text: "/a/text", finish_reason: "/a/why", finish_reasons: { halt: "length" } });
   return {
     dialect: "generic",
     base_url: `${at.oddServer.url}/odd`,
@@ -97,8 +98,8 @@ function generic(stream = { framing: "sse", reply: { text: "/a/text", finish_rea
     generic: {
       path: "/run",
       body: { q: "{{last_user_message}}" },
-      reply: { text: "/a/text", finish_reason: "/a/why", finish_reasons: { halt: "length" } },
-      stream,
+      reply: reply(),
+      stream: { framing: "sse", reply: reply() },
     },
   };
 }
@@ -188,12 +189,14 @@ before(async () => {
   at.meteredServer = await startUpstream(metered);
   let last = 0;
   at.address = () => `10.${Math.floor(++last / 62_500)}.${Math.floor(last / 250) % 250}.${(last % 250) + 1}`;
-  const options = { config: documentOf("plain"), secrets: { MASTER_SECRET, BOOTSTRAP_TOKEN }, vars: { PRIVATE_UPSTREAM_HOSTS: "127.0.0.1" } };
-  Object.assign(at, await start(options));
+  const secrets = { MASTER_SECRET, BOOTSTRAP_TOKEN };
+  const vars = { PRIVATE_UPSTREAM_HOSTS: "127.0.0.1" };
+  Object.assign(at, await start({ config: documentOf("plain"), secrets, vars }));
   at.lineOf = (id) => logOf(at.gateway, id);
   const nobody = new Caller(at.url, undefined, { "cf-connecting-ip": at.address() });
   const email = "owner@example.com";
-  at.ownerId = (await nobody.post("/admin/v1/bootstrap", { token: BOOTSTRAP_TOKEN, email, name: "Owner", password: PASSWORD })).id;
+  const first = { token: BOOTSTRAP_TOKEN, email, name: "Owner", password: PASSWORD };
+  at.ownerId = (await nobody.post("/admin/v1/bootstrap", first)).id;
   at.owner = await nobody.signIn(email);
   await at.owner.post("/admin/v1/accounts", { id: "people", name: "People" });
 });

@@ -8,7 +8,10 @@ import { arrived, chat, listed, logged, stream } from "./tools.mjs";
 
 check("providers.switched.enabled", { plain: [undefined, 200], tight: [false, 503] }, async (at) =>
   (await chat(at, "switched")).status);
-check("providers.spoken.dialect", { plain: ["openai", "/chat/completions"], tight: ["anthropic", "/v1/messages"] }, async (at) =>
+check("providers.spoken.dialect", {
+  plain: ["openai", "/chat/completions"],
+  tight: ["anthropic", "/v1/messages"],
+}, async (at) =>
   (await arrived(at, "spoken")).path);
 check("providers.moved.base_url", {
   plain: [undefined, "/v1/chat/completions"],
@@ -22,7 +25,10 @@ check("providers.adorned.headers", { plain: [undefined, undefined], tight: [{ "x
   (await arrived(at, "adorned")).headers["x-tenant"]);
 check("providers.adorned.user_agent", { plain: [undefined, true], tight: ["acme/7", false] }, async (at) =>
   (await arrived(at, "adorned")).headers["user-agent"].startsWith("llm-gateway/"));
-check("providers.adorned.forward_headers", { plain: [undefined, undefined], tight: [["x-project"], "p1"] }, async (at) =>
+check("providers.adorned.forward_headers", {
+  plain: [undefined, undefined],
+  tight: [["x-project"], "p1"],
+}, async (at) =>
   (await arrived(at, "adorned", { headers: { "x-project": "p1" } })).headers["x-project"]);
 check("providers.hasty.timeouts.first_byte_ms", { plain: [undefined, 200], sparse: [400, 504] }, async (at) =>
   (await stream(at, "hasty", { directives: { ttfb_ms: 1_500 } })).status);
@@ -115,13 +121,19 @@ check("models.known.enabled", { plain: [undefined, 200], tight: [false, 404] }, 
   (await chat(at, "known")).status);
 check("models.served.provider", { plain: [undefined, "openai"], tight: ["inline", "inline"] }, async (at) =>
   (await logged(at, "served")).provider);
-check("models.served.upstream_model", { plain: [undefined, "mock-large"], tight: ["mock-other", "mock-other"] }, async (at) =>
+check("models.served.upstream_model", {
+  plain: [undefined, "mock-large"],
+  tight: ["mock-other", "mock-other"],
+}, async (at) =>
   (await arrived(at, "served")).json.model);
 check("models.talkative.max_output_tokens", { plain: [undefined, 8_192], tight: [77, 77] }, async (at) =>
   (await arrived(at, "talkative")).json.max_tokens);
 check("models.small.context_tokens", { plain: [undefined, 200], tight: [100, 400] }, async (at) =>
   (await chat(at, "small", { fields: { metadata: { padding: "word ".repeat(200) } } })).status);
-check("models.served.description", { plain: [undefined, undefined], tight: ["The good one", "The good one"] }, async (at) =>
+check("models.served.description", {
+  plain: [undefined, undefined],
+  tight: ["The good one", "The good one"],
+}, async (at) =>
   (await listed(at, "served")).description);
 check("models.served.owned_by", { plain: [undefined, "openai"], tight: ["acme", "acme"] }, async (at) =>
   (await listed(at, "served")).owned_by);
@@ -166,5 +178,8 @@ check("prices.priced-per_request.per_request", { plain: ["0.001", 1_000_000], ti
   cost(at, "per_request"));
 
 // It says where a price comes from to people, and nothing else.
-check("prices.priced-input.source", { plain: ["the old list", "the old list"], tight: ["the new list", "the new list"] }, async (at) =>
+check("prices.priced-input.source", {
+  plain: ["the old list", "the old list"],
+  tight: ["the new list", "the new list"],
+}, async (at) =>
   (await at.owner.get("/admin/v1/config/effective")).document.prices["priced-input"].source);

@@ -75,7 +75,11 @@ const preflight = async (at) => {
 };
 const fromPage = async (at) => (await models(at, at.key, { origin: ORIGIN })).headers;
 
-check("cors.allowed_origins", { plain: [undefined, undefined], tight: [[ORIGIN], ORIGIN], strict: [[ORIGIN], ORIGIN] }, async (at) =>
+check("cors.allowed_origins", {
+  plain: [undefined, undefined],
+  tight: [[ORIGIN], ORIGIN],
+  strict: [[ORIGIN], ORIGIN],
+}, async (at) =>
   (await fromPage(at))["access-control-allow-origin"]);
 
 check("cors.allowed_headers", { tight: [undefined, "x-one, x-two"], strict: [["x-one"], "x-one"] }, async (at) =>
@@ -107,16 +111,20 @@ check("auth.negative_cache_ms", { plain: [60_000, 401], tight: [0, 200] }, async
   return (await models(at, made.key)).status;
 });
 
-check("auth.revocation_check_ms", { plain: [undefined, 200], tight: [0, 401] }, async (at, phase) => {
-  const made = await freshKey(at, `revoked-${phase}`);
-  await made.put();
-  // The first call starts the asking, the second's knowledge is from before the change.
-  await models(at, made.key);
-  await sleep(1_100);
-  await models(at, made.key);
-  const state = { records: { [made.id]: { ...made.record, disabled: true } } };
-  await object(at, "LEDGER", `revoked-${phase}`, "PUT", "/keys", { key_id: "key_1", revision: 1, state });
-  return (await models(at, made.key)).status;
+check("auth.revocation_check_ms", { plain: [undefined, true], tight: [0, false] }, async (at, phase) => {
+  // Whether a key that has just been revoked is still good; on a slow machine it takes more than one look to find out.
+  for (let nth = 0; nth < 3; nth += 1) {
+    const made = await freshKey(at, `revoked-${phase}-${nth}`);
+    await made.put();
+    // The first call starts the asking; the second's knowledge is from before the change.
+    await models(at, made.key);
+    await sleep(1_100);
+    await models(at, made.key);
+    const state = { records: { [made.id]: { ...made.record, disabled: true } } };
+    await object(at, "LEDGER", `revoked-${phase}-${nth}`, "PUT", "/keys", { key_id: "key_1", revision: 1, state });
+    if ((await models(at, made.key)).status === 200) return true;
+  }
+  return false;
 });
 
 shownBy("tests/e2e/objects.test.mjs", "a key is judged by the policy when its ledger hangs: ${policy}", [
@@ -142,7 +150,7 @@ check("auth.jwks_refresh_min_seconds", { plain: [undefined, 401], tight: [1, 200
   return (await models(at, token("rotating", at.second))).status;
 });
 
-check("auth.jwks_timeout_ms", { plain: [undefined, 200], tight: [300, 503] }, async (at) =>
+check("auth.jwks_timeout_ms", { plain: [undefined, 200], tight: [800, 503] }, async (at) =>
   (await models(at, token("slow", at.first))).status);
 
 check("auth.jwks_max_bytes", { plain: [undefined, 200], tight: [1_024, 503] }, async (at) =>
@@ -165,7 +173,10 @@ check("auth.issuers[required].required_claims", { plain: [undefined, 200], tight
   entry(at, "required", { tenant: "other" }));
 check("auth.issuers[aged].max_age_seconds", { plain: [undefined, 200], tight: [60, 401] }, (at) =>
   entry(at, "aged", { iat: now() - 300 }));
-check("auth.issuers[subject].subject_claim", { plain: [undefined, "user-1"], tight: ["email", "ada@example.com"] }, async (at) =>
+check("auth.issuers[subject].subject_claim", {
+  plain: [undefined, "user-1"],
+  tight: ["email", "ada@example.com"],
+}, async (at) =>
   (await who(at, "subject", { email: "ada@example.com" })).key_id.split(":").at(-1));
 check("auth.issuers[claimed].account_claim", { plain: [undefined, "user-1"], tight: ["team", "blue"] }, async (at) =>
   (await who(at, "claimed")).account);
@@ -229,18 +240,23 @@ check("logging.slow_ms", { plain: [undefined, "info"], tight: [50, "warn"] }, as
 
 // === records ===
 
-/** The record that a request leaves, if it does within 2.5 s. */
+/** The record that a request leaves, if it does within four seconds. */
 async function recordOf(at, name, phase, headers = {}) {
   const made = await freshKey(at, `${name}-${phase}`);
   await made.put();
   const { id } = await chat(at, "priced-input", { key: made.key, headers });
   const seek = at.gateway.db.prepare("SELECT record FROM request_records WHERE request_id = ?1").bind(id);
   let row;
-  await within(2_500, async () => (row = await seek.first()));
+  await within(4_000, async () => (row = await seek.first()));
   return row ? JSON.parse(row.record) : undefined;
 }
 
-check("records.mode", { plain: ["all", true], strict: ["off", false], frugal: ["sampled", false], sparse: ["sampled", true] }, async (at, phase) =>
+check("records.mode", {
+  plain: ["all", true],
+  strict: ["off", false],
+  frugal: ["sampled", false],
+  sparse: ["sampled", true],
+}, async (at, phase) =>
   (await recordOf(at, "mode", phase)) !== undefined);
 check("records.sample_percent", { frugal: [0, false], sparse: [100, true] }, async (at, phase) =>
   (await recordOf(at, "sample", phase)) !== undefined);

@@ -102,7 +102,10 @@ check("sessions.attempts_per_ip_per_minute", { plain: [undefined, 401], tight: [
 
 // === admin ===
 
-check("admin.allowed_ip_ranges", { plain: [undefined, [200, 200]], tight: [["10.0.0.0/8"], [200, 403]] }, async (at) => {
+check("admin.allowed_ip_ranges", {
+  plain: [undefined, [200, 200]],
+  tight: [["10.0.0.0/8"], [200, 403]],
+}, async (at) => {
   const from = async (address) =>
     (await new Caller(at.url, at.owner.token, { "cf-connecting-ip": address }).call("GET", "/admin/v1/me")).status;
   return [await from("10.1.2.3"), await from("192.0.2.3")];

@@ -3,7 +3,20 @@
 import crypto from "node:crypto";
 
 import { compileConfig, mintKey } from "../harness.mjs";
-import { KEY_HASH_SECRET, PATHS, ask, eventually, freshId, logOf, open, readStream, received, requestLines, send, sleep } from "../support.mjs";
+import {
+  KEY_HASH_SECRET,
+  PATHS,
+  ask,
+  eventually,
+  freshId,
+  logOf,
+  open,
+  readStream,
+  received,
+  requestLines,
+  send,
+  sleep,
+} from "../support.mjs";
 
 /** Asks for a model; the reply with the request's `id`. `fields` go into the body. */
 export async function chat(at, model, { key = at.key, directives = {}, headers = {}, fields = {}, api = "chat" } = {}) {
@@ -53,7 +66,7 @@ export async function arrived(at, model, options) {
 
 /** Whether a request leaves a line in the log. */
 export async function isLogged(at, id) {
-  return within(1_500, () => requestLines(at.gateway).some((line) => line.request_id === id));
+  return within(3_000, () => requestLines(at.gateway).some((line) => line.request_id === id));
 }
 
 /** Whether something comes true within so many milliseconds. */
