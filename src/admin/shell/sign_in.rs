@@ -116,13 +116,15 @@ impl Context<'_> {
         .bind(&self.user_agent)
         .bind(self.now())
         .bind(record.expires_at);
+        // Never the new one, which may have come in the same second as others.
         let oldest = Statement::new(
             "UPDATE sessions SET revoked_at = ?2 WHERE revoked_at IS NULL AND id IN (SELECT id FROM sessions \
-             WHERE user_id = ?1 AND revoked_at IS NULL ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET ?3)",
+             WHERE user_id = ?1 AND id <> ?4 AND revoked_at IS NULL ORDER BY created_at DESC, id DESC LIMIT -1 OFFSET ?3)",
         )
         .bind(user)
         .bind(self.now())
-        .bind(settings.max_per_user);
+        .bind(settings.max_per_user.saturating_sub(1))
+        .bind(&id);
         let tokens = self.tokens(user, &id, &refresh, record.expires_at, must_change_password).await?;
         Ok((vec![insert, oldest], tokens))
     }
