@@ -328,12 +328,7 @@ pub(super) async fn sign_out(context: &Context<'_>) -> Result<Answer, Problem> {
 /// Makes the first owner. The token is the Worker secret `BOOTSTRAP_TOKEN`; it works once, while there is no user.
 pub(super) async fn bootstrap(context: &Context<'_>) -> Result<Answer, Problem> {
     let wanted: Bootstrap = context.body()?;
-    let used = || {
-        let mut problem =
-            conflict("bootstrap_done", "This deployment has its first administrator already. Sign in instead.");
-        problem.status = 409;
-        problem
-    };
+    let used = || conflict("bootstrap_done", "This deployment has its first administrator already. Sign in instead.");
     let refused = || {
         let message =
             "The bootstrap token is wrong, or the deployment has none: set the Worker secret BOOTSTRAP_TOKEN.";
