@@ -1,9 +1,13 @@
-//! An account's ledger: pure state machines that its object keeps and asks.
+//! What an account's ledger and a provider's gauge know and decide: pure state machines that their objects keep and ask.
 //!
 //! - [`ledger`]: which keys are good, and whether the account is
+//! - [`rule`]: what can be limited; [`ask`]: what is asked and answered about it, in [`amounts`]
 //! - [`usage`]: what a request used, and how many of them become rows
 //! - [`queue`]: in which batch an entry is handed on, so that it is counted exactly once
 
+pub mod amounts;
+pub mod ask;
 pub mod ledger;
 pub mod queue;
+pub mod rule;
 pub mod usage;

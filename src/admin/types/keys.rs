@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Metadata;
 use crate::config::Overrides;
+pub use crate::limits::rule::{Dimension, LimitMode, LimitTerms, Period};
 
 /// What can be set of a key.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -114,80 +115,6 @@ pub struct KeyFilter {
     pub user_id: Option<String>,
     /// Only those that are switched off, or only those that are not.
     pub disabled: Option<bool>,
-}
-
-/// What is limited.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Dimension {
-    /// Requests.
-    Requests,
-    /// Input tokens, cached ones included.
-    InputTokens,
-    /// Output tokens, reasoning included.
-    OutputTokens,
-    /// Both.
-    TotalTokens,
-    /// Money, in nano-dollars: a limit on it is a budget.
-    Cost,
-    /// Requests at the same time.
-    Concurrency,
-}
-
-/// Over which time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Period {
-    /// A second.
-    Second,
-    /// A minute.
-    Minute,
-    /// An hour.
-    Hour,
-    /// A day, UTC.
-    Day,
-    /// A week from Monday on, UTC.
-    Week,
-    /// A calendar month, UTC.
-    Month,
-    /// For ever.
-    Total,
-    /// At any moment: for concurrency alone.
-    None,
-}
-
-/// What happens at a limit.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LimitMode {
-    /// Requests beyond it are refused.
-    #[default]
-    Enforce,
-    /// Requests beyond it are counted and reported.
-    Shadow,
-}
-
-/// How much of what is allowed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct LimitTerms {
-    /// Only for this model; null for all together.
-    #[serde(default)]
-    #[schemars(length(min = 1, max = 256))]
-    pub model: Option<String>,
-    /// What is limited.
-    pub dimension: Dimension,
-    /// Over which time; `none` for `concurrency` and for it alone.
-    pub period: Period,
-    /// How much.
-    #[schemars(range(max = 9_007_199_254_740_991_u64))]
-    pub amount: u64,
-    /// How much at once, for a limit a second or a minute; null for as much as `amount`.
-    #[serde(default)]
-    #[schemars(range(min = 1, max = 9_007_199_254_740_991_u64))]
-    pub burst: Option<u64>,
-    /// What happens at it.
-    #[serde(default)]
-    pub mode: LimitMode,
 }
 
 /// What can be set of a limit.
