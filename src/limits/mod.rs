@@ -7,7 +7,10 @@
 
 pub mod amounts;
 pub mod ask;
+pub mod bucket;
+pub mod calendar;
 pub mod ledger;
 pub mod queue;
 pub mod rule;
 pub mod usage;
+pub mod window;
