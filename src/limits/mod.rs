@@ -2,6 +2,7 @@
 //!
 //! - [`ledger`]: which keys are good, and whether the account is
 //! - [`rule`]: what can be limited; [`ask`]: what is asked and answered about it, in [`amounts`]
+//! - [`profile`]: how many output tokens to reserve, learned from replies
 //! - [`usage`]: what a request used, and how many of them become rows
 //! - [`queue`]: in which batch an entry is handed on, so that it is counted exactly once
 
@@ -10,6 +11,7 @@ pub mod ask;
 pub mod bucket;
 pub mod calendar;
 pub mod ledger;
+pub mod profile;
 pub mod queue;
 pub mod rule;
 pub mod usage;
