@@ -91,6 +91,11 @@ impl Bucket {
         self.drain(flow, back);
     }
 
+    /// How much drained in a period when it was last changed.
+    pub fn rate(&self) -> u64 {
+        self.rate
+    }
+
     fn drained_at(&self, flow: Flow, now: u64, parts: u128) -> u64 {
         let wait = parts.checked_div(u128::from(flow.rate)).map_or(u128::from(u64::MAX), |whole| {
             whole.saturating_add(u128::from(!parts.is_multiple_of(u128::from(flow.rate))))

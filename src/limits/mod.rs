@@ -2,17 +2,24 @@
 //!
 //! - [`ledger`]: which keys are good, and whether the account is
 //! - [`rule`]: what can be limited; [`ask`]: what is asked and answered about it, in [`amounts`]
+//! - [`admission`]: decides and counts, in [`window`]s, [`bucket`]s and [`calendar`] periods; its state is a [`base`] and
+//!   [`row`]s
 //! - [`profile`]: how many output tokens to reserve, learned from replies
 //! - [`usage`]: what a request used, and how many of them become rows
 //! - [`queue`]: in which batch an entry is handed on, so that it is counted exactly once
 
+pub mod admission;
 pub mod amounts;
 pub mod ask;
+pub mod base;
 pub mod bucket;
 pub mod calendar;
+pub mod counters;
 pub mod ledger;
 pub mod profile;
 pub mod queue;
+pub mod row;
 pub mod rule;
+mod rules;
 pub mod usage;
 pub mod window;

@@ -177,6 +177,14 @@ impl Period {
             Self::Day | Self::Week | Self::Month | Self::Total | Self::None => None,
         }
     }
+
+    /// The calendar period that is counted for it; what has none is counted for ever.
+    pub fn calendar(self) -> Self {
+        match self {
+            Self::Day | Self::Week | Self::Month => self,
+            Self::Second | Self::Minute | Self::Hour | Self::Total | Self::None => Self::Total,
+        }
+    }
 }
 
 #[cfg(test)]

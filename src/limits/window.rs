@@ -54,7 +54,7 @@ impl Window {
             return at;
         }
         let slot = period_ms.div_ceil(SLOTS).max(1);
-        let next = (at / slot).saturating_add(1).saturating_mul(slot);
+        let next = at.checked_div(slot).unwrap_or(at).saturating_add(1).saturating_mul(slot);
         next.saturating_sub(1)
     }
 

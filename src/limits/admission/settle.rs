@@ -1,0 +1,111 @@
+//! Settlements, and what is never settled.
+
+use super::super::ask::{LeaseReturn, Settled, Settlement};
+use super::super::bucket::Flow;
+use super::super::row::Leased;
+use super::lease::lease_id;
+use super::*;
+
+impl Admission {
+    /// Counts what a request has used, in place of what was reserved for it and at that time; now, if nothing was. It
+    /// may come before its reservation, twice, or too late.
+    pub fn settle(&mut self, now: u64, id: &str, settlement: &Settlement) -> Settled {
+        let now = self.clock(now);
+        if settlement.unanswered {
+            self.give_back(now, &LeaseReturn { id: lease_id(id), open: Vec::new() });
+        }
+        match self.slots.get(id) {
+            Some(Slot::Settled) => return Settled::Repeated,
+            Some(Slot::Expired) => return self.late(),
+            Some(Slot::Open(row)) if row.leased.is_lease() => return Settled::Repeated,
+            Some(Slot::Open(_)) | None => {}
+        }
+        if let Some(mut row) = self.take_open(id) {
+            let before = Held::by(&row);
+            row.amounts = settlement.amounts;
+            row.stage = Stage::Settled;
+            row.complete = settlement.complete;
+            self.close(now, *row, before);
+            return Settled::Counted;
+        }
+        if let Some(used) = &settlement.lease {
+            return self.settle_leased(now, id, settlement, used);
+        }
+        let row = Row {
+            id: id.to_owned(),
+            at: now,
+            key_id: settlement.key_id.clone(),
+            user: settlement.user.clone(),
+            model: settlement.model.clone(),
+            amounts: settlement.amounts,
+            complete: settlement.complete,
+            ..Row::default()
+        };
+        let caller = Caller { key: &row.key_id, user: row.user.as_deref(), model: Some(&row.model) };
+        let rates = self.rates_of(&caller);
+        self.charge(now, row, &rates);
+        Settled::Counted
+    }
+
+    /// Charges what should have been settled by now as it was reserved. Their rows say [`Stage::Expired`] and need a
+    /// usage entry each; a lease's may stand for several requests.
+    pub fn expire(&mut self, now: u64) {
+        while let Some((at, id)) = self.expiries.first()
+            && *at <= now
+        {
+            let id = id.clone();
+            let Some(mut row) = self.take_open(&id) else { break };
+            let before = Held::by(&row);
+            if row.leased.is_lease() && row.amounts.is_zero() {
+                self.pending.push(Pending::Delete(id));
+                continue;
+            }
+            row.stage = Stage::Expired;
+            self.close(now, *row, before);
+        }
+    }
+
+    /// Counts a row for what it has become; it is no longer open.
+    fn close(&mut self, now: u64, mut row: Row, before: Held) {
+        row.sequence = self.next_sequence();
+        for mark in row.marks.iter_mut().filter(|mark| mark.bucket.is_some()) {
+            let counter = mark.counter;
+            let (from, to) = (before.amounts.of(counter.dimension), row.amounts.of(counter.dimension));
+            let (place, period_ms) = (mark.place, counter.period.window_ms().unwrap_or(0));
+            let of =
+                Row { key_id: row.key_id.clone(), user: row.user.clone(), model: row.model.clone(), ..Row::default() };
+            let changed = self.subjects.counters_mut(counter, &of).and_then(|counters| {
+                counters.with_bucket(counter.dimension, counter.period, row.sequence, |bucket| {
+                    bucket.adjust(Flow { rate: bucket.rate(), period_ms }, now, place, from, to);
+                    place
+                })
+            });
+            mark.bucket = changed.map(|(_, bucket)| bucket);
+        }
+        self.subjects.shift(&row, Some(before), Some(Held::by(&row)));
+        self.meta.count(&row);
+        self.tell(row);
+    }
+
+    pub(super) fn late(&mut self) -> Settled {
+        self.late = self.late.saturating_add(1);
+        Settled::Late
+    }
+
+    fn settle_leased(
+        &mut self,
+        now: u64,
+        id: &str,
+        settlement: &Settlement,
+        used: &super::super::ask::LeaseUse,
+    ) -> Settled {
+        let Some(Slot::Open(lease)) = self.slots.get(&used.id) else { return self.late() };
+        let Leased::Lease { holder, ttl_ms, .. } = &lease.leased else { return self.late() };
+        let (holder, ttl_ms) = (holder.clone(), *ttl_ms);
+        self.heat.leased(now, &holder, &lease.key_id, &lease.model, ttl_ms);
+        let Some(row) = self.take_from_lease(&used.id, id, &used.reserved) else { return self.late() };
+        let row = Row { amounts: settlement.amounts, complete: settlement.complete, stage: Stage::Settled, ..row };
+        self.put(row);
+        Settled::Counted
+    }
+}
