@@ -4,6 +4,8 @@
 //! So in any stretch of time at most the burst and what drains meanwhile is admitted. Drained is counted in parts of a
 //! token, as many as the period has milliseconds, and nothing is ever rounded.
 //!
+//! A new rate counts from the last event on, and nobody can have used more of it than the burst meanwhile.
+//!
 //! What a request did not use after all is given back, but only as far as it has not drained: the level would otherwise
 //! sink below what it had been without the request. Drained is taken to be who came first.
 
@@ -21,7 +23,7 @@ pub struct Bucket {
     drained: (u64, u64),
     /// When that was.
     at: u64,
-    /// How much drained in a period then.
+    /// How much drained in a period until then.
     rate: u64,
 }
 
@@ -109,9 +111,7 @@ impl Bucket {
 
     /// What has not drained, in parts.
     fn level(&self, flow: Flow, now: u64) -> u128 {
-        // Whether the rate was changed soon after the last event or late is not known.
-        let rate = u128::from(flow.rate.min(self.rate));
-        let drains = rate.saturating_mul(u128::from(now.saturating_sub(self.at)));
+        let drains = u128::from(flow.rate).saturating_mul(u128::from(now.saturating_sub(self.at)));
         flow.parts(self.arrived).saturating_sub(self.drained(flow)).saturating_sub(drains)
     }
 

@@ -4,6 +4,8 @@
 //! - [`rule`]: what can be limited; [`ask`]: what is asked and answered about it, in [`amounts`]
 //! - [`admission`]: decides and counts, in [`window`]s, [`bucket`]s and [`calendar`] periods; its state is a [`base`] and
 //!   [`row`]s
+//! - [`holder`]: an isolate's leases; [`fallback`]: what it decides while the ledger cannot be reached
+//! - [`watch`]: when a limit is nearly used up
 //! - [`profile`]: how many output tokens to reserve, learned from replies
 //! - [`usage`]: what a request used, and how many of them become rows
 //! - [`queue`]: in which batch an entry is handed on, so that it is counted exactly once
@@ -15,6 +17,8 @@ pub mod base;
 pub mod bucket;
 pub mod calendar;
 pub mod counters;
+pub mod fallback;
+pub mod holder;
 pub mod ledger;
 pub mod profile;
 pub mod queue;
@@ -22,4 +26,5 @@ pub mod row;
 pub mod rule;
 mod rules;
 pub mod usage;
+pub mod watch;
 pub mod window;
