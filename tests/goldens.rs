@@ -160,7 +160,7 @@ fn assert_choices(id: &str, got: &Reply, expected: &Reply) {
 
 /// OpenAI's usage object has one kind of cache write.
 fn as_openai_tells_it(usage: Usage) -> Usage {
-    Usage { cache_write_5m: usage.cache_write_5m + usage.cache_write_1h, cache_write_1h: 0, ..usage }
+    Usage { cache_write_5m: usage.cache_write_5m + usage.cache_write_1h, cache_write_1h: 0, web_searches: 0, ..usage }
 }
 
 fn assert_fault(id: &str, result: &Result<(), ReplyFault>, error: &(String, String)) {
@@ -186,7 +186,7 @@ fn every_streamed_reply_comes_out_as_strict_chunks_that_say_the_same() {
         let expected = expected(recording);
         for usage_asked in [false, true] {
             let (out, ran) = run(recording.wire, Lane::Translated, usage_asked, &[&recording.reply]);
-            assert_eq!(ran.usage, expected.reply.usage, "{id}");
+            assert_eq!(ran.told.map(|told| told.usage), expected.reply.usage, "{id}");
             if let Some(error) = &expected.error {
                 assert_fault(id, &ran.result, error);
                 let got = read_broken_stream(&out, usage_asked);
@@ -210,7 +210,7 @@ fn every_whole_reply_comes_out_as_a_strict_body_that_says_the_same() {
         let id = &recording.id;
         let expected = expected(recording);
         let reply = rewritten(recording, false, false).unwrap();
-        assert_eq!(reply.usage, expected.reply.usage, "{id}");
+        assert_eq!(reply.told.map(|told| told.usage), expected.reply.usage, "{id}");
         let (identity, got) = read_body(&reply.body);
         assert_identity(id, &identity, &expected);
         assert_choices(id, &got, &expected.reply);
@@ -265,7 +265,7 @@ fn a_relayed_stream_loses_its_usage_chunk_and_nothing_else() {
         let kept: String = events(&recording.reply).into_iter().filter(|event| !is_usage_alone(event)).collect();
         let (out, ran) = run(recording.wire, Lane::Relayed, false, &[&recording.reply]);
         assert_eq!(String::from_utf8(out).unwrap(), kept, "{id}");
-        assert_eq!(ran.usage, expected.reply.usage, "{id}");
+        assert_eq!(ran.told.map(|told| told.usage), expected.reply.usage, "{id}");
         match &expected.error {
             None => assert_eq!(ran.result, Ok(()), "{id}"),
             Some(error) => assert_fault(id, &ran.result, error),
@@ -282,7 +282,7 @@ fn the_meter_reads_of_a_native_reply_what_it_used_and_that_it_is_complete() {
         let expected = expected(recording);
         if recording.stream {
             let metered = meter(recording.wire, &[&recording.reply]);
-            assert_eq!(metered.usage, expected.reply.usage, "{id}");
+            assert_eq!(metered.told.map(|told| told.usage), expected.reply.usage, "{id}");
             match &expected.error {
                 None => assert_eq!(metered.result, Ok(()), "{id}"),
                 Some(error) => assert_fault(id, &metered.result, error),
@@ -295,7 +295,7 @@ fn the_meter_reads_of_a_native_reply_what_it_used_and_that_it_is_complete() {
             let reply =
                 whole_reply(recording.reply.clone(), Form::Json, Lane::Native, adapter, target, wanted).unwrap();
             assert!(reply.body == recording.reply, "{id} was not passed on as it is");
-            assert_eq!(reply.usage, expected.reply.usage, "{id}");
+            assert_eq!(reply.told.map(|told| told.usage), expected.reply.usage, "{id}");
         }
     }
 }
@@ -580,7 +580,7 @@ fn summary(recording: &Recording) -> String {
         );
         line += &format!(" reasoning={} signed={}", choice.reasoning.len(), choice.thinking_blocks.len());
     }
-    let usage = reply.usage.unwrap();
+    let usage = reply.told.unwrap().usage;
     line + &format!(
         " in={}+r{}+w{}+h{}+a{} out={}+t{}+a{}",
         usage.input,

@@ -136,7 +136,7 @@ pub fn outcome(
         max_tokens: sample.max_tokens,
     };
     let tried = body.as_ref().map_or(described, |body| Sample::Body(body.as_bytes()));
-    simulate(loaded, &principal, api, tried, &key.map(SampleKey::limits).unwrap_or_default())
+    simulate(loaded, &principal, api, tried, &key.map(SampleKey::limits).unwrap_or_default(), now)
 }
 
 #[cfg(test)]

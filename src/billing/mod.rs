@@ -2,7 +2,15 @@
 //! between a request and an invoice.
 
 mod cost;
+mod date;
 mod money;
+mod parts;
+mod prices;
+mod pricing;
 
-pub use cost::{Rates, cost};
-pub use money::{Nanodollars, Picodollars, PriceError, RequestPrice, TokenPrice};
+pub use cost::cost;
+pub use date::{Day, DayError};
+pub use money::{Multiplier, Nanodollars, Picodollars, PriceError, RequestPrice, TokenPrice};
+pub use parts::{Parts, Rates};
+pub use prices::Prices;
+pub use pricing::{AskPrices, PriceCard, PriceSource, Pricing, Variant};

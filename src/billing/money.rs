@@ -45,6 +45,42 @@ pub struct TokenPrice(pub Picodollars);
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestPrice(pub Nanodollars);
 
+/// What a price is multiplied by, such as 1.1: millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Multiplier(u64);
+
+/// Millionths in a whole.
+const MILLION: u64 = 1_000_000;
+
+impl Multiplier {
+    /// Changes nothing.
+    pub const ONE: Self = Self(MILLION);
+
+    /// Both, one after the other; exact to the millionth, rounded half up.
+    #[must_use]
+    pub fn times(self, other: Self) -> Self {
+        Self(self.scaled(other.0))
+    }
+
+    /// A price so many times over, rounded half up.
+    #[must_use]
+    pub fn of(self, price: Picodollars) -> Picodollars {
+        Picodollars(self.scaled(price.0))
+    }
+
+    /// Millionths.
+    pub(super) fn millionths(self) -> u64 {
+        self.0
+    }
+
+    fn scaled(self, steps: u64) -> u64 {
+        let million = u128::from(MILLION);
+        let product = u128::from(self.0).saturating_mul(u128::from(steps));
+        let rounded = product.saturating_add(million.div_euclid(2)).div_euclid(million);
+        u64::try_from(rounded).unwrap_or(u64::MAX)
+    }
+}
+
 /// Why a text is no price.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -85,18 +121,19 @@ fn written(steps: u64, places: usize) -> String {
 }
 
 macro_rules! decimal {
-    ($name:ident, $inner:ident, $places:ident, $description:literal) => {
+    ($name:ident, $made:expr, $steps:expr, $places:ident, $description:literal) => {
         impl FromStr for $name {
             type Err = PriceError;
 
             fn from_str(text: &str) -> Result<Self, PriceError> {
-                read(text, $places).map(|steps| Self($inner(steps)))
+                read(text, $places).map($made)
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(&written(self.0.0, $places))
+                let steps: fn(&Self) -> u64 = $steps;
+                formatter.write_str(&written(steps(self), $places))
             }
         }
 
@@ -129,8 +166,15 @@ macro_rules! decimal {
     };
 }
 
-decimal!(TokenPrice, Picodollars, TOKEN_PLACES, "US dollars per million tokens");
-decimal!(RequestPrice, Nanodollars, REQUEST_PLACES, "US dollars");
+decimal!(
+    TokenPrice,
+    |steps| Self(Picodollars(steps)),
+    |price| price.0.0,
+    TOKEN_PLACES,
+    "US dollars per million tokens"
+);
+decimal!(RequestPrice, |steps| Self(Nanodollars(steps)), |price| price.0.0, REQUEST_PLACES, "US dollars");
+decimal!(Multiplier, Self, |multiplier| multiplier.0, TOKEN_PLACES, "A factor");
 
 #[cfg(test)]
 mod tests {

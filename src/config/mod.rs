@@ -39,7 +39,7 @@ pub use http::{Cors, Http};
 pub use layers::{ENVIRONMENT_PREFIX, Effective, Origin, Overrides, effective};
 pub use models::{Model, Route, RouteTarget, StructuredOutput};
 pub use observe::{ClientIp, LogLevel, Logging, Records, RecordsMode, Retention};
-pub use prices::{Billing, Price, Unpriced};
+pub use prices::{Billing, Price, PriceVariant, Unpriced};
 pub use providers::{
     CredentialPlace, CredentialSource, Framing, Generic, GenericReply, GenericStream, Provider, ProviderDialect,
     StreamUsage, is_own_secret,

@@ -25,7 +25,7 @@ pub fn entry(record: &RequestRecord, settings: &Records, at_ms: u64, metadata: O
     let record = &bounded(record);
     let usage = record.usage.unwrap_or_default();
     // A request that failed before it used anything costs nothing.
-    let nothing = record.rates.filter(|_| counted && record.usage.is_none()).map(|_| Nanodollars(0));
+    let nothing = record.pricing.as_ref().filter(|_| counted && record.usage.is_none()).map(|_| Nanodollars(0));
     let cost_nanos = record.cost_nanodollars.or(nothing).map(|Nanodollars(nanos)| nanos);
     let metadata = metadata.filter(|_| settings.metadata);
     let kept = if kept { whole(record, metadata) } else { None };
@@ -93,7 +93,7 @@ fn whole(record: &RequestRecord, metadata: Option<&str>) -> Option<Box<RawValue>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::billing::{Picodollars, Rates};
+    use crate::billing::{Parts, Picodollars, Pricing};
     use crate::protocol::usage::Usage;
     use serde_json::json;
 
@@ -112,7 +112,7 @@ mod tests {
             status: 200,
             attempts: 1,
             usage: Some(Usage { input: 1_000, output: 500, ..Usage::default() }),
-            rates: Some(Rates { input: Picodollars(1), ..Rates::default() }),
+            pricing: Some(Pricing::flat(Parts { input: Some(Picodollars(1)), ..Parts::default() })),
             cost_nanodollars: Some(Nanodollars(2_000)),
             ..RequestRecord::default()
         }
@@ -124,7 +124,7 @@ mod tests {
         let charged = entry(&record(), &off, 7, None).unwrap();
         assert_eq!((charged.id.as_str(), charged.request_id.as_str(), charged.at_ms), ("s", "r", 7));
         assert_eq!((charged.cost_nanos, charged.unpriced, charged.record.is_none()), (Some(2_000), false, true));
-        let unpriced = RequestRecord { rates: None, cost_nanodollars: None, ..record() };
+        let unpriced = RequestRecord { pricing: None, cost_nanodollars: None, ..record() };
         let unpriced = entry(&unpriced, &off, 7, None).unwrap();
         assert_eq!((unpriced.cost_nanos, unpriced.unpriced), (None, true));
         let failed = RequestRecord { usage: None, cost_nanodollars: None, outcome: Outcome::Failed, ..record() };

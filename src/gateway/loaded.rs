@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use crate::auth::Principal;
+use crate::billing::Prices;
 use crate::config::{
     Config, ConfigProblem, Effective, EndpointError, PrivateHosts, Snapshot, check_base_url, effective,
 };
@@ -29,6 +30,8 @@ pub struct LoadedConfig {
     pub config: Config,
     /// What is wrong with it and with the variables of the deployment, for the log. Variables by their name.
     pub problems: Vec<ConfigProblem>,
+    /// What its models cost.
+    pub prices: Prices,
     endpoints: BTreeMap<String, Result<Url, EndpointError>>,
 }
 
@@ -45,7 +48,8 @@ impl LoadedConfig {
             .iter()
             .map(|(name, provider)| (name.clone(), check_base_url(&provider.base_url, &deployment.private_hosts)))
             .collect();
-        Ok(Self { version: snapshot.version, created_at: snapshot.created_at, config, problems, endpoints })
+        let prices = Prices::of(&config);
+        Ok(Self { version: snapshot.version, created_at: snapshot.created_at, config, problems, prices, endpoints })
     }
 
     /// Providers whose address is refused, with the reason, for the log.

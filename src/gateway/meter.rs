@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::protocol::chat::{FinishReason, ReplyFault};
 use crate::protocol::openai_chat::{MAX_EVENT_BYTES, reported, reported_event};
 use crate::protocol::sse::{Frame, SseDecoder};
-use crate::protocol::usage::Usage;
+use crate::protocol::usage::{BillingFacts, Told, Usage};
 use crate::providers::Api;
 
 /// Reads one stream.
@@ -21,6 +21,7 @@ pub struct Meter {
 struct State {
     api: Api,
     usage: Option<Usage>,
+    facts: BillingFacts,
     /// A finish reason was seen (OpenAI).
     finished: bool,
     /// The stream's own end mark was seen: `[DONE]`, `message_stop`.
@@ -34,7 +35,7 @@ struct State {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Metered {
     /// What it used, if it told.
-    pub usage: Option<Usage>,
+    pub told: Option<Told>,
     /// In how many pieces the answer came, which is near the number of output tokens where the provider tells none.
     pub pieces: u64,
     /// Whether it was complete.
@@ -46,7 +47,15 @@ pub struct Metered {
 impl Meter {
     /// A meter for a stream in this API's format.
     pub fn new(api: Api) -> Self {
-        let state = State { api, usage: None, finished: false, done: false, reported: None, pieces: 0 };
+        let state = State {
+            api,
+            usage: None,
+            facts: BillingFacts::default(),
+            finished: false,
+            done: false,
+            reported: None,
+            pieces: 0,
+        };
         Self { sse: SseDecoder::new(MAX_EVENT_BYTES), state }
     }
 
@@ -83,7 +92,7 @@ impl Meter {
 
     /// What is known of a stream that does not get to its end.
     pub fn broken_off(&self, fault: ReplyFault) -> Metered {
-        Metered { usage: self.state.usage, pieces: self.state.pieces, result: Err(fault), fault_was_relayed: false }
+        Metered { told: self.state.told(), pieces: self.state.pieces, result: Err(fault), fault_was_relayed: false }
     }
 
     /// The stream has ended. `out`, for a relay, gets what was held back and may still be passed on.
@@ -104,11 +113,15 @@ impl Meter {
             None => Err(ReplyFault::Truncated),
         };
         let fault_was_relayed = state.reported.is_some();
-        Metered { usage: state.usage, pieces: state.pieces, result, fault_was_relayed }
+        Metered { told: state.told(), pieces: state.pieces, result, fault_was_relayed }
     }
 }
 
 impl State {
+    fn told(&self) -> Option<Told> {
+        self.usage.map(|usage| Told { usage, facts: self.facts })
+    }
+
     /// Takes note of an event; true if it is a chunk with nothing but usage.
     fn observe(&mut self, frame: &Frame<'_>) -> bool {
         let Some(data) = frame.data.as_deref() else { return false };
@@ -143,6 +156,7 @@ impl State {
         let usage = usage.or_else(|| Usage::from_openai(chunk.pointer("/x_groq/usage")?));
         let usage = usage.or_else(|| in_choices("usage").find_map(Usage::from_openai));
         self.usage = usage.or(self.usage);
+        self.facts = BillingFacts::from_openai(&chunk).or(self.facts);
 
         let error = chunk.get("error").into_iter().chain(in_choices("error")).find(|error| !error.is_null());
         if let Some(error) = error {
@@ -169,6 +183,7 @@ impl State {
         let mut merge = |holder: Option<&Value>| {
             if let Some(usage) = holder.and_then(|holder| holder.get("usage")) {
                 self.usage.get_or_insert_default().merge_anthropic(usage);
+                self.facts.merge_anthropic(usage);
             }
         };
         match event.get("type").and_then(Value::as_str) {
@@ -237,7 +252,7 @@ mod tests {
         let without: String = STREAM.split_inclusive("\n\n").filter(|event| !event.contains("prompt_tokens")).collect();
         assert_eq!(out, without);
         assert_eq!(metered.result, Ok(()));
-        assert_eq!(metered.usage.map(|usage| (usage.input, usage.output)), Some((3, 2)));
+        assert_eq!(metered.told.map(|told| (told.usage.input, told.usage.output)), Some((3, 2)));
     }
 
     #[test]
@@ -280,7 +295,7 @@ mod tests {
             let (out, metered) = relay(&[stream.as_bytes()]);
             assert!(matches!(metered.result, Err(ReplyFault::Reported { .. })), "{error}");
             assert!(metered.fault_was_relayed && out == stream, "{error}");
-            assert_eq!(metered.usage.is_some(), error.contains("prompt_tokens"), "{error}");
+            assert_eq!(metered.told.is_some(), error.contains("prompt_tokens"), "{error}");
         }
     }
 
@@ -300,11 +315,11 @@ mod tests {
         ] {
             let stream = format!("data: {chunk}\n\n");
             let (out, metered) = relay(&[stream.as_bytes()]);
-            assert_eq!(metered.usage, Some(Usage { input: 3, output: 2, ..Usage::default() }), "{chunk}");
+            assert_eq!(metered.told, Some(Usage { input: 3, output: 2, ..Usage::default() }.into()), "{chunk}");
             assert_eq!(out, stream, "a chunk with a choice is not the gateway's to remove");
         }
         let (out, metered) = relay(&[b"data: {\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}\n\n"]);
-        assert_eq!((out.as_str(), metered.usage.is_some()), ("", true));
+        assert_eq!((out.as_str(), metered.told.is_some()), ("", true));
     }
 
     #[test]
@@ -315,7 +330,7 @@ mod tests {
         meter.read(b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n").unwrap();
         let metered = meter.finish(&mut Vec::new());
         assert_eq!(metered.result, Ok(()));
-        assert_eq!(metered.usage, Some(Usage { input: 7, cache_read: 2, output: 9, ..Usage::default() }));
+        assert_eq!(metered.told, Some(Usage { input: 7, cache_read: 2, output: 9, ..Usage::default() }.into()));
     }
 
     proptest! {

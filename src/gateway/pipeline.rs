@@ -60,11 +60,12 @@ pub async fn chat(
         stream: envelope.stream,
         include_usage: envelope.include_usage,
         input: Input::Body(&body),
+        at: inbound.started / 1000,
     };
     let plan = plan(&loaded, &principal, asked)?;
     exchange.record.route = plan.route.unwrap_or_default().to_owned();
     exchange.record.deployment = plan.model_name.to_owned();
-    exchange.record.rates = plan.rates;
+    exchange.record.price(plan.pricing.clone());
     if let Some(overrides) = &principal.overrides {
         exchange.record.policy.apply(&Overrides::read(overrides));
     }
@@ -169,7 +170,7 @@ impl Answer<'_, '_> {
         let worked = read
             .and_then(|body| whole_reply(body, form, self.plan.lane, self.plan.adapter, self.plan.target, self.wanted));
         let whole = worked.map_err(|fault| note(self.exchange, &fault))?;
-        self.exchange.record.told_or_estimated_whole(whole.usage, whole.body.len());
+        self.exchange.record.told_or_estimated_whole(whole.told, whole.body.len());
         let mut reply = Reply::empty(200);
         reply.set("content-type", whole.content_type);
         reply.body = Body::Bytes(whole.body);

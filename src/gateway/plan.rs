@@ -4,7 +4,7 @@ use url::Url;
 
 use super::estimate::Input;
 use crate::auth::Principal;
-use crate::billing::Rates;
+use crate::billing::Pricing;
 use crate::config::{Model, Overrides, Provider, StreamUsage, Timeouts, Unpriced};
 use crate::error::{Kind, Problem};
 use crate::providers::{Adapter, Api, Target, adapter};
@@ -46,10 +46,12 @@ pub struct Asked<'a> {
     pub include_usage: bool,
     /// What goes in.
     pub input: Input<'a>,
+    /// When it came in, in Unix seconds.
+    pub at: u64,
 }
 
 /// What is going to be done for a request.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Plan<'a> {
     /// The route that was asked for, if it was one.
     pub route: Option<&'a str>,
@@ -68,7 +70,7 @@ pub struct Plan<'a> {
     /// Time bounds.
     pub timeouts: Timeouts,
     /// What the model costs; `None` if it has no price.
-    pub rates: Option<Rates>,
+    pub pricing: Option<Pricing>,
 }
 
 /// Why a model cannot answer a request.
@@ -252,8 +254,8 @@ fn candidate<'a>(
             return Err(Unusable::TooLong { estimated, limit });
         }
     }
-    let rates = config.prices.get(name).map(Rates::from);
-    if rates.is_none() && config.billing.unpriced_models == Unpriced::Refuse {
+    let pricing = loaded.prices.find(name, &principal.account, asked.at);
+    if pricing.is_none() && config.billing.unpriced_models == Unpriced::Refuse {
         return Err(Unusable::Unpriced);
     }
     let overrides = principal.overrides.as_ref().map(Overrides::read).unwrap_or_default();
@@ -271,7 +273,7 @@ fn candidate<'a>(
         adapter,
         lane: lane(adapter, provider, asked),
         timeouts: overrides.timeouts(provider.timeouts.over(config.timeouts)),
-        rates,
+        pricing,
     })
 }
 
@@ -336,7 +338,7 @@ mod tests {
     }
 
     fn asked(api: Api, model: &str) -> Asked<'_> {
-        Asked { api, model, stream: false, include_usage: false, input: Input::Tokens(100) }
+        Asked { api, model, stream: false, include_usage: false, input: Input::Tokens(100), at: 0 }
     }
 
     fn chat(model: &str) -> Asked<'_> {
@@ -417,7 +419,7 @@ mod tests {
         let chosen =
             decide(&loaded, &principal(&["best"]), chat("best"), &mut |it| skipped.push((it.model, it.reason)));
         let chosen = chosen.ok().unwrap();
-        assert_eq!((chosen.route, chosen.model_name, chosen.rates), (Some("best"), "o", None));
+        assert_eq!((chosen.route, chosen.model_name, chosen.pricing), (Some("best"), "o", None));
         assert_eq!(
             skipped,
             [
@@ -428,7 +430,7 @@ mod tests {
             ]
         );
         let messages = plan(&loaded, &principal(&[]), asked(Api::Messages, "best")).ok().unwrap();
-        assert_eq!((messages.model_name, messages.rates.is_some()), ("claude", true));
+        assert_eq!((messages.model_name, messages.pricing.is_some()), ("claude", true));
     }
 
     #[test]

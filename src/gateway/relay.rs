@@ -248,7 +248,7 @@ pub fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Result<O
             };
             let Piped { metered, bytes, first_byte, client_left } = meter.run(pump, &around).await;
             record.bytes_out = bytes;
-            record.told_or_estimated(metered.usage, metered.pieces);
+            record.told_or_estimated(metered.told, metered.pieces);
             record.first_byte_ms = first_byte.map(|at| at.saturating_sub(around.started));
             let gone = client_left || around.abort.client_closed();
             if gone {
@@ -409,7 +409,7 @@ pub async fn processed(
                 }
                 end = stream.step(&around).await;
             };
-            record.told_or_estimated(metered.usage, metered.pieces);
+            record.told_or_estimated(metered.told, metered.pieces);
             client_closed |= around.abort.client_closed();
             if !client_closed {
                 let _client_gone = JsFuture::from(writer.close()).await;

@@ -1,12 +1,12 @@
 //! Stage 5, the deciding part: what becomes of a provider's reply. The shell's part, `relay`, moves the bytes.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::meter::{Meter, Metered};
 use super::plan::Lane;
 use crate::protocol::chat::{ChatEvent, ReplyDecoder, ReplyFault};
 use crate::protocol::openai_chat::{self, BodyEncoder, ReplyIdentity, StreamEncoder};
-use crate::protocol::usage::Usage;
+use crate::protocol::usage::{BillingFacts, Told, Usage};
 use crate::providers::{Adapter, Api, Target, usage_of};
 
 /// What a successful reply's content type says it is.
@@ -63,6 +63,7 @@ pub fn processor(
             encoder: StreamEncoder::new(identity, include_usage),
             events: Vec::new(),
             usage: None,
+            facts: BillingFacts::default(),
             pieces: 0,
             fault: None,
         }),
@@ -102,6 +103,7 @@ struct Translator {
     /// Kept for its memory.
     events: Vec<ChatEvent>,
     usage: Option<Usage>,
+    facts: BillingFacts,
     /// Events that carried a piece of the answer.
     pieces: u64,
     /// Why the stream is over before its end. Nothing that follows makes it complete again.
@@ -109,10 +111,15 @@ struct Translator {
 }
 
 impl Translator {
+    fn told(&self) -> Option<Told> {
+        self.usage.map(|usage| Told { usage, facts: self.facts })
+    }
+
     fn write_events(&mut self, out: &mut Vec<u8>) {
         for event in self.events.drain(..) {
             match &event {
                 ChatEvent::Usage(usage) => self.usage = Some(*usage),
+                ChatEvent::Billed(facts) => self.facts = *facts,
                 ChatEvent::Text { .. } | ChatEvent::Reasoning { .. } | ChatEvent::ToolCallArguments { .. } => {
                     self.pieces = self.pieces.saturating_add(1);
                 }
@@ -143,11 +150,11 @@ impl StreamProcessor for Translator {
         if result.is_ok() {
             self.encoder.end(out);
         }
-        Metered { usage: self.usage, pieces: self.pieces, result, fault_was_relayed: false }
+        Metered { told: self.told(), pieces: self.pieces, result, fault_was_relayed: false }
     }
 
     fn broken_off(&self, fault: ReplyFault) -> Metered {
-        Metered { usage: self.usage, pieces: self.pieces, result: Err(fault), fault_was_relayed: false }
+        Metered { told: self.told(), pieces: self.pieces, result: Err(fault), fault_was_relayed: false }
     }
 }
 
@@ -172,7 +179,7 @@ pub struct WholeReply {
     /// Its content type.
     pub content_type: &'static str,
     /// What it used, if the provider told.
-    pub usage: Option<Usage>,
+    pub told: Option<Told>,
 }
 
 /// Works a whole successful reply up for the caller. The provider's bytes are passed on as they are where they already
@@ -189,8 +196,8 @@ pub fn whole_reply(
     wanted: Wanted,
 ) -> Result<WholeReply, ReplyFault> {
     if form == Form::Json && lane != Lane::Translated && !wanted.stream {
-        let usage = faithful_usage(&body, wanted.api)?;
-        return Ok(WholeReply { body, content_type: "application/json", usage });
+        let told = faithful_usage(&body, wanted.api)?;
+        return Ok(WholeReply { body, content_type: "application/json", told });
     }
     if wanted.api == Api::Messages {
         return Err(ReplyFault::Malformed("it is not in the form that was asked for".to_owned()));
@@ -206,37 +213,39 @@ pub fn whole_reply(
         }
         Form::Other => return Err(ReplyFault::Malformed("it is not JSON".to_owned())),
     };
-    let usage = usage_of(&events);
+    let told = usage_of(&events);
     if wanted.stream {
         let mut encoder = StreamEncoder::new(wanted.identity, wanted.include_usage);
         let mut out = Vec::new();
         events.iter().for_each(|event| encoder.write(event, &mut out));
         encoder.end(&mut out);
-        return Ok(WholeReply { body: out, content_type: "text/event-stream", usage });
+        return Ok(WholeReply { body: out, content_type: "text/event-stream", told });
     }
     let mut encoder = BodyEncoder::new(wanted.identity);
     events.into_iter().for_each(|event| encoder.add(event));
-    Ok(WholeReply { body: encoder.finish().to_string().into_bytes(), content_type: "application/json", usage })
+    Ok(WholeReply { body: encoder.finish().to_string().into_bytes(), content_type: "application/json", told })
 }
 
 /// Reads the usage of a body that is passed on unchanged; everything else in it is skipped over.
-fn faithful_usage(body: &[u8], api: Api) -> Result<Option<Usage>, ReplyFault> {
+fn faithful_usage(body: &[u8], api: Api) -> Result<Option<Told>, ReplyFault> {
     #[derive(serde::Deserialize)]
-    struct Told {
+    struct Reply {
         #[serde(default)]
         usage: Option<Value>,
         #[serde(default)]
+        service_tier: Option<Value>,
+        #[serde(default)]
         error: Option<Value>,
     }
-    let told: Told = serde_json::from_slice(body).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
-    if let Some(error) = told.error.filter(|error| !error.is_null()) {
+    let reply: Reply = serde_json::from_slice(body).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
+    if let Some(error) = reply.error.filter(|error| !error.is_null()) {
         return Err(openai_chat::reported(&error));
     }
-    let Some(usage) = told.usage else { return Ok(None) };
+    let Some(usage) = reply.usage else { return Ok(None) };
     Ok(match api {
-        Api::ChatCompletions => Usage::from_openai(&usage),
+        Api::ChatCompletions => Told::from_openai(&json!({"usage": usage, "service_tier": reply.service_tier})),
         Api::Messages => {
-            let mut counted = Usage::default();
+            let mut counted = Told::default();
             counted.merge_anthropic(&usage);
             Some(counted)
         }
@@ -259,9 +268,9 @@ mod tests {
     #[test]
     fn usage_of_an_unchanged_body_is_read_and_an_error_in_it_noticed() {
         let body = br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
-        assert_eq!(faithful_usage(body, Api::ChatCompletions).unwrap().map(|u| u.input_total()), Some(1));
+        assert_eq!(faithful_usage(body, Api::ChatCompletions).unwrap().map(|told| told.usage.input_total()), Some(1));
         let body = br#"{"usage":{"input_tokens":4,"output_tokens":2}}"#;
-        assert_eq!(faithful_usage(body, Api::Messages).unwrap().map(|u| u.input_total()), Some(4));
+        assert_eq!(faithful_usage(body, Api::Messages).unwrap().map(|told| told.usage.input_total()), Some(4));
         assert!(faithful_usage(br#"{"error":{"message":"x"}}"#, Api::ChatCompletions).is_err());
         assert!(faithful_usage(br#"{"choices":["#, Api::ChatCompletions).is_err());
     }

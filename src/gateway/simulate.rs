@@ -8,10 +8,10 @@ use super::envelope::Envelope;
 use super::estimate::Input;
 use super::plan::{Asked, LoadedConfig, Plan, decide};
 use crate::auth::Principal;
-use crate::billing::{Nanodollars, cost};
+use crate::billing::Nanodollars;
 use crate::config::{Model, Timeouts};
 use crate::error::Problem;
-use crate::protocol::usage::Usage;
+use crate::protocol::usage::{BillingFacts, Usage};
 use crate::providers::Api;
 
 /// A request to try.
@@ -138,16 +138,17 @@ pub fn refused(model: &str, problem: Problem) -> Simulated {
     Simulated { model: model.to_owned(), error: Some(problem.into()), ..Simulated::default() }
 }
 
-/// Tries a request of a principal's. Limits of other accounts may be among `limits`.
+/// Tries a request of a principal's at a time in Unix seconds. Limits of other accounts may be among `limits`.
 pub fn simulate(
     loaded: &LoadedConfig,
     principal: &Principal,
     api: Api,
     sample: Sample<'_>,
     limits: &[ScopedLimit],
+    at: u64,
 ) -> Simulated {
     let mut simulated = Simulated::default();
-    if let Err(problem) = fill(&mut simulated, loaded, principal, api, sample, limits) {
+    if let Err(problem) = fill(&mut simulated, loaded, principal, api, sample, limits, at) {
         simulated.error = Some(problem.into());
     }
     simulated
@@ -160,6 +161,7 @@ fn fill(
     api: Api,
     sample: Sample<'_>,
     limits: &[ScopedLimit],
+    at: u64,
 ) -> Result<(), Problem> {
     let envelope = match sample {
         Sample::Body(body) => Some(Envelope::read(body, api, loaded.config.http.max_json_depth)?),
@@ -168,10 +170,11 @@ fn fill(
     let (asked, max_tokens) = match (&envelope, sample) {
         (Some(envelope), _) => {
             let Envelope { ref model, stream, include_usage, body, .. } = *envelope;
-            (Asked { api, model, stream, include_usage, input: Input::Body(body) }, asked_output(body))
+            (Asked { api, model, stream, include_usage, input: Input::Body(body), at }, asked_output(body))
         }
         (None, Sample::Described { model, stream, input_tokens, max_tokens }) => {
-            (Asked { api, model, stream, include_usage: false, input: Input::Tokens(input_tokens) }, max_tokens)
+            let input = Input::Tokens(input_tokens);
+            (Asked { api, model, stream, include_usage: false, input, at }, max_tokens)
         }
         (None, Sample::Body(_)) => return Ok(()),
     };
@@ -221,9 +224,12 @@ fn bound_by_gateway(loaded: &LoadedConfig, plan: &Plan<'_>, api: Api) -> Option<
 }
 
 fn estimate(plan: &Plan<'_>, input: u64, output: Option<u64>) -> SimulatedCost {
-    let priced = |output| plan.rates.map(|rates| cost(&rates, &Usage { input, output, ..Usage::default() }));
+    let priced = |output| {
+        let usage = Usage { input, output, ..Usage::default() };
+        plan.pricing.as_ref().map(|pricing| pricing.cost(&usage, &BillingFacts::default()))
+    };
     SimulatedCost {
-        unpriced: plan.rates.is_none(),
+        unpriced: plan.pricing.is_none(),
         input_nanodollars: priced(0),
         max_nanodollars: output.and_then(priced),
     }
@@ -274,7 +280,7 @@ mod tests {
             limit("other model", "acme", None, None, Some("gpt")),
             limit("other account", "else", None, None, None),
         ];
-        simulate(&loaded(), &principal(), api, sample, &limits)
+        simulate(&loaded(), &principal(), api, sample, &limits, 0)
     }
 
     #[test]

@@ -135,20 +135,38 @@ pub fn roll_up(entries: &[UsageEntry]) -> Vec<UsageRow> {
             (&mut row.errors, u64::from(failed)),
             (&mut row.unpriced, u64::from(entry.unpriced)),
             (&mut row.estimated, u64::from(entry.estimated)),
-            (&mut row.usage.input, entry.usage.input),
-            (&mut row.usage.cache_read, entry.usage.cache_read),
-            (&mut row.usage.cache_write_5m, entry.usage.cache_write_5m),
-            (&mut row.usage.cache_write_1h, entry.usage.cache_write_1h),
-            (&mut row.usage.input_audio, entry.usage.input_audio),
-            (&mut row.usage.output, entry.usage.output),
-            (&mut row.usage.output_reasoning, entry.usage.output_reasoning),
-            (&mut row.usage.output_audio, entry.usage.output_audio),
             (&mut row.cost_nanos, entry.cost_nanos.unwrap_or(0)),
         ] {
             *sum = sum.saturating_add(more).min(LARGEST);
         }
+        row.usage = row.usage.plus(&entry.usage, LARGEST);
     }
     rows.into_values().collect()
+}
+
+/// The statement that adds rows, given as a JSON array, to the table.
+pub fn add_rows() -> String {
+    const NAMES: [(&str, &str); 6] = [
+        ("minute", "minute"),
+        ("account_id", "account"),
+        ("key_id", "key_id"),
+        ("user_id", "user"),
+        ("model", "model"),
+        ("provider", "provider"),
+    ];
+    let counts = ["requests", "errors", "unpriced", "estimated", "cost_nanos"];
+    let sums: Vec<&str> = counts.iter().chain(Usage::KINDS).copied().collect();
+    let columns: Vec<&str> = NAMES.iter().map(|(column, _)| *column).chain(sums.iter().copied()).collect();
+    let members = NAMES.iter().map(|(_, member)| *member).chain(sums.iter().copied());
+    let values: Vec<String> = members.map(|member| format!("value ->> '{member}'")).collect();
+    let added: Vec<String> = sums.iter().map(|sum| format!("{sum} = usage.{sum} + excluded.{sum}")).collect();
+    format!(
+        "INSERT INTO usage ({}) SELECT {} FROM json_each(?1) WHERE true \
+         ON CONFLICT (account_id, minute, key_id, user_id, model, provider) DO UPDATE SET {}",
+        columns.join(", "),
+        values.join(", "),
+        added.join(", "),
+    )
 }
 
 /// The records that are to be kept. A caller that uses a request id again cannot thereby make its record vanish: such a

@@ -19,7 +19,7 @@ use super::wire::{Check, KeyNow, LedgerStatus, PostUsage, Pushed, PutKey, Standi
 use crate::http::shell::now_ms;
 use crate::limits::ledger::{AccountEntry, KeyEntry, Ledger, Verdict};
 use crate::limits::queue::Queue;
-use crate::limits::usage::{UsageEntry, chunks, records, roll_up};
+use crate::limits::usage::{UsageEntry, add_rows, chunks, records, roll_up};
 use crate::store::d1;
 use crate::telemetry::log;
 
@@ -41,24 +41,6 @@ const STATEMENT_BYTES: usize = 1_000_000;
 const CLAIM: &str = "INSERT INTO usage_batches (object, sequence, applied_at) VALUES (?1, ?2, ?3)";
 
 const CLAIMED: &str = "SELECT sequence FROM usage_batches WHERE object = ?1 AND sequence = ?2";
-
-const ADD_USAGE: &str = "INSERT INTO usage (minute, account_id, key_id, user_id, model, provider, requests, errors, \
-    unpriced, estimated, input, cache_read, cache_write_5m, cache_write_1h, input_audio, output, output_reasoning, \
-    output_audio, cost_nanos) \
-    SELECT value ->> 'minute', value ->> 'account', value ->> 'key_id', value ->> 'user', value ->> 'model', \
-    value ->> 'provider', value ->> 'requests', value ->> 'errors', value ->> 'unpriced', value ->> 'estimated', \
-    value ->> 'input', value ->> 'cache_read', value ->> 'cache_write_5m', value ->> 'cache_write_1h', \
-    value ->> 'input_audio', value ->> 'output', value ->> 'output_reasoning', value ->> 'output_audio', \
-    value ->> 'cost_nanos' FROM json_each(?1) WHERE true \
-    ON CONFLICT (account_id, minute, key_id, user_id, model, provider) DO UPDATE SET \
-    requests = usage.requests + excluded.requests, errors = usage.errors + excluded.errors, \
-    unpriced = usage.unpriced + excluded.unpriced, estimated = usage.estimated + excluded.estimated, \
-    input = usage.input + excluded.input, cache_read = usage.cache_read + excluded.cache_read, \
-    cache_write_5m = usage.cache_write_5m + excluded.cache_write_5m, \
-    cache_write_1h = usage.cache_write_1h + excluded.cache_write_1h, \
-    input_audio = usage.input_audio + excluded.input_audio, output = usage.output + excluded.output, \
-    output_reasoning = usage.output_reasoning + excluded.output_reasoning, \
-    output_audio = usage.output_audio + excluded.output_audio, cost_nanos = usage.cost_nanos + excluded.cost_nanos";
 
 const ADD_RECORDS: &str = "INSERT OR IGNORE INTO request_records (request_id, account_id, at_ms, key_id, user_id, model, \
     provider, status, outcome, cost_nanos, record) \
@@ -429,7 +411,7 @@ async fn write_all(database: &D1Database, object: &str, batch: u64, entries: &[U
     let mut statements =
         vec![database.prepare(CLAIM).bind(&[object.into(), d1::number(batch), d1::number(now_ms() / 1000)])?];
     for rows in chunks(&roll_up(entries), STATEMENT_BYTES)? {
-        statements.push(database.prepare(ADD_USAGE).bind(&[rows.into()])?);
+        statements.push(database.prepare(add_rows()).bind(&[rows.into()])?);
     }
     for rows in chunks(&records(entries), STATEMENT_BYTES)? {
         statements.push(database.prepare(ADD_RECORDS).bind(&[rows.into()])?);

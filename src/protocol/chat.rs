@@ -7,7 +7,7 @@
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-use super::usage::Usage;
+use super::usage::{BillingFacts, Usage};
 
 /// A chat request. Fields that no translation needs are kept in `extra`.
 #[derive(Debug, Clone, Deserialize)]
@@ -451,6 +451,8 @@ pub enum ChatEvent {
     },
     /// What the reply used, as far as is known; a later one replaces an earlier one.
     Usage(Usage),
+    /// What its price depends on besides, where the provider tells it.
+    Billed(BillingFacts),
 }
 
 /// Why a choice ended, in OpenAI's terms.

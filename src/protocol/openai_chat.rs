@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::chat::{ChatEvent, FinishReason, ReplyDecoder, ReplyFault};
 use super::sse::{self, SseDecoder};
-use super::usage::Usage;
+use super::usage::{BillingFacts, Usage};
 
 /// The largest single event that a stream may contain.
 pub const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
@@ -87,6 +87,7 @@ impl StreamEncoder {
                 self.choices.insert(*choice, Some(*reason));
             }
             ChatEvent::Usage(usage) => self.usage = Some(*usage),
+            ChatEvent::Billed(_) => {}
         }
     }
 
@@ -206,6 +207,7 @@ impl BodyEncoder {
             ChatEvent::Annotations { choice, annotations } => self.choice(choice).annotations.extend(annotations),
             ChatEvent::Finish { choice, reason } => self.choice(choice).finish = Some(reason),
             ChatEvent::Usage(usage) => self.usage = Some(usage),
+            ChatEvent::Billed(_) => {}
         }
     }
 
@@ -297,6 +299,7 @@ struct Reply {
     model: Option<String>,
     choices: Option<Vec<Choice>>,
     usage: Option<Value>,
+    service_tier: Option<Value>,
     /// Groq's own member: some of its models tell their usage only here.
     x_groq: Option<Value>,
     error: Option<Value>,
@@ -450,6 +453,12 @@ impl ReplyState {
         let usage = usage.or_else(|| Usage::from_openai(reply.x_groq.as_ref()?.get("usage")?));
         let usage = usage.or_else(|| choices.iter().find_map(|choice| Usage::from_openai(choice.usage.as_ref()?)));
         if let Some(usage) = usage {
+            let members = [("usage", reply.usage), ("service_tier", reply.service_tier)];
+            let told = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            let facts = BillingFacts::from_openai(&Value::Object(told.collect()));
+            if facts != BillingFacts::default() {
+                out.push(ChatEvent::Billed(facts));
+            }
             out.push(ChatEvent::Usage(usage));
         }
         if let Some(error) = reply.error.filter(|error| !error.is_null()) {

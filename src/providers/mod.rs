@@ -12,7 +12,7 @@ use crate::config::{Provider, ProviderDialect};
 use crate::error::{Kind, Problem};
 use crate::protocol::chat::{ChatEvent, ChatRequest, ReplyDecoder, ReplyFault};
 use crate::protocol::json_scan::Members;
-use crate::protocol::usage::Usage;
+use crate::protocol::usage::{BillingFacts, Told};
 use crate::secret::Secret;
 
 /// Where a request goes, and as what.
@@ -225,11 +225,16 @@ pub fn fault_problem(fault: &ReplyFault) -> Problem {
 }
 
 /// The usage that a reply's events report last.
-pub fn usage_of(events: &[ChatEvent]) -> Option<Usage> {
-    events.iter().rev().find_map(|event| match event {
+pub fn usage_of(events: &[ChatEvent]) -> Option<Told> {
+    let usage = events.iter().rev().find_map(|event| match event {
         ChatEvent::Usage(usage) => Some(*usage),
         _ => None,
-    })
+    })?;
+    let facts = events.iter().rev().find_map(|event| match event {
+        ChatEvent::Billed(facts) => Some(*facts),
+        _ => None,
+    });
+    Some(Told { usage, facts: facts.unwrap_or(BillingFacts::default()) })
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ mod policy;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::billing::{Nanodollars, Rates, cost};
+use crate::billing::{Nanodollars, PriceSource, Pricing};
 use crate::gateway::estimate::BYTES_PER_TOKEN;
-use crate::protocol::usage::Usage;
+use crate::protocol::usage::{BillingFacts, Told, Usage};
 
 pub use policy::{LogPolicy, Severity, is_sampled, logged_address};
 
@@ -106,7 +106,16 @@ pub struct RequestRecord {
     pub cost_nanodollars: Option<Nanodollars>,
     /// What the model costs.
     #[serde(skip)]
-    pub rates: Option<Rates>,
+    pub pricing: Option<Pricing>,
+    /// Where that price comes from: `configured`, or `bundled` and the day that it was true.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price_source: Option<PriceSource>,
+    /// Whether the model that was chosen has no price.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unpriced: bool,
+    /// What else the provider told that the price depends on.
+    #[serde(flatten)]
+    pub facts: BillingFacts,
     /// Whether and how this is logged.
     #[serde(skip)]
     pub policy: LogPolicy,
@@ -143,12 +152,20 @@ impl Outcome {
 impl RequestRecord {
     /// Notes the usage that the provider told, or else an estimate: every request that reached a provider has cost
     /// something. `output` is the estimate for the output, in tokens.
-    pub fn told_or_estimated(&mut self, told: Option<Usage>, output: u64) {
+    pub fn told_or_estimated(&mut self, told: Option<Told>, output: u64) {
         self.usage_estimated = told.is_none();
         let input = self.bytes_in.div_ceil(BYTES_PER_TOKEN);
-        let usage = told.unwrap_or(Usage { input, output, ..Usage::default() });
-        self.cost_nanodollars = self.rates.map(|rates| cost(&rates, &usage));
+        let Told { usage, facts } = told.unwrap_or(Usage { input, output, ..Usage::default() }.into());
+        self.cost_nanodollars = self.pricing.as_ref().map(|pricing| pricing.cost(&usage, &facts));
         self.usage = Some(usage);
+        self.facts = facts;
+    }
+
+    /// Notes what the model that was chosen costs.
+    pub fn price(&mut self, pricing: Option<Pricing>) {
+        self.price_source = pricing.as_ref().map(Pricing::source);
+        self.unpriced = pricing.is_none();
+        self.pricing = pricing;
     }
 
     /// One line for people.
@@ -178,7 +195,7 @@ impl RequestRecord {
     }
 
     /// As [`Self::told_or_estimated`], for a reply of so many bytes that came as a whole.
-    pub fn told_or_estimated_whole(&mut self, told: Option<Usage>, reply_bytes: usize) {
+    pub fn told_or_estimated_whole(&mut self, told: Option<Told>, reply_bytes: usize) {
         self.told_or_estimated(told, (reply_bytes as u64).div_ceil(BYTES_PER_TOKEN));
     }
 }
@@ -215,11 +232,12 @@ mod tests {
         assert_eq!(record.usage.map(|usage| (usage.input, usage.output)), Some((11, 7)));
         assert!(record.usage_estimated);
         let told = Usage { input: 3, output: 2, ..Usage::default() };
-        record.told_or_estimated(Some(told), 7);
+        record.told_or_estimated(Some(told.into()), 7);
         assert_eq!((record.usage, record.usage_estimated), (Some(told), false));
         assert_eq!(record.cost_nanodollars, None);
-        record.rates = Some(Rates { input: crate::billing::Picodollars(2_000), ..Rates::default() });
-        record.told_or_estimated(Some(told), 7);
+        let input = Some(crate::billing::Picodollars(2_000));
+        record.pricing = Some(Pricing::flat(crate::billing::Parts { input, ..Default::default() }));
+        record.told_or_estimated(Some(told.into()), 7);
         assert_eq!(record.cost_nanodollars, Some(Nanodollars(6)));
     }
 }

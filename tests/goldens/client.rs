@@ -126,15 +126,20 @@ fn read_usage(usage: &Value) -> Usage {
     let input_audio = number("/prompt_tokens_details/audio_tokens");
     let output_reasoning = number("/completion_tokens_details/reasoning_tokens");
     let output_audio = number("/completion_tokens_details/audio_tokens");
+    let input_image = number("/prompt_tokens_details/image_tokens");
+    let output_image = number("/completion_tokens_details/image_tokens");
     Usage {
-        input: prompt - cache_read - cache_write_5m - input_audio,
+        input: prompt - cache_read - cache_write_5m - input_audio - input_image,
         cache_read,
         cache_write_5m,
         cache_write_1h: 0,
         input_audio,
-        output: completion - output_reasoning - output_audio,
+        input_image,
+        output: completion - output_reasoning - output_audio - output_image,
         output_reasoning,
         output_audio,
+        output_image,
+        ..Usage::default()
     }
 }
 

@@ -173,6 +173,7 @@ fn chat_usage(provider: &str, usage: &Value) -> Usage {
         input_audio: audio,
         output: visible,
         output_reasoning: reasoning,
+        web_searches: number("/server_tool_use_details/web_search_requests"),
         ..Usage::default()
     }
 }
@@ -274,6 +275,7 @@ fn message_usage(usage: &Value) -> Usage {
         cache_write_1h: hour,
         output: sum("/output_tokens") - thinking,
         output_reasoning: thinking,
+        web_searches: usage["server_tool_use"]["web_search_requests"].as_u64().unwrap_or(0),
         ..Usage::default()
     }
 }

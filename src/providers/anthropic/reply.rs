@@ -9,7 +9,7 @@ use crate::config::StructuredOutput;
 use crate::protocol::chat::{ChatEvent, FinishReason, ReplyDecoder, ReplyFault};
 use crate::protocol::openai_chat::{MAX_EVENT_BYTES, reported};
 use crate::protocol::sse::SseDecoder;
-use crate::protocol::usage::Usage;
+use crate::protocol::usage::{BillingFacts, Told};
 use crate::providers::Target;
 
 /// Decodes a whole reply: the events that a stream of it would have had.
@@ -90,7 +90,7 @@ enum Block {
 }
 
 struct ReplyState {
-    usage: Usage,
+    told: Told,
     blocks: BTreeMap<u64, Block>,
     started: bool,
     calls: u32,
@@ -102,7 +102,7 @@ struct ReplyState {
 impl ReplyState {
     fn new(target: Target<'_>) -> Self {
         Self {
-            usage: Usage::default(),
+            told: Told::default(),
             blocks: BTreeMap::new(),
             started: false,
             calls: 0,
@@ -238,8 +238,11 @@ impl ReplyState {
 
     fn merge_usage(&mut self, holder: &Value, out: &mut Vec<ChatEvent>) {
         if let Some(usage) = holder.get("usage") {
-            self.usage.merge_anthropic(usage);
-            out.push(ChatEvent::Usage(self.usage));
+            self.told.merge_anthropic(usage);
+            if self.told.facts != BillingFacts::default() {
+                out.push(ChatEvent::Billed(self.told.facts));
+            }
+            out.push(ChatEvent::Usage(self.told.usage));
         }
     }
 }
