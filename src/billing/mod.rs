@@ -1,6 +1,7 @@
 //! What requests cost. Integers only: prices in pico-dollars a token, sums in nano-dollars, so that nothing is lost
 //! between a request and an invoice.
 
+pub mod catalog;
 mod cost;
 mod date;
 mod money;

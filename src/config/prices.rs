@@ -135,6 +135,17 @@ priced! {
 }
 
 impl PriceVariant {
+    /// Whether another one behind it, with the same conditions but for a shorter input, takes its place.
+    pub(super) fn hides(&self, behind: &Self) -> bool {
+        let conditions = |it: &Self| {
+            let Self { service_tier, inference_geo, speed, from, until, .. } = *it;
+            (service_tier, inference_geo, speed, from, until)
+        };
+        conditions(self) == conditions(behind)
+            && self.account == behind.account
+            && self.above_input_tokens.unwrap_or(0) > behind.above_input_tokens.unwrap_or(0)
+    }
+
     /// As it is worked with.
     fn variant(&self) -> Variant {
         Variant {
@@ -163,6 +174,8 @@ section! {
     pub struct Billing {
         /// What happens to requests for a model that has no price.
         pub unpriced_models: Unpriced = Unpriced::Allow;
+        /// Whether models without a configured price get the one that the gateway brings along, where it has one.
+        pub bundled_prices: bool = true;
     }
 }
 

@@ -44,6 +44,10 @@ fields! {
         /// strictly. Costs CPU per chunk.
         #[serde(default)]
         pub normalize: bool;
+        /// Whose prices count for its models that have none of their own: the name of a catalog that the gateway brings
+        /// along, such as `openai`, or `none`. Left out: the catalog of the host in `base_url`, if there is one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub price_catalog: Option<String>, chars 1 ..= 64;
         /// The mapping of a `generic` provider.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub generic: Option<Generic>;

@@ -66,7 +66,7 @@ fn one_of_everything() -> Value {
         "providers": {"n": {"dialect": "openai", "base_url": "https://p.example/v1", "timeouts": {}}},
         "models": {"n": {"provider": "n"}},
         "routes": {"r": {"targets": [{"model": "n"}]}},
-        "prices": {"n": {}},
+        "prices": {"n": {"variants": [{"multiplier": "1"}]}},
     })
 }
 
@@ -176,26 +176,37 @@ fn the_generated_references_are_up_to_date() {
 
 #[test]
 fn entries_must_refer_to_what_exists_and_secrets_stay_at_home() {
-    let told = |change: fn(&mut Value)| {
+    let told = |change: &dyn Fn(&mut Value)| {
         let mut document = one_of_everything();
         change(&mut document);
         Config::parse(&document).err().unwrap_or_default().into_iter().map(|it| it.path).collect::<Vec<_>>()
     };
-    assert_eq!(told(|_| ()), Vec::<String>::new());
-    assert_eq!(told(|it| it["routes"]["n"] = it["routes"]["r"].clone()), ["routes.n"]);
-    assert_eq!(told(|it| it["routes"]["r"]["targets"][0]["model"] = json!("z")), ["routes.r.targets[0].model"]);
-    assert_eq!(told(|it| it["prices"]["z"] = json!({})), ["prices.z"]);
-    assert_eq!(told(|it| it["prices"]["n"]["input"] = json!(0.5)), ["prices.n.input"]);
-    assert_eq!(told(|it| it["providers"]["n"]["credential"] = json!("MASTER_SECRET")), ["providers.n.credential"]);
-    assert_eq!(told(|it| it["providers"]["n"]["credential"] = json!("stored:cred_1")), Vec::<String>::new());
-    assert_eq!(told(|it| it["providers"]["n"]["credential"] = json!("a b")), ["providers.n.credential"]);
-    assert_eq!(told(|it| it["http"] = json!({"forward_headers": ["x-ok", "Cookie"]})), ["http.forward_headers[1]"]);
-    assert_eq!(told(|it| it["auth"]["issuers"][0]["jwks"] = json!({"keys": []})), ["auth.issuers[0]"]);
+    let variants = |variants: Value| told(&|it| it["prices"]["n"]["variants"] = variants.clone());
+    assert_eq!(told(&|_| ()), Vec::<String>::new());
+    assert_eq!(told(&|it| it["routes"]["n"] = it["routes"]["r"].clone()), ["routes.n"]);
+    assert_eq!(told(&|it| it["routes"]["r"]["targets"][0]["model"] = json!("z")), ["routes.r.targets[0].model"]);
+    assert_eq!(told(&|it| it["prices"]["z"] = json!({})), ["prices.z"]);
+    assert_eq!(told(&|it| it["prices"]["n"]["input"] = json!(0.5)), ["prices.n.input"]);
+    assert_eq!(variants(json!([{"service_tier": "flex"}])), ["prices.n.variants[0]"]);
+    assert_eq!(variants(json!([{"service_tier": "slow", "input": "1"}])), ["prices.n.variants[0].service_tier"]);
     assert_eq!(
-        told(|it| it["auth"]["issuers"][0]["required_claims"] = json!({"a": []})),
+        variants(json!([{"from": "2027-01-01", "until": "2027-01-01", "input": "1"}])),
+        ["prices.n.variants[0].until"]
+    );
+    let above = |tokens: u64| json!({"above_input_tokens": tokens, "input": "1"});
+    assert_eq!(variants(json!([above(1), above(2), above(1)])), ["prices.n.variants[2].above_input_tokens"]);
+    assert_eq!(variants(json!([above(2), {"above_input_tokens": 1, "account": "a", "input": "1"}])), [""; 0]);
+    assert_eq!(told(&|it| it["providers"]["n"]["price_catalog"] = json!("x")), ["providers.n.price_catalog"]);
+    assert_eq!(told(&|it| it["providers"]["n"]["credential"] = json!("MASTER_SECRET")), ["providers.n.credential"]);
+    assert_eq!(told(&|it| it["providers"]["n"]["credential"] = json!("stored:cred_1")), Vec::<String>::new());
+    assert_eq!(told(&|it| it["providers"]["n"]["credential"] = json!("a b")), ["providers.n.credential"]);
+    assert_eq!(told(&|it| it["http"] = json!({"forward_headers": ["x-ok", "Cookie"]})), ["http.forward_headers[1]"]);
+    assert_eq!(told(&|it| it["auth"]["issuers"][0]["jwks"] = json!({"keys": []})), ["auth.issuers[0]"]);
+    assert_eq!(
+        told(&|it| it["auth"]["issuers"][0]["required_claims"] = json!({"a": []})),
         ["auth.issuers[0].required_claims.a"]
     );
-    assert_eq!(told(|it| it["admin"] = json!({"allowed_ip_ranges": ["10.0.0.0/33"]})), ["admin.allowed_ip_ranges[0]"]);
+    assert_eq!(told(&|it| it["admin"] = json!({"allowed_ip_ranges": ["10.0.0.0/33"]})), ["admin.allowed_ip_ranges[0]"]);
     let open = json!({"allow_credentials": true, "allowed_origins": ["*"]});
     let problems = Config::parse(&json!({"cors": open})).unwrap_err();
     assert_eq!(problems.first().unwrap().path, "cors.allow_credentials");

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use super::bounds::{Bounded, Problems, is_scalar};
 use super::providers::is_own_secret;
 use super::{
-    Config, ConfigProblem, Generic, GenericReply, Issuer, Plane, PrivateHosts, Provider, ProviderDialect, Route,
+    Config, ConfigProblem, Generic, GenericReply, Issuer, Plane, Price, PrivateHosts, Provider, ProviderDialect, Route,
     check_base_url, check_jwks_uri,
 };
+use crate::billing::catalog;
 
 /// Headers that carry the caller's credentials, or that belong to the connection or to the gateway: never passed on.
 const NEVER_FORWARDED: &[&str] = &[
@@ -81,7 +82,7 @@ impl Config {
         }
         for (name, price) in &self.prices {
             let path = found.name("prices", name);
-            price.check_bounds(&path, &mut found);
+            found.price(&path, price);
         }
         found.0
     }
@@ -120,6 +121,27 @@ impl Problems {
         }
         for name in config.prices.keys().filter(|name| !config.models.contains_key(*name)) {
             self.add(&format!("prices.{name}"), format!("there is no model `{name}`"));
+        }
+    }
+
+    fn price(&mut self, path: &str, price: &Price) {
+        price.check_bounds(path, self);
+        for (nth, variant) in price.variants.iter().enumerate() {
+            let path = format!("{path}.variants[{nth}]");
+            variant.check_bounds(&path, self);
+            if variant.parts().is_empty() && variant.multiplier.is_none() {
+                self.add(&path, "states neither a price nor a multiplier");
+            }
+            if variant.from.zip(variant.until).is_some_and(|(from, until)| from >= until) {
+                self.add(&format!("{path}.until"), "must be later than `from`");
+            }
+            let earlier = price.variants.iter().take(nth);
+            if earlier.clone().any(|earlier| earlier.hides(variant)) {
+                self.add(
+                    &format!("{path}.above_input_tokens"),
+                    "stands behind a variant for longer inputs, which would not count any more: put the longer ones last",
+                );
+            }
         }
     }
 
@@ -246,6 +268,10 @@ impl Problems {
         provider.check_bounds(path, self);
         if let Err(error) = check_base_url(&provider.base_url, &PrivateHosts::Any) {
             self.add(&format!("{path}.base_url"), error.to_string());
+        }
+        if provider.price_catalog.as_deref().is_some_and(|name| !catalog::is_catalog(name)) {
+            let names: Vec<&str> = catalog::names().collect();
+            self.add(&format!("{path}.price_catalog"), format!("must be one of {}", names.join(", ")));
         }
         if let Some(credential) = &provider.credential {
             self.credential(&format!("{path}.credential"), credential);

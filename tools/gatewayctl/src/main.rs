@@ -1,4 +1,4 @@
-//! Checks configurations and translates between their forms, for people and for `scripts/config`. It also makes API keys and
+//! Checks configurations and translates between their forms, for people and for `scripts/config`, and imports prices. It also makes API keys and
 //! configuration snapshots as entries of the gateway's KV namespace, which is how tests fill a gateway before it starts; it
 //! writes nothing itself.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program speaks on its standard streams")]
@@ -11,6 +11,8 @@ use llm_gateway::auth::api_key::{self, ApiKey, KeyRecord};
 use llm_gateway::config::{CURRENT_SNAPSHOT, Config, ConfigProblem, Snapshot, reference};
 use llm_gateway::secret::Secret;
 use serde_json::{Value, json};
+
+mod prices;
 
 /// Makes API keys and configuration snapshots for the gateway.
 #[derive(Parser)]
@@ -28,6 +30,9 @@ enum Command {
     /// Configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Prices.
+    #[command(subcommand)]
+    Prices(prices::PricesCommand),
 }
 
 #[derive(Subcommand)]
@@ -93,6 +98,7 @@ fn main() -> ExitCode {
             mint(record, key, Secret::new(hash_secret)).map(|value| format!("{value}\n"))
         }
         Command::Config(command) => config(&command),
+        Command::Prices(command) => prices::run(&command),
     };
     match result {
         Ok(text) => {
