@@ -81,7 +81,14 @@ fn identity() -> ReplyIdentity {
 fn run(wire: Wire, lane: Lane, usage_asked: bool, pieces: &[&[u8]]) -> (Vec<u8>, Metered) {
     let provider = provider(wire);
     let target = target(&provider, StructuredOutput::Native);
-    let mut processor = processor(lane, adapter(provider.dialect), target, identity(), usage_asked);
+    let wanted = Wanted {
+        api: Api::ChatCompletions,
+        stream: true,
+        include_usage: usage_asked,
+        cost: None,
+        identity: identity(),
+    };
+    let mut processor = processor(lane, adapter(provider.dialect), target, wanted);
     let mut out = Vec::new();
     for piece in pieces {
         if let Err(fault) = processor.push(piece, &mut out) {
@@ -104,7 +111,7 @@ fn meter(wire: Wire, pieces: &[&[u8]]) -> Metered {
 fn rewritten(recording: &Recording, stream: bool, include_usage: bool) -> Result<WholeReply, ReplyFault> {
     let provider = provider(recording.wire);
     let form = if recording.stream { Form::Stream } else { Form::Json };
-    let wanted = Wanted { api: Api::ChatCompletions, stream, include_usage, identity: identity() };
+    let wanted = Wanted { api: Api::ChatCompletions, stream, include_usage, cost: None, identity: identity() };
     let target = target(&provider, StructuredOutput::Native);
     whole_reply(recording.reply.clone(), form, Lane::Translated, adapter(provider.dialect), target, wanted)
 }
@@ -289,7 +296,13 @@ fn the_meter_reads_of_a_native_reply_what_it_used_and_that_it_is_complete() {
             }
         } else {
             let provider = provider(recording.wire);
-            let wanted = Wanted { api: api(recording.wire), stream: false, include_usage: false, identity: identity() };
+            let wanted = Wanted {
+                api: api(recording.wire),
+                stream: false,
+                include_usage: false,
+                cost: None,
+                identity: identity(),
+            };
             let target = target(&provider, StructuredOutput::Native);
             let adapter = adapter(provider.dialect);
             let reply =

@@ -21,4 +21,5 @@ pub mod shell;
 pub mod simulation;
 pub mod statement;
 pub mod types;
+pub mod unpriced;
 pub mod usage;

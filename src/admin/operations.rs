@@ -315,6 +315,7 @@ operations! {
     PutPrice Put "/admin/v1/prices/{name}" Global(PricesWrite), "Set a model's price", takes::<config::Price>, gives::<Entry<config::Price>>, versioned;
     UpdatePrice Patch "/admin/v1/prices/{name}" Global(PricesWrite), "Change a model's price", merges::<config::Price>, gives::<Entry<config::Price>>;
     DeletePrice Delete "/admin/v1/prices/{name}" Global(PricesWrite), "Delete a model's price", versioned;
+    ListUnpricedModels Get "/admin/v1/unpriced-models" Global(PricesRead), "List models that have no price, or were used without one lately", gives::<UnpricedModels>;
     GetSettings Get "/admin/v1/settings" Global(ConfigRead), "See the draft's other settings", gives::<Settings>, versioned;
     PutSettings Put "/admin/v1/settings" Global(ConfigWrite), "Replace the draft's other settings", takes::<Settings>, gives::<Settings>, versioned;
     UpdateSettings Patch "/admin/v1/settings" Global(ConfigWrite), "Change some of the draft's other settings", merges::<Settings>, gives::<Settings>;

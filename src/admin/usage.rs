@@ -4,6 +4,7 @@
 
 use super::cursor::MAX_NUMBER;
 use super::types::records::{UsageGroup, UsageQuery, UsageRow};
+use crate::billing::Day;
 use crate::error::{Kind, Problem};
 
 const DAY: u64 = 86_400;
@@ -38,22 +39,10 @@ impl Span {
 }
 
 /// The numbers of a row, by their names.
-fn numbers(row: &UsageRow) -> [(&'static str, u64); 13] {
-    [
-        ("requests", row.requests),
-        ("errors", row.errors),
-        ("unpriced", row.unpriced),
-        ("estimated", row.estimated),
-        ("input", row.input),
-        ("cache_read", row.cache_read),
-        ("cache_write_5m", row.cache_write_5m),
-        ("cache_write_1h", row.cache_write_1h),
-        ("input_audio", row.input_audio),
-        ("output", row.output),
-        ("output_reasoning", row.output_reasoning),
-        ("output_audio", row.output_audio),
-        ("cost_nanos", row.cost_nanos),
-    ]
+fn numbers(row: &UsageRow) -> impl Iterator<Item = (&'static str, u64)> {
+    let requests =
+        [("requests", row.requests), ("errors", row.errors), ("unpriced", row.unpriced), ("estimated", row.estimated)];
+    requests.into_iter().chain(row.usage.counts()).chain([("cost_nanos", row.cost_nanos)])
 }
 
 /// The sum of all rows.
@@ -61,30 +50,17 @@ fn numbers(row: &UsageRow) -> [(&'static str, u64); 13] {
 /// # Errors
 /// 400 if a number, or the sum, is beyond what can be told exactly.
 pub fn total(rows: &[UsageRow]) -> Result<UsageRow, Problem> {
-    let mut total = UsageRow::default();
-    for row in rows {
-        for (sum, (_, more)) in [
-            &mut total.requests,
-            &mut total.errors,
-            &mut total.unpriced,
-            &mut total.estimated,
-            &mut total.input,
-            &mut total.cache_read,
-            &mut total.cache_write_5m,
-            &mut total.cache_write_1h,
-            &mut total.input_audio,
-            &mut total.output,
-            &mut total.output_reasoning,
-            &mut total.output_audio,
-            &mut total.cost_nanos,
-        ]
-        .into_iter()
-        .zip(numbers(row))
-        {
-            *sum = sum.saturating_add(more);
-        }
-    }
-    match numbers(&total).iter().find(|(_, number)| *number > MAX_NUMBER) {
+    let total = rows.iter().fold(UsageRow::default(), |total, row| UsageRow {
+        group: String::new(),
+        requests: total.requests.saturating_add(row.requests),
+        errors: total.errors.saturating_add(row.errors),
+        unpriced: total.unpriced.saturating_add(row.unpriced),
+        estimated: total.estimated.saturating_add(row.estimated),
+        usage: total.usage.plus(&row.usage, u64::MAX),
+        cost_nanos: total.cost_nanos.saturating_add(row.cost_nanos),
+    });
+    let too_large = numbers(&total).find(|(_, number)| *number > MAX_NUMBER);
+    match too_large {
         None => Ok(total),
         Some((name, _)) => Err(inexact(name)),
     }
@@ -158,27 +134,17 @@ fn dollars(nanos: u64) -> String {
     format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
 }
 
-/// Unix seconds as RFC 3339. The calendar is counted in eras of 400 years that begin on the first of March, so that a
-/// leap day is the last of its year.
+/// Unix seconds as RFC 3339.
 fn date_time(seconds: u64) -> String {
-    let (days, time) = (seconds / DAY, seconds % DAY);
-    let shifted = days.saturating_add(719_468);
-    let (era, day) = (shifted / 146_097, shifted % 146_097);
-    let leaps = (day / 1_460).saturating_add(day / 146_096).saturating_sub(day / 36_524);
-    let year = day.saturating_sub(leaps) / 365;
-    let before = year.saturating_mul(365).saturating_add(year / 4).saturating_sub(year / 100);
-    let day_of_year = day.saturating_sub(before);
-    let month = day_of_year.saturating_mul(5).saturating_add(2) / 153;
-    let day_of_month = day_of_year.saturating_sub(month.saturating_mul(153).saturating_add(2) / 5).saturating_add(1);
-    let (month, later) = if month < 10 { (month.saturating_add(3), 0) } else { (month.saturating_sub(9), 1) };
-    let year = era.saturating_mul(400).saturating_add(year).saturating_add(later);
-    format!("{year:04}-{month:02}-{day_of_month:02}T{:02}:{:02}:{:02}Z", time / 3_600, time / 60 % 60, time % 60)
+    let time = seconds % DAY;
+    format!("{}T{:02}:{:02}:{:02}Z", Day::at(seconds), time / 3_600, time / 60 % 60, time % 60)
 }
 
 #[cfg(test)]
 #[expect(clippy::arithmetic_side_effects, reason = "a test whose arithmetic overflows fails, as it should")]
 mod tests {
     use super::*;
+    use crate::protocol::usage::Usage;
     use proptest::prelude::*;
 
     fn query(from: Option<u64>, to: Option<u64>) -> UsageQuery {
@@ -186,7 +152,8 @@ mod tests {
     }
 
     fn row(group: &str, cost_nanos: u64) -> UsageRow {
-        UsageRow { group: group.to_owned(), requests: 2, input: 3, cost_nanos, ..UsageRow::default() }
+        let usage = Usage { input: 3, ..Usage::default() };
+        UsageRow { group: group.to_owned(), requests: 2, usage, cost_nanos, ..UsageRow::default() }
     }
 
     #[test]
@@ -211,7 +178,7 @@ mod tests {
     #[test]
     fn sums_are_exact_or_refused() {
         let sum = total(&[row("a", MAX_NUMBER - 1), row("b", 1)]).unwrap();
-        assert_eq!((sum.requests, sum.input, sum.cost_nanos, sum.group.as_str()), (4, 6, MAX_NUMBER, ""));
+        assert_eq!((sum.requests, sum.usage.input, sum.cost_nanos, sum.group.as_str()), (4, 6, MAX_NUMBER, ""));
         let refused = total(&[row("a", MAX_NUMBER), row("b", 1)]).unwrap_err();
         assert_eq!((refused.status, refused.code.as_str()), (400, "sum_too_large"));
         assert!(refused.message.contains("cost_nanos"));
@@ -223,11 +190,12 @@ mod tests {
         let rows = [row("plain", 1), row("a,\"b\"\r\nc", 1_000_000_000), row("=1+1", 0), row("@x,y", 12_345_678_901)];
         let text = csv(UsageGroup::Model, &rows);
         let expected = "model,requests,errors,unpriced,estimated,input,cache_read,cache_write_5m,cache_write_1h,\
-                        input_audio,output,output_reasoning,output_audio,cost_nanos,cost_dollars\r\n\
-                        plain,2,0,0,0,3,0,0,0,0,0,0,0,1,0.000000001\r\n\
-                        \"a,\"\"b\"\"\r\nc\",2,0,0,0,3,0,0,0,0,0,0,0,1000000000,1.000000000\r\n\
-                        '=1+1,2,0,0,0,3,0,0,0,0,0,0,0,0,0.000000000\r\n\
-                        \"'@x,y\",2,0,0,0,3,0,0,0,0,0,0,0,12345678901,12.345678901\r\n";
+                        input_audio,input_image,output,output_reasoning,output_audio,output_image,web_searches,\
+                        images,cost_nanos,cost_dollars\r\n\
+                        plain,2,0,0,0,3,0,0,0,0,0,0,0,0,0,0,0,1,0.000000001\r\n\
+                        \"a,\"\"b\"\"\r\nc\",2,0,0,0,3,0,0,0,0,0,0,0,0,0,0,0,1000000000,1.000000000\r\n\
+                        '=1+1,2,0,0,0,3,0,0,0,0,0,0,0,0,0,0,0,0,0.000000000\r\n\
+                        \"'@x,y\",2,0,0,0,3,0,0,0,0,0,0,0,0,0,0,0,12345678901,12.345678901\r\n";
         assert_eq!(text, expected);
     }
 

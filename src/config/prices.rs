@@ -176,6 +176,9 @@ section! {
         pub unpriced_models: Unpriced = Unpriced::Allow;
         /// Whether models without a configured price get the one that the gateway brings along, where it has one.
         pub bundled_prices: bool = true;
+        /// Whether callers are told what their requests cost: in the header `x-gateway-cost`, and in the reply's usage if
+        /// they ask for it by `x-gateway-include-cost: true`.
+        pub tell_cost: bool = true;
     }
 }
 

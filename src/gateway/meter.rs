@@ -4,9 +4,11 @@
 
 use serde_json::Value;
 
+use crate::billing::Pricing;
 use crate::protocol::chat::{FinishReason, ReplyFault};
+use crate::protocol::cost_tag::CostTag;
 use crate::protocol::openai_chat::{MAX_EVENT_BYTES, reported, reported_event};
-use crate::protocol::sse::{Frame, SseDecoder};
+use crate::protocol::sse::{self, Frame, SseDecoder};
 use crate::protocol::usage::{BillingFacts, Told, Usage};
 use crate::providers::Api;
 
@@ -15,6 +17,30 @@ use crate::providers::Api;
 pub struct Meter {
     sse: SseDecoder,
     state: State,
+    /// What the caller is to be told of the cost.
+    cost: Option<TellCost>,
+}
+
+/// That the caller is to be told what its request cost, with the price that it has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TellCost(pub Option<Pricing>);
+
+impl TellCost {
+    /// The cost of what was used.
+    pub fn tag(&self, told: &Told) -> CostTag {
+        CostTag(self.0.as_ref().map(|pricing| pricing.cost(&told.usage, &told.facts)))
+    }
+}
+
+/// What an event tells of the usage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    /// Nothing.
+    Nothing,
+    /// Something, beside other things.
+    Usage,
+    /// Something, and nothing else: the caller gets such a chunk only if it asked for it.
+    UsageAlone,
 }
 
 #[derive(Debug)]
@@ -56,7 +82,13 @@ impl Meter {
             reported: None,
             pieces: 0,
         };
-        Self { sse: SseDecoder::new(MAX_EVENT_BYTES), state }
+        Self { sse: SseDecoder::new(MAX_EVENT_BYTES), state, cost: None }
+    }
+
+    /// A meter whose [`Self::relay`] writes into each event that tells the usage what has been used costs, and leaves no
+    /// event out.
+    pub fn telling_cost(api: Api, cost: TellCost) -> Self {
+        Self { cost: Some(cost), ..Self::new(api) }
     }
 
     /// Reads bytes that the caller gets by another way.
@@ -71,16 +103,15 @@ impl Meter {
         Ok(())
     }
 
-    /// Reads bytes and copies to `out` what the caller may see: all but usage chunks.
+    /// Reads bytes and copies to `out` what the caller may see: all but usage chunks, unless it is told the cost.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn relay(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ReplyFault> {
         self.sse.push(bytes).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
         while let Some(frame) = self.sse.next_frame() {
-            if !self.state.observe(&frame) {
-                out.extend_from_slice(frame.raw);
-            }
+            let seen = self.state.observe(&frame);
+            self.state.pass_on(seen, &frame, self.cost.as_ref(), out);
         }
         Ok(())
     }
@@ -101,9 +132,10 @@ impl Meter {
             // Some providers leave out the last blank line. A half-written event is not passed on.
             let whole = data == b"[DONE]" || serde_json::from_slice::<Value>(&data).is_ok();
             let frame = Frame { raw: &raw, name: b"", data: Some(data.into()) };
-            if whole && !self.state.observe(&frame) {
-                out.extend_from_slice(&raw);
-                out.extend_from_slice(b"\n\n");
+            if whole {
+                let raw = [raw.as_slice(), b"\n\n"].concat();
+                let seen = self.state.observe(&frame);
+                self.state.pass_on(seen, &Frame { raw: &raw, ..frame }, self.cost.as_ref(), out);
             }
         }
         let state = &self.state;
@@ -122,32 +154,47 @@ impl State {
         self.usage.map(|usage| Told { usage, facts: self.facts })
     }
 
-    /// Takes note of an event; true if it is a chunk with nothing but usage.
-    fn observe(&mut self, frame: &Frame<'_>) -> bool {
-        let Some(data) = frame.data.as_deref() else { return false };
+    /// Copies an event to `out` as the caller may see it.
+    fn pass_on(&self, seen: Seen, frame: &Frame<'_>, cost: Option<&TellCost>, out: &mut Vec<u8>) {
+        let tagged = || {
+            let (cost, told, data) = (cost?, self.told()?, frame.data.as_deref()?);
+            let tag = cost.tag(&told);
+            tag.write_into(data, &["usage"]).or_else(|| tag.write_into(data, &["x_groq", "usage"]))
+        };
+        match (seen, cost) {
+            (Seen::UsageAlone, None) => {}
+            (Seen::Usage | Seen::UsageAlone, Some(_)) => match tagged() {
+                Some(data) if frame.name.is_empty() => sse::write_data(out, &data),
+                Some(data) => sse::write_event(out, &String::from_utf8_lossy(frame.name), &data),
+                None => out.extend_from_slice(frame.raw),
+            },
+            _ => out.extend_from_slice(frame.raw),
+        }
+    }
+
+    /// Takes note of an event.
+    fn observe(&mut self, frame: &Frame<'_>) -> Seen {
+        let Some(data) = frame.data.as_deref() else { return Seen::Nothing };
         self.pieces = self.pieces.saturating_add(1);
         match self.api {
             Api::ChatCompletions if frame.name == b"error" => {
                 self.reported = Some(reported_event(data));
-                false
+                Seen::Nothing
             }
             Api::ChatCompletions => self.observe_chunk(data),
-            Api::Messages => {
-                self.observe_message_event(data);
-                false
-            }
+            Api::Messages => self.observe_message_event(data),
         }
     }
 
-    fn observe_chunk(&mut self, data: &[u8]) -> bool {
+    fn observe_chunk(&mut self, data: &[u8]) -> Seen {
         if data == b"[DONE]" {
             self.done = true;
-            return false;
+            return Seen::Nothing;
         }
         if !holds_text(data, b"\"finish_reason\"") && !holds_object(data, b"\"usage\"") && !holds_error(data) {
-            return false;
+            return Seen::Nothing;
         }
-        let Ok(chunk) = serde_json::from_slice::<Value>(data) else { return false };
+        let Ok(chunk) = serde_json::from_slice::<Value>(data) else { return Seen::Nothing };
         let choices = chunk.get("choices").and_then(Value::as_array);
         let in_choices = |name: &'static str| choices.into_iter().flatten().filter_map(move |choice| choice.get(name));
 
@@ -170,16 +217,20 @@ impl State {
             }
             self.finished = true;
         }
-        usage.is_some() && self.reported.is_none() && choices.is_none_or(Vec::is_empty)
+        match usage {
+            None => Seen::Nothing,
+            Some(_) if self.reported.is_none() && choices.is_none_or(Vec::is_empty) => Seen::UsageAlone,
+            Some(_) => Seen::Usage,
+        }
     }
 
-    fn observe_message_event(&mut self, data: &[u8]) {
+    fn observe_message_event(&mut self, data: &[u8]) -> Seen {
         // Deltas are most of a stream and tell nothing.
         let matters = ["\"message_start\"", "\"message_delta\"", "\"message_stop\"", "\"error\""];
         if !matters.iter().any(|word| memchr::memmem::find(data, word.as_bytes()).is_some()) {
-            return;
+            return Seen::Nothing;
         }
-        let Ok(event) = serde_json::from_slice::<Value>(data) else { return };
+        let Ok(event) = serde_json::from_slice::<Value>(data) else { return Seen::Nothing };
         let mut merge = |holder: Option<&Value>| {
             if let Some(usage) = holder.and_then(|holder| holder.get("usage")) {
                 self.usage.get_or_insert_default().merge_anthropic(usage);
@@ -188,11 +239,15 @@ impl State {
         };
         match event.get("type").and_then(Value::as_str) {
             Some("message_start") => merge(event.get("message")),
-            Some("message_delta") => merge(Some(&event)),
+            Some("message_delta") => {
+                merge(Some(&event));
+                return Seen::Usage;
+            }
             Some("message_stop") => self.done = true,
             Some("error") => self.reported = Some(reported(event.get("error").unwrap_or(&Value::Null))),
             _ => {}
         }
+        Seen::Nothing
     }
 }
 
@@ -253,6 +308,41 @@ mod tests {
         assert_eq!(out, without);
         assert_eq!(metered.result, Ok(()));
         assert_eq!(metered.told.map(|told| (told.usage.input, told.usage.output)), Some((3, 2)));
+    }
+
+    #[test]
+    fn the_cost_is_written_where_the_usage_is_and_nothing_is_left_out() {
+        let price = crate::billing::Parts {
+            input: Some(crate::billing::Picodollars(1_000_000)),
+            output: Some(crate::billing::Picodollars(2_000_000)),
+            ..Default::default()
+        };
+        let relayed = |api: Api, stream: &str, pricing: Option<Pricing>| {
+            let mut meter = Meter::telling_cost(api, TellCost(pricing));
+            let mut out = Vec::new();
+            for byte in stream.as_bytes() {
+                meter.relay(&[*byte], &mut out).unwrap();
+            }
+            meter.finish(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        let tell = |stream: &str| relayed(Api::ChatCompletions, stream, Some(Pricing::flat(price)));
+        let usage = "\"usage\":{\"prompt_tokens\"";
+        assert_eq!(tell(STREAM), STREAM.replace(usage, "\"usage\":{\"cost\":0.000007,\"prompt_tokens\""));
+        let unpriced = relayed(Api::ChatCompletions, STREAM, None);
+        assert_eq!(unpriced, STREAM.replace(usage, "\"usage\":{\"cost\":null,\"prompt_tokens\""));
+        let groq =
+            "data: {\"choices\":[{\"finish_reason\":\"stop\"}],\"x_groq\":{\"usage\":{\"prompt_tokens\":3}}}\n\n";
+        assert_eq!(tell(groq), groq.replace("{\"prompt", "{\"cost\":0.000003,\"prompt"));
+
+        let messages = concat!(
+            "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":7}}}\n\n",
+            "event: ping\ndata: {\"type\": \"ping\"}\n\n",
+            "event: message_delta\ndata: {\"type\":\"message_delta\",\"usage\":{\"output_tokens\":9}}\n\n",
+            "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
+        );
+        let told = relayed(Api::Messages, messages, Some(Pricing::flat(price)));
+        assert_eq!(told, messages.replace("{\"output", "{\"cost\":0.000025,\"output"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::confirm::confirmed;
 use super::dispatch::{Upstream, dispatch};
 use super::envelope::Envelope;
 use super::estimate::Input;
+use super::meter::TellCost;
 use super::patience::Patience;
 use super::plan::{Asked, Lane, Plan, Unusable, plan};
 use super::relay::{self, Outgoing, Surroundings};
@@ -54,11 +55,14 @@ pub async fn chat(
     let envelope = Envelope::read(&body, api, loaded.config.http.max_json_depth)?;
     exchange.record.model.clone_from(&envelope.model);
     exchange.record.stream = envelope.stream;
+    let tells_cost = loaded.config.billing.tell_cost;
+    let include_cost = tells_cost && exchange.header("x-gateway-include-cost").is_some_and(|it| it.trim() == "true");
     let asked = Asked {
         api,
         model: &envelope.model,
         stream: envelope.stream,
         include_usage: envelope.include_usage,
+        include_cost,
         input: Input::Body(&body),
         at: inbound.started / 1000,
     };
@@ -98,6 +102,7 @@ pub async fn chat(
         api,
         stream: envelope.stream,
         include_usage: envelope.include_usage,
+        cost: include_cost.then(|| TellCost(plan.pricing.clone())),
         identity: ReplyIdentity {
             id: format!("chatcmpl-{}", exchange.request_id),
             created: began / 1000,
@@ -112,6 +117,7 @@ pub async fn chat(
         started: inbound.started,
         max_bytes: loaded.config.http.max_reply_bytes,
         max_error_bytes: loaded.config.http.max_error_bytes,
+        tells_cost,
     };
     answer.from(upstream).await
 }
@@ -125,6 +131,7 @@ struct Answer<'a, 'p> {
     started: u64,
     max_bytes: usize,
     max_error_bytes: usize,
+    tells_cost: bool,
 }
 
 impl Answer<'_, '_> {
@@ -152,8 +159,7 @@ impl Answer<'_, '_> {
                 Problem::new(Kind::Internal, "internal_error", "The reply could not be passed on.")
             })?
         } else {
-            let Wanted { identity, include_usage, .. } = self.wanted;
-            let processor = processor(self.plan.lane, self.plan.adapter, self.plan.target, identity, include_usage);
+            let processor = processor(self.plan.lane, self.plan.adapter, self.plan.target, self.wanted);
             relay::processed(body, processor, around).await.map_err(|fault| note(self.exchange, &fault))?
         };
         let mut reply = Reply::empty(200);
@@ -173,6 +179,9 @@ impl Answer<'_, '_> {
         self.exchange.record.told_or_estimated_whole(whole.told, whole.body.len());
         let mut reply = Reply::empty(200);
         reply.set("content-type", whole.content_type);
+        if let Some(cost) = self.exchange.record.cost_nanodollars.filter(|_| self.tells_cost) {
+            reply.set("x-gateway-cost", &cost.to_string());
+        }
         reply.body = Body::Bytes(whole.body);
         Ok(reply)
     }

@@ -16,7 +16,7 @@ pub use super::loaded::{Deployment, Listing, LoadedConfig};
 pub enum Lane {
     /// As the runtime hands it over; usage is read from a second branch.
     Native,
-    /// The same bytes less the usage chunk that only the gateway asked for.
+    /// The same bytes less the usage chunk that only the gateway asked for, or with the cost written into it.
     Relayed,
     /// Decoded and written anew in the caller's dialect.
     Translated,
@@ -44,6 +44,8 @@ pub struct Asked<'a> {
     pub stream: bool,
     /// Whether it wants the usage chunk at the end of a stream.
     pub include_usage: bool,
+    /// Whether it wants to be told the cost in the reply's usage.
+    pub include_cost: bool,
     /// What goes in.
     pub input: Input<'a>,
     /// When it came in, in Unix seconds.
@@ -284,7 +286,7 @@ fn lane(adapter: &dyn Adapter, provider: &Provider, asked: Asked<'_>) -> Lane {
     match adapter.speaks(asked.api) {
         // What a reply is rewritten into is Chat Completions; there is no stricter form of the others to give.
         true if provider.normalize && chat => Lane::Translated,
-        true if usage_is_ours_alone => Lane::Relayed,
+        true if usage_is_ours_alone || (asked.stream && asked.include_cost) => Lane::Relayed,
         true => Lane::Native,
         false => Lane::Translated,
     }
@@ -338,7 +340,7 @@ mod tests {
     }
 
     fn asked(api: Api, model: &str) -> Asked<'_> {
-        Asked { api, model, stream: false, include_usage: false, input: Input::Tokens(100), at: 0 }
+        Asked { api, model, stream: false, include_usage: false, include_cost: false, input: Input::Tokens(100), at: 0 }
     }
 
     fn chat(model: &str) -> Asked<'_> {

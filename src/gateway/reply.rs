@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::meter::{Meter, Metered};
+use super::meter::{Meter, Metered, TellCost};
 use super::plan::Lane;
 use crate::protocol::chat::{ChatEvent, ReplyDecoder, ReplyFault};
 use crate::protocol::openai_chat::{self, BodyEncoder, ReplyIdentity, StreamEncoder};
@@ -49,18 +49,15 @@ pub trait StreamProcessor {
 }
 
 /// The processor for a stream that does not pass natively.
-pub fn processor(
-    lane: Lane,
-    adapter: &dyn Adapter,
-    target: Target<'_>,
-    identity: ReplyIdentity,
-    include_usage: bool,
-) -> Box<dyn StreamProcessor> {
-    match lane {
-        Lane::Relayed | Lane::Native => Box::new(Relay(Meter::new(Api::ChatCompletions))),
-        Lane::Translated => Box::new(Translator {
+pub fn processor(lane: Lane, adapter: &dyn Adapter, target: Target<'_>, wanted: Wanted) -> Box<dyn StreamProcessor> {
+    let Wanted { api, identity, include_usage, cost, .. } = wanted;
+    match (lane, cost) {
+        (Lane::Relayed | Lane::Native, None) => Box::new(Relay(Meter::new(api))),
+        (Lane::Relayed | Lane::Native, Some(cost)) => Box::new(Relay(Meter::telling_cost(api, cost))),
+        (Lane::Translated, cost) => Box::new(Translator {
             decoder: adapter.stream_decoder(target),
-            encoder: StreamEncoder::new(identity, include_usage),
+            encoder: StreamEncoder::new(identity, include_usage || cost.is_some()),
+            cost,
             events: Vec::new(),
             usage: None,
             facts: BillingFacts::default(),
@@ -100,6 +97,7 @@ impl StreamProcessor for Relay {
 struct Translator {
     decoder: Box<dyn ReplyDecoder>,
     encoder: StreamEncoder,
+    cost: Option<TellCost>,
     /// Kept for its memory.
     events: Vec<ChatEvent>,
     usage: Option<Usage>,
@@ -148,7 +146,9 @@ impl StreamProcessor for Translator {
         };
         self.write_events(out);
         if result.is_ok() {
-            self.encoder.end(out);
+            let told = self.told();
+            let tag = self.cost.as_ref().zip(told.as_ref()).map(|(cost, told)| cost.tag(told));
+            self.encoder.end(tag, out);
         }
         Metered { told: self.told(), pieces: self.pieces, result, fault_was_relayed: false }
     }
@@ -167,6 +167,8 @@ pub struct Wanted {
     pub stream: bool,
     /// Whether it wants the usage chunk.
     pub include_usage: bool,
+    /// Whether it wants to be told the cost in the reply's usage, and by which price that is reckoned.
+    pub cost: Option<TellCost>,
     /// What a translated reply is called.
     pub identity: ReplyIdentity,
 }
@@ -197,6 +199,7 @@ pub fn whole_reply(
 ) -> Result<WholeReply, ReplyFault> {
     if form == Form::Json && lane != Lane::Translated && !wanted.stream {
         let told = faithful_usage(&body, wanted.api)?;
+        let body = with_cost(body, wanted.cost.as_ref(), told.as_ref());
         return Ok(WholeReply { body, content_type: "application/json", told });
     }
     if wanted.api == Api::Messages {
@@ -215,15 +218,23 @@ pub fn whole_reply(
     };
     let told = usage_of(&events);
     if wanted.stream {
-        let mut encoder = StreamEncoder::new(wanted.identity, wanted.include_usage);
+        let tag = wanted.cost.as_ref().zip(told.as_ref()).map(|(cost, told)| cost.tag(told));
+        let mut encoder = StreamEncoder::new(wanted.identity, wanted.include_usage || tag.is_some());
         let mut out = Vec::new();
         events.iter().for_each(|event| encoder.write(event, &mut out));
-        encoder.end(&mut out);
+        encoder.end(tag, &mut out);
         return Ok(WholeReply { body: out, content_type: "text/event-stream", told });
     }
     let mut encoder = BodyEncoder::new(wanted.identity);
     events.into_iter().for_each(|event| encoder.add(event));
-    Ok(WholeReply { body: encoder.finish().to_string().into_bytes(), content_type: "application/json", told })
+    let body = with_cost(encoder.finish().to_string().into_bytes(), wanted.cost.as_ref(), told.as_ref());
+    Ok(WholeReply { body, content_type: "application/json", told })
+}
+
+/// Writes the cost into the usage of a whole reply, for a caller that wants it there.
+fn with_cost(body: Vec<u8>, cost: Option<&TellCost>, told: Option<&Told>) -> Vec<u8> {
+    let tagged = cost.zip(told).and_then(|(cost, told)| cost.tag(told).write_into(&body, &["usage"]));
+    tagged.unwrap_or(body)
 }
 
 /// Reads the usage of a body that is passed on unchanged; everything else in it is skipped over.
@@ -256,6 +267,11 @@ fn faithful_usage(body: &[u8], api: Api) -> Result<Option<Told>, ReplyFault> {
 mod tests {
     use super::*;
 
+    fn wanted(stream: bool, cost: Option<TellCost>) -> Wanted {
+        let identity = ReplyIdentity { id: "i".into(), created: 1, model: "m".into() };
+        Wanted { api: Api::ChatCompletions, stream, include_usage: true, cost, identity }
+    }
+
     #[test]
     fn content_types_are_told_apart() {
         assert_eq!(form(Some("text/event-stream; charset=utf-8"), true), Form::Stream);
@@ -276,15 +292,45 @@ mod tests {
     }
 
     #[test]
+    fn the_cost_stands_in_the_usage_of_every_reply_that_is_to_tell_it() {
+        let provider = serde_json::json!({"dialect": "openai", "base_url": "https://o.example/v1"});
+        let provider: crate::config::Provider = serde_json::from_value(provider).unwrap();
+        let structured_output = crate::config::StructuredOutput::Native;
+        let target = Target { provider: &provider, upstream_model: "m", max_output_tokens: 1, structured_output };
+        let adapter = crate::providers::adapter(provider.dialect);
+        let price = crate::billing::Parts { input: Some(crate::billing::Picodollars(1_500)), ..Default::default() };
+        let body = r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
+        for (cost, expected) in [
+            (Some(TellCost(Some(crate::billing::Pricing::flat(price)))), "\"cost\":0.000000005"),
+            (Some(TellCost(None)), "\"cost\":null"),
+            (None, "tokens\":3"),
+        ] {
+            for (lane, stream) in [(Lane::Native, false), (Lane::Translated, false), (Lane::Translated, true)] {
+                let wanted = wanted(stream, cost.clone());
+                let reply = whole_reply(body.into(), Form::Json, lane, adapter, target, wanted).unwrap();
+                let text = String::from_utf8(reply.body).unwrap();
+                assert!(text.contains(expected), "{text}");
+                assert_eq!(text.contains("cost"), cost.is_some(), "{text}");
+            }
+            let stream = format!("data: {{\"id\":\"c\",{}\n\ndata: [DONE]\n\n", &body[1..]);
+            let mut out = Vec::new();
+            let mut processor = processor(Lane::Translated, adapter, target, wanted(true, cost.clone()));
+            processor.push(stream.as_bytes(), &mut out).unwrap();
+            processor.finish(&mut out);
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
     fn a_stream_that_reported_an_error_never_becomes_complete() {
         let provider =
             serde_json::from_value(serde_json::json!({"dialect": "openai", "base_url": "https://o.example/v1"}));
         let provider: crate::config::Provider = provider.unwrap();
         let structured_output = crate::config::StructuredOutput::Native;
         let target = Target { provider: &provider, upstream_model: "m", max_output_tokens: 1, structured_output };
-        let identity = ReplyIdentity { id: "i".into(), created: 1, model: "m".into() };
-        let mut processor =
-            processor(Lane::Translated, crate::providers::adapter(provider.dialect), target, identity, true);
+        let wanted = wanted(true, None);
+        let mut processor = processor(Lane::Translated, crate::providers::adapter(provider.dialect), target, wanted);
         let mut out = Vec::new();
         let finished = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n";
         assert_eq!(processor.push(finished, &mut out), Ok(()));

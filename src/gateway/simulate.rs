@@ -104,10 +104,12 @@ pub struct SkippedTarget {
 }
 
 /// What a request would cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SimulatedCost {
     /// Whether the model has no price; nothing else is known then.
     pub unpriced: bool,
+    /// Where the price comes from: `configured`, or `bundled` and the day on which it was true.
+    pub price_source: Option<String>,
     /// Its input and the request itself, in nano-dollars.
     pub input_nanodollars: Option<Nanodollars>,
     /// The most that it could cost, in nano-dollars; null where the output has no bound.
@@ -170,11 +172,14 @@ fn fill(
     let (asked, max_tokens) = match (&envelope, sample) {
         (Some(envelope), _) => {
             let Envelope { ref model, stream, include_usage, body, .. } = *envelope;
-            (Asked { api, model, stream, include_usage, input: Input::Body(body), at }, asked_output(body))
+            (
+                Asked { api, model, stream, include_usage, include_cost: false, input: Input::Body(body), at },
+                asked_output(body),
+            )
         }
         (None, Sample::Described { model, stream, input_tokens, max_tokens }) => {
             let input = Input::Tokens(input_tokens);
-            (Asked { api, model, stream, include_usage: false, input, at }, max_tokens)
+            (Asked { api, model, stream, include_usage: false, include_cost: false, input, at }, max_tokens)
         }
         (None, Sample::Body(_)) => return Ok(()),
     };
@@ -230,6 +235,7 @@ fn estimate(plan: &Plan<'_>, input: u64, output: Option<u64>) -> SimulatedCost {
     };
     SimulatedCost {
         unpriced: plan.pricing.is_none(),
+        price_source: plan.pricing.as_ref().map(|pricing| pricing.source().to_string()),
         input_nanodollars: priced(0),
         max_nanodollars: output.and_then(priced),
     }
@@ -297,6 +303,7 @@ mod tests {
         assert_eq!(told.skipped, [SkippedTarget { model: "gpt".into(), reason: "the model is disabled".into() }]);
         assert_eq!(told.limits, ["account", "user", "key and model"]);
         let cost = told.cost.unwrap();
+        assert_eq!((cost.unpriced, cost.price_source.as_deref()), (false, Some("configured")));
         assert_eq!(cost.input_nanodollars, Some(Nanodollars(300_000 + 1_000_000)));
         assert_eq!(cost.max_nanodollars, Some(Nanodollars(300_000 + 150_000 + 1_000_000)));
     }
@@ -306,7 +313,8 @@ mod tests {
         let told = try_out(Api::ChatCompletions, described("claude", None));
         assert_eq!(told.max_output_tokens, Some(1000));
         let told = try_out(Api::ChatCompletions, described("free", None));
-        let unknown = SimulatedCost { unpriced: true, input_nanodollars: None, max_nanodollars: None };
+        let unknown =
+            SimulatedCost { unpriced: true, price_source: None, input_nanodollars: None, max_nanodollars: None };
         assert_eq!((told.max_output_tokens, told.cost), (None, Some(unknown)));
     }
 

@@ -112,6 +112,9 @@ impl Middleware for Disclosure {
         if !record.dropped_params.is_empty() {
             reply.set("x-gateway-dropped-params", &record.dropped_params);
         }
+        if record.unpriced {
+            reply.set("x-gateway-unpriced", "true");
+        }
         if record.provider.is_empty() || !exchange.settings().http.disclose {
             return;
         }

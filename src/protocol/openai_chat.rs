@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::chat::{ChatEvent, FinishReason, ReplyDecoder, ReplyFault};
+use super::cost_tag::CostTag;
 use super::sse::{self, SseDecoder};
 use super::usage::{BillingFacts, Usage};
 
@@ -91,15 +92,16 @@ impl StreamEncoder {
         }
     }
 
-    /// Writes the end of a complete reply.
-    pub fn end(&mut self, out: &mut Vec<u8>) {
+    /// Writes the end of a complete reply; the usage chunk tells the cost if it is given.
+    pub fn end(&mut self, cost: Option<CostTag>, out: &mut Vec<u8>) {
         let choices = std::mem::take(&mut self.choices);
         for (choice, reason) in choices {
             self.chunk(choice, json!({}), Some(reason.unwrap_or(FinishReason::Stop)), None, out);
         }
         if let Some(usage) = self.usage.filter(|_| self.include_usage) {
-            let chunk = self.envelope(json!([]), Some(usage.to_openai()));
-            sse::write_data(out, chunk.to_string().as_bytes());
+            let chunk = self.envelope(json!([]), Some(usage.to_openai())).to_string().into_bytes();
+            let tagged = cost.and_then(|cost| cost.write_into(&chunk, &["usage"]));
+            sse::write_data(out, &tagged.unwrap_or(chunk));
         }
         sse::write_data(out, b"[DONE]");
     }

@@ -5,6 +5,7 @@
 //! apart and every dialect's object is derived from them. Counts are unsigned and subtraction saturates: no part can
 //! become negative, nor larger than its whole, whatever a provider reports.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ pub use facts::{BillingFacts, InferenceGeo, ServiceTier, Speed};
 macro_rules! kinds {
     ($( $(#[$meta:meta])* $kind:ident, )*) => {
         /// What a request used, by kind; the kinds do not overlap. All but the last two are tokens.
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(default)]
         pub struct Usage {
             $( $(#[$meta])* pub $kind: u64, )*
@@ -33,6 +34,11 @@ macro_rules! kinds {
         impl Usage {
             /// The kinds' names, which are those of the columns that they are stored in.
             pub const KINDS: &[&str] = &[$( stringify!($kind), )*];
+
+            /// The kinds with their names.
+            pub fn counts(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [$( (stringify!($kind), self.$kind), )*].into_iter()
+            }
 
             /// Both together, each kind up to so much.
             #[must_use]

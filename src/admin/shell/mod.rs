@@ -31,6 +31,7 @@ mod signing_keys;
 mod simulations;
 mod tokens;
 mod turn;
+mod unpriced;
 mod usage;
 mod users;
 mod versions;

@@ -14,7 +14,7 @@ use super::context::{Actor, Context, Idempotency, unpublished};
 use super::database::Database;
 use super::{
     accounts, alerts, audits, configuration, credentials, effects, entries, health, keys, limits, me, members, outbox,
-    probes, requests, roles, sessions, sign_in, signing_keys, simulations, tokens, usage, users, versions,
+    probes, requests, roles, sessions, sign_in, signing_keys, simulations, tokens, unpriced, usage, users, versions,
 };
 use crate::admin::operations::{Access, Op, Operation};
 use crate::admin::router;
@@ -314,6 +314,7 @@ async fn perform(context: &Context<'_>) -> Result<Answer, Problem> {
         Op::PutPrice => entries::put(context, entries::PRICES).await,
         Op::UpdatePrice => entries::update(context, entries::PRICES).await,
         Op::DeletePrice => entries::delete(context, entries::PRICES).await,
+        Op::ListUnpricedModels => unpriced::models(context).await,
         Op::GetSettings => entries::get_settings(context).await,
         Op::PutSettings => entries::put_settings(context).await,
         Op::UpdateSettings => entries::update_settings(context).await,

@@ -57,6 +57,32 @@ pub struct Entry<T> {
     pub updated_at: u64,
 }
 
+/// Models without a price.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct UnpricedModels {
+    /// From when on use is counted, in Unix seconds.
+    pub since: u64,
+    /// The models, the most used ones first.
+    pub data: Vec<UnpricedModel>,
+}
+
+/// A model that has no price, or was used without one lately.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct UnpricedModel {
+    /// Its name.
+    pub model: String,
+    /// Its provider; null if it is not configured any more.
+    pub provider: Option<String>,
+    /// Its name there; null if it is not configured any more.
+    pub upstream_model: Option<String>,
+    /// Whether it still has no price in the configuration in effect.
+    pub unpriced_now: bool,
+    /// Requests that were charged nothing because it had none.
+    pub requests: u64,
+    /// When the last of them came in, in Unix seconds, rounded down to a minute; null for none.
+    pub last_at: Option<u64>,
+}
+
 /// What can be configured besides providers, models, routes and prices. It stands for a part of [`Config`]'s schema.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings;

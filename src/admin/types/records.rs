@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::protocol::usage::Usage;
 use crate::telemetry::Outcome;
 
 /// By what usage is summed up.
@@ -70,22 +71,9 @@ pub struct UsageRow {
     pub unpriced: u64,
     /// Requests whose usage the provider did not tell, so that it is estimated.
     pub estimated: u64,
-    /// Input tokens that were not cached.
-    pub input: u64,
-    /// Input tokens read from the provider's cache.
-    pub cache_read: u64,
-    /// Input tokens written to a cache for five minutes.
-    pub cache_write_5m: u64,
-    /// Input tokens written to a cache for an hour.
-    pub cache_write_1h: u64,
-    /// Input tokens of audio.
-    pub input_audio: u64,
-    /// Output tokens.
-    pub output: u64,
-    /// Output tokens of reasoning.
-    pub output_reasoning: u64,
-    /// Output tokens of audio.
-    pub output_audio: u64,
+    /// What they used, by kind.
+    #[serde(flatten)]
+    pub usage: Usage,
     /// Cost in nano-dollars.
     pub cost_nanos: u64,
 }

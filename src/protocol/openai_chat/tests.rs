@@ -39,7 +39,7 @@ fn chunks(events: &[ChatEvent], include_usage: bool) -> Vec<Value> {
     let mut encoder = StreamEncoder::new(identity(), include_usage);
     let mut out = Vec::new();
     events.iter().for_each(|event| encoder.write(event, &mut out));
-    encoder.end(&mut out);
+    encoder.end(None, &mut out);
     let text = String::from_utf8(out).unwrap();
     let (chunks, end) = text.rsplit_once("data: ").unwrap();
     assert_eq!(end, "[DONE]\n\n");
@@ -342,7 +342,7 @@ fn usage_that_nobody_told_is_not_made_up() {
         stream.write(&event, &mut out);
         body.add(event);
     }
-    stream.end(&mut out);
+    stream.end(None, &mut out);
     assert!(!String::from_utf8(out).unwrap().contains("prompt_tokens"));
     assert_eq!(body.finish().get("usage"), None);
 }
