@@ -65,7 +65,7 @@ pub fn catalog_of(provider: &Provider) -> Option<&'static str> {
                 true => host.ends_with(*known),
                 false => host == *known,
             };
-            CATALOGS.iter().find(|(_, hosts)| hosts.iter().any(|known| is_host(known)))
+            CATALOGS.iter().find(|(_, hosts)| hosts.iter().any(is_host))
         }
     };
     found.map(|(catalog, _)| *catalog)

@@ -112,6 +112,7 @@ impl JsonSchema for Day {
 }
 
 #[cfg(test)]
+#[expect(clippy::arithmetic_side_effects, reason = "a test whose arithmetic overflows fails, as it should")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

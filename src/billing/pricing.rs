@@ -103,6 +103,15 @@ pub struct AskPrices {
     pub fixed: u64,
 }
 
+impl AskPrices {
+    /// What so many tokens cost, in nano-dollars, rounded up.
+    pub fn cost(&self, input: u64, output: u64) -> u64 {
+        let part = |tokens: u64, price: u64| u128::from(tokens).saturating_mul(u128::from(price));
+        let nanos = part(input, self.input).saturating_add(part(output, self.output)).div_ceil(1_000);
+        u64::try_from(nanos).unwrap_or(u64::MAX).saturating_add(self.fixed)
+    }
+}
+
 impl Pricing {
     /// The part of a card that concerns an account on a day; `None` if it states no price then.
     pub fn of(card: &Arc<PriceCard>, source: PriceSource, account: &str, day: Day) -> Option<Self> {
@@ -149,5 +158,36 @@ impl Pricing {
         let Picodollars(input) = multiplier.of(rates.input);
         let Picodollars(output) = multiplier.of(rates.output.max(rates.output_reasoning));
         AskPrices { input, output, fixed: rates.per_request.0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Price;
+    use serde_json::json;
+
+    #[test]
+    fn what_is_asked_for_is_reckoned_at_the_price_that_will_count() {
+        let price: Price = serde_json::from_value(json!({
+            "input": "1", "output": "2", "output_reasoning": "3", "per_request": "0.001",
+            "variants": [
+                {"service_tier": "flex", "input": "0.5", "output": "1", "output_reasoning": "1"},
+                {"above_input_tokens": 100, "input": "4"},
+                {"inference_geo": "us", "multiplier": "1.1"},
+            ],
+        }))
+        .unwrap();
+        let pricing = Pricing::of(&Arc::new(price.card()), PriceSource::Configured, "a", Day::at(0)).unwrap();
+        let ask = |input, body| {
+            let AskPrices { input, output, fixed } = pricing.ask(input, &BillingFacts::asked(&body));
+            (input, output, fixed)
+        };
+        assert_eq!(ask(100, json!({})), (1_000_000, 3_000_000, 1_000_000));
+        assert_eq!(ask(101, json!({"service_tier": "auto"})), (4_000_000, 3_000_000, 1_000_000));
+        assert_eq!(ask(100, json!({"service_tier": "flex"})), (500_000, 1_000_000, 1_000_000));
+        assert_eq!(ask(100, json!({"inference_geo": "us"})), (1_100_000, 3_300_000, 1_000_000));
+        let prices = AskPrices { input: 1, output: 1_000, fixed: 5 };
+        assert_eq!((prices.cost(1, 2), prices.cost(0, 0), prices.cost(u64::MAX, u64::MAX)), (8, 5, u64::MAX));
     }
 }

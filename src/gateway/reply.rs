@@ -312,7 +312,7 @@ mod tests {
                 assert!(text.contains(expected), "{text}");
                 assert_eq!(text.contains("cost"), cost.is_some(), "{text}");
             }
-            let stream = format!("data: {{\"id\":\"c\",{}\n\ndata: [DONE]\n\n", &body[1..]);
+            let stream = format!("data: {{\"id\":\"c\",{}\n\ndata: [DONE]\n\n", body.trim_start_matches('{'));
             let mut out = Vec::new();
             let mut processor = processor(Lane::Translated, adapter, target, wanted(true, cost.clone()));
             processor.push(stream.as_bytes(), &mut out).unwrap();

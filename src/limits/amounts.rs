@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::rule::Dimension;
 
+pub use crate::billing::AskPrices;
+
 /// Counts of requests and tokens, and money. Stored as an array.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "(u64, u64, u64, u64)", into = "(u64, u64, u64, u64)")]
@@ -84,27 +86,6 @@ impl Amounts {
             output: f(self.output, other.output),
             cost: f(self.cost, other.cost),
         }
-    }
-}
-
-/// What a model's tokens cost, as far as it matters before they are used. Pico-dollars a token.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct AskPrices {
-    /// An input token that no cache was involved in, in pico-dollars.
-    pub input: u64,
-    /// An output token, in pico-dollars.
-    pub output: u64,
-    /// What a request costs whatever it uses, in nano-dollars.
-    pub fixed: u64,
-}
-
-impl AskPrices {
-    /// What so many tokens cost, in nano-dollars, rounded up.
-    pub fn cost(&self, input: u64, output: u64) -> u64 {
-        let part = |tokens: u64, price: u64| u128::from(tokens).saturating_mul(u128::from(price));
-        let nanos = part(input, self.input).saturating_add(part(output, self.output)).div_ceil(1_000);
-        u64::try_from(nanos).unwrap_or(u64::MAX).saturating_add(self.fixed)
     }
 }
 

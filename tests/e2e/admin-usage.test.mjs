@@ -11,7 +11,8 @@ import { PROVIDER_SECRETS, ask, config, eventually, freshId, send } from "./supp
 const DAY = 86_400;
 const NUMBERS = [
   "requests", "errors", "unpriced", "estimated", "input", "cache_read", "cache_write_5m", "cache_write_1h",
-  "input_audio", "output", "output_reasoning", "output_audio", "cost_nanos",
+  "input_audio", "input_image", "output", "output_reasoning", "output_audio", "output_image", "web_searches", "images",
+  "cost_nanos",
 ]; // prettier-ignore
 
 /** How many rows an export may have in this file's gateway. */

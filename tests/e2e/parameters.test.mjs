@@ -8,6 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { BOOTSTRAP_TOKEN, Caller, MASTER_SECRET, PASSWORD } from "./admin.mjs";
 import { MOCK, assertNothingLeaked, config, logOf, sleep, start, startUpstream } from "./support.mjs";
 import { pair, publish } from "./parameters/tools.mjs";
+import { PRICED, VARIED, WRITTEN } from "./parameters/prices.mjs";
 import { PHASES, assertTestExists, checks, configured, elsewhere, general, parameters } from "./parameters/table.mjs";
 import "./parameters/catalog.mjs";
 import "./parameters/gateway.mjs";
@@ -69,11 +70,12 @@ function metered(request, response) {
     prompt_tokens: 1_000,
     completion_tokens: 500,
     total_tokens: 1_500,
-    prompt_tokens_details: { cached_tokens: 100, audio_tokens: 50 },
-    completion_tokens_details: { reasoning_tokens: 30, audio_tokens: 20 },
+    prompt_tokens_details: { cached_tokens: 100, audio_tokens: 50, image_tokens: 60 },
+    completion_tokens_details: { reasoning_tokens: 30, audio_tokens: 20, image_tokens: 25 },
+    server_tool_use: { web_search_requests: 3 },
   };
   const message = { role: "assistant", content: "Well." };
-  const completion = { id: "c", object: "chat.completion", created: 1, model: "m", usage };
+  const completion = { id: "c", object: "chat.completion", created: 1, model: "m", usage, service_tier: "priority" };
   completion.choices = [{ index: 0, message, finish_reason: "stop" }];
   const creation = { ephemeral_5m_input_tokens: 70, ephemeral_1h_input_tokens: 40 };
   const messages = { id: "m", type: "message", role: "assistant", model: "m", content: [{ type: "text", text: "Well." }] };
@@ -84,9 +86,6 @@ function metered(request, response) {
 }
 
 // === The configurations ===
-
-const PRICED = ["input", "output", "cache_read", "output_reasoning", "input_audio", "output_audio", "per_request"];
-const WRITTEN = ["cache_write_5m", "cache_write_1h"];
 
 function generic() {
   const reply = () => ({ text: "/a/text", finish_reason: "/a/why", finish_reasons: { halt: "length" } });
@@ -128,6 +127,8 @@ function foundation(phase) {
       ended: generic(),
       metered: { dialect: "openai", base_url: `${at.meteredServer.url}/v1`, credential: "OPENAI_KEY" },
       written: { dialect: "anthropic", base_url: at.meteredServer.url, credential: "ANTHROPIC_KEY" },
+      listed: { dialect: "openai", base_url: `${at.meteredServer.url}/v1`, price_catalog: "openai" },
+      shelved: { dialect: "openai", base_url: `${at.meteredServer.url}/v1` },
     },
     models: {
       ...usual.models,
@@ -139,13 +140,15 @@ function foundation(phase) {
       talkative: model("anthropic", { upstream_model: "mock-claude" }),
       ...Object.fromEntries(PRICED.map((name) => [`priced-${name}`, model("metered")])),
       ...Object.fromEntries(WRITTEN.map((name) => [`priced-${name}`, model("written")])),
+      listed: model("listed", { upstream_model: "gpt-4o-mini" }),
+      shelved: model("shelved", { upstream_model: "gpt-4o-mini" }),
     },
     routes: {
       way: { targets: [{ model: "served" }] },
       path: { targets: [{ model: "served" }] },
       fork: { targets: [{ model: "served" }, { model: "gpt-test" }] },
     },
-    prices: { "priced-input": { input: "1" } },
+    prices: { "priced-input": { input: "1" }, ...VARIED },
     records: { flush_ms: 100 },
     sessions: { attempts_per_ip_per_minute: 1_000 },
     auth: { issuers: issuers(phase) },

@@ -1,4 +1,4 @@
-// Checks of what is offered: `providers`, `models`, `routes`, `prices`.
+// Checks of what is offered: `providers`, `models`, `routes`.
 
 import { MOCK, PROVIDER_SECRETS } from "../support.mjs";
 import { check } from "./table.mjs";
@@ -152,34 +152,3 @@ check("routes.path.targets[0].model", { plain: [undefined, "served"], tight: ["g
   (await logged(at, "path")).deployment);
 check("routes.fork.targets[0].enabled", { plain: [undefined, "served"], tight: [false, "gpt-test"] }, async (at) =>
   (await logged(at, "fork")).deployment);
-
-// === prices ===
-
-// Each has a model of its own, and the provider (see `metered` in parameters.test.mjs) tells the same usage each time:
-// 1,000 tokens in (100 cached, 50 of audio), 500 out (30 of reasoning, 20 of audio). A dollar a million tokens is a
-// thousand nano-dollars each; what has no price of its own costs as much as text.
-
-const cost = async (at, name) => (await logged(at, `priced-${name}`)).cost_nanodollars;
-for (const [name, tokens] of Object.entries({
-  input: 1_000,
-  cache_read: 100,
-  input_audio: 50,
-  output: 500,
-  output_reasoning: 30,
-  output_audio: 20,
-  // The provider that speaks Anthropic's dialect tells of 70 tokens written for five minutes and 40 for an hour.
-  cache_write_5m: 110,
-  cache_write_1h: 40,
-})) {
-  const phases = { plain: ["1", tokens * 1_000], tight: ["2.5", tokens * 2_500] };
-  check(`prices.priced-${name}.${name}`, phases, (at) => cost(at, name));
-}
-check("prices.priced-per_request.per_request", { plain: ["0.001", 1_000_000], tight: ["0.5", 500_000_000] }, (at) =>
-  cost(at, "per_request"));
-
-// It says where a price comes from to people, and nothing else.
-check("prices.priced-input.source", {
-  plain: ["the old list", "the old list"],
-  tight: ["the new list", "the new list"],
-}, async (at) =>
-  (await at.owner.get("/admin/v1/config/effective")).document.prices["priced-input"].source);

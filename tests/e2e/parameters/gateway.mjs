@@ -1,4 +1,4 @@
-// Checks of what concerns every request: `http`, `cors`, `auth`, `timeouts`, `logging`, `records`, `retention`, `billing`.
+// Checks of what concerns every request: `http`, `cors`, `auth`, `timeouts`, `logging`, `records`, `retention`.
 
 import { PATHS, send, sleep } from "../support.mjs";
 import { check, shownBy } from "./table.mjs";
@@ -296,8 +296,3 @@ check("retention.sessions_days", KEPT, outlives(
   "INSERT INTO sessions (id, user_id, refresh_hash, created_at, last_used_at, expires_at) SELECT ?1, ?3, ?1, ?2, ?2, ?2",
   "SELECT 1 FROM sessions WHERE id = ?1",
 ));
-
-// === billing ===
-
-check("billing.unpriced_models", { plain: [undefined, 200], frugal: ["refuse", 403] }, async (at) =>
-  (await chat(at, "gpt-test")).status);
