@@ -252,6 +252,21 @@ describe("usage", () => {
     assert.equal(refused.code, "too_many_rows");
   });
 
+  test("without a price is listed by model, as are models that have none", async () => {
+    const { since, data } = await owner.get("/admin/v1/unpriced-models");
+    assert.ok(since > Date.now() / 1000 - 31 * DAY && since < Date.now() / 1000 - 29 * DAY);
+    const of = (name) => data.find(({ model }) => model === name);
+    const used = of("gpt-inline");
+    assert.deepEqual([used.provider, used.upstream_model, used.unpriced_now], ["inline", "mock-large", true]);
+    const requests = asked.filter(({ model, unpriced }) => model === "gpt-inline" && unpriced).length;
+    assert.equal(used.requests, requests);
+    assert.ok(requests > 0 && used.last_at > Date.now() / 1000 - DAY);
+    const { last_at, ...unused } = of("claude-test");
+    assert.deepEqual([last_at, unused.requests, unused.unpriced_now], [null, 0, true]);
+    assert.equal(of("gpt-test"), undefined);
+    await problem(viewer, "/admin/v1/unpriced-models", 403);
+  });
+
   test("in a report has a bound, and a report says what it left out", async () => {
     const minute = Math.floor(Date.now() / 60_000) - 7 * 1440;
     await admin.db

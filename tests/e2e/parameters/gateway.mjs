@@ -281,7 +281,7 @@ check("retention.request_records_days", KEPT, outlives(
   "SELECT 1 FROM request_records WHERE request_id = ?1",
 ));
 check("retention.usage_days", KEPT, outlives(
-  "INSERT INTO usage SELECT CAST(?2 / 60 AS INTEGER), 'a', ?1, '', 'm', 'p', 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 1 WHERE ?3 <> ''",
+  "INSERT INTO usage SELECT CAST(?2 / 60 AS INTEGER), 'a', ?1, '', 'm', 'p', 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0 WHERE ?3 <> ''",
   "SELECT 1 FROM usage WHERE key_id = ?1",
 ));
 check("retention.health_history_days", KEPT, outlives(
