@@ -20,10 +20,19 @@ pub struct Envelope<'a> {
     pub stream: bool,
     /// Whether the caller wants the usage chunk at the end of a stream.
     pub include_usage: bool,
+    /// The most output tokens that the caller allows, over all choices; `None` if it names no bound.
+    pub max_output: Option<u64>,
+    /// How many replies are asked for (`n`); at least one. Each may be as long as the model makes them.
+    pub choices: u64,
+    /// The service tier that the caller asks for, as it names it.
+    pub service_tier: Option<String>,
 }
 
 /// Longest model name, in bytes.
 const MAX_MODEL_BYTES: usize = 256;
+
+/// Longest name of a service tier, in bytes. A longer one is no tier of anybody's.
+const MAX_TIER_BYTES: usize = 32;
 
 impl<'a> Envelope<'a> {
     /// Reads the envelope.
@@ -37,13 +46,17 @@ impl<'a> Envelope<'a> {
         let model = reader.model()?;
         reader.messages()?;
         let stream = reader.boolean("stream")?;
-        reader.count("max_tokens")?;
-        let mut include_usage = false;
+        let mut max_output = reader.count("max_tokens")?;
+        let (mut include_usage, mut choices) = (false, 1);
         if api == Api::ChatCompletions {
-            reader.count("max_completion_tokens")?;
+            // Which of the two a provider heeds is its own matter: the larger one is the bound.
+            max_output = max_output.max(reader.count("max_completion_tokens")?);
             include_usage = reader.include_usage(limits)?;
+            choices = reader.choices()?;
         }
-        Ok(Self { body, members, model, stream, include_usage })
+        let max_output = max_output.map(|each| each.saturating_mul(choices));
+        let service_tier = reader.service_tier()?;
+        Ok(Self { body, members, model, stream, include_usage, max_output, choices, service_tier })
     }
 
     /// The request as adapters take it.
@@ -96,13 +109,26 @@ impl<'a> Reader<'_, 'a> {
         Ok(self.members.raw(member) == b"true")
     }
 
-    fn count(&self, name: &str) -> Result<(), Problem> {
-        let Some(member) = self.get(name)? else { return Ok(()) };
+    fn count(&self, name: &str) -> Result<Option<u64>, Problem> {
+        let Some(member) = self.get(name)? else { return Ok(None) };
         expect(member, name, ValueKind::Number)?;
-        match serde_json::from_slice::<u64>(self.members.raw(member)) {
-            Ok(_) => Ok(()),
+        match serde_json::from_slice(self.members.raw(member)) {
+            Ok(count) => Ok(Some(count)),
             Err(_) => Err(Problem::invalid(name, format!("{name}: must be a whole number, 0 or more."))),
         }
+    }
+
+    /// What `n` multiplies. Whether it is a good number the provider judges; that there is but one is judged here, as
+    /// more would be reserved for one and generated for the other.
+    fn choices(&self) -> Result<u64, Problem> {
+        let asked = self.get("n")?.and_then(|member| serde_json::from_slice::<u64>(self.members.raw(member)).ok());
+        Ok(asked.unwrap_or(1).max(1))
+    }
+
+    fn service_tier(&self) -> Result<Option<String>, Problem> {
+        let tier = self.get("service_tier")?;
+        let tier: Option<String> = tier.and_then(|member| serde_json::from_slice(self.members.raw(member)).ok());
+        Ok(tier.filter(|tier| tier.len() <= MAX_TIER_BYTES))
     }
 
     fn include_usage(&self, limits: ScanLimits) -> Result<bool, Problem> {
@@ -139,6 +165,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_request_may_use_is_read() {
+        let read = |api, body: &str| {
+            let envelope = Envelope::read(body.as_bytes(), api, 64).unwrap();
+            (envelope.max_output, envelope.choices, envelope.service_tier)
+        };
+        let chat = |rest: &str| read(Api::ChatCompletions, &format!(r#"{{"model":"m","messages":[1]{rest}}}"#));
+        assert_eq!(chat(""), (None, 1, None));
+        assert_eq!(chat(r#","max_tokens":5,"n":null,"service_tier":null"#), (Some(5), 1, None));
+        assert_eq!(chat(r#","max_tokens":5,"max_completion_tokens":7,"n":3"#), (Some(21), 3, None));
+        assert_eq!(chat(r#","n":18446744073709551615,"max_tokens":2"#), (Some(u64::MAX), u64::MAX, None));
+        assert_eq!(chat(r#","n":0,"service_tier":"fl\u0065x""#), (None, 1, Some("flex".into())));
+        assert_eq!(chat(r#","n":"many","service_tier":7"#), (None, 1, None));
+        assert_eq!(chat(&format!(r#","service_tier":"{}""#, "x".repeat(33))), (None, 1, None));
+        let messages = r#"{"model":"m","messages":[1],"max_tokens":9,"max_completion_tokens":11,"n":4}"#;
+        assert_eq!(read(Api::Messages, messages), (Some(9), 1, None));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         let param = |body: &str| read(body).unwrap_err().param.unwrap_or_default();
         assert_eq!(param(r#"{"messages":[1]}"#), "model");
@@ -151,6 +195,8 @@ mod tests {
         assert_eq!(param(r#"{"model":"m","messages":[1],"stream":"yes"}"#), "stream");
         assert_eq!(param(r#"{"model":"m","messages":[1],"max_tokens":-1}"#), "max_tokens");
         assert_eq!(param(r#"{"model":"m","messages":[1],"max_tokens":1e99}"#), "max_tokens");
+        assert_eq!(param(r#"{"model":"m","messages":[1],"n":1,"n":9}"#), "n");
+        assert_eq!(param(r#"{"model":"m","messages":[1],"service_tier":"a","service_tier":"b"}"#), "service_tier");
         assert_eq!(param(r#"{"model":"m","messages":[1],"stream_options":[]}"#), "stream_options");
         assert_eq!(
             param(r#"{"model":"m","messages":[1],"stream_options":{"include_usage":1}}"#),

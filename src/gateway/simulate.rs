@@ -2,7 +2,6 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::envelope::Envelope;
 use super::estimate::Input;
@@ -171,11 +170,8 @@ fn fill(
     };
     let (asked, max_tokens) = match (&envelope, sample) {
         (Some(envelope), _) => {
-            let Envelope { ref model, stream, include_usage, body, .. } = *envelope;
-            (
-                Asked { api, model, stream, include_usage, include_cost: false, input: Input::Body(body), at },
-                asked_output(body),
-            )
+            let Envelope { ref model, stream, include_usage, body, max_output, .. } = *envelope;
+            (Asked { api, model, stream, include_usage, include_cost: false, input: Input::Body(body), at }, max_output)
         }
         (None, Sample::Described { model, stream, input_tokens, max_tokens }) => {
             let input = Input::Tokens(input_tokens);
@@ -213,12 +209,6 @@ fn fill(
         }
         None => Ok(()),
     }
-}
-
-/// The most output tokens that a body asks for.
-fn asked_output(body: &[u8]) -> Option<u64> {
-    let body: Value = serde_json::from_slice(body).ok()?;
-    ["max_completion_tokens", "max_tokens"].iter().find_map(|name| body.get(name)?.as_u64())
 }
 
 /// The most output tokens that the gateway asks for where the caller says nothing and the provider insists on a number.
