@@ -24,6 +24,8 @@ pub enum Kind {
     InvalidRequest,
     /// 401: no valid credential.
     Authentication,
+    /// 402: the budget is used up.
+    PaymentRequired,
     /// 403: not allowed.
     Permission,
     /// 404: no such thing, or not for this caller.
@@ -38,7 +40,7 @@ pub enum Kind {
     RequestTimeout,
     /// 413: the request is too large.
     TooLarge,
-    /// 429: the provider wants fewer requests.
+    /// 429: a limit is reached, the gateway's or the provider's.
     RateLimited,
     /// 500: a fault of the gateway.
     Internal,
@@ -56,6 +58,7 @@ impl Kind {
         match self {
             Self::InvalidRequest => 400,
             Self::Authentication => 401,
+            Self::PaymentRequired => 402,
             Self::Permission => 403,
             Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
@@ -76,6 +79,7 @@ impl Kind {
 pub fn openai_type(status: u16) -> &'static str {
     match status {
         401 => "authentication_error",
+        402 => "insufficient_quota",
         403 => "permission_error",
         429 => "rate_limit_error",
         400..=499 => "invalid_request_error",
@@ -113,8 +117,10 @@ pub struct Problem {
     /// Whether sending the same request again can help. SDKs retry 408, 409, 429 and 5xx by themselves unless told
     /// not to (`x-should-retry`).
     pub retryable: Option<bool>,
-    /// Seconds after which the provider wants to be asked again, in its own words.
+    /// Seconds after which to ask again: of a provider's refusal in its own words.
     pub retry_after: Option<String>,
+    /// The same in milliseconds, where they are known exactly.
+    pub retry_after_ms: Option<u64>,
     /// For a 405: the methods that would do.
     pub allow: Option<String>,
     /// Everything that is wrong with a document, where several fields can be at fault at once.
@@ -140,6 +146,7 @@ impl Problem {
             param: None,
             retryable: None,
             retry_after: None,
+            retry_after_ms: None,
             allow: None,
             fields: Vec::new(),
         }
@@ -171,6 +178,14 @@ impl Problem {
     #[must_use]
     pub fn final_answer(mut self) -> Self {
         self.retryable = Some(false);
+        self
+    }
+
+    /// Says when the same request can succeed: in so many milliseconds.
+    #[must_use]
+    pub fn retry_after_ms(mut self, millis: u64) -> Self {
+        self.retry_after = Some(millis.div_ceil(1_000).max(1).to_string());
+        self.retry_after_ms = Some(millis);
         self
     }
 

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::bounds::{Bounded as _, Problems, at};
 use super::reading::{self, Read};
-use super::{Config, ConfigProblem, RecordsMode, TimeoutOverrides, Timeouts};
+use super::{Config, ConfigProblem, LimitOverrides, RecordsMode, TimeoutOverrides, Timeouts};
 
 /// How the names of variables begin that belong to the configuration.
 pub const ENVIRONMENT_PREFIX: &str = "GATEWAY__";
@@ -242,6 +242,9 @@ pub struct Overrides {
     /// Whether the key's requests that went well are logged, in place of `logging.log_successes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_successes: Option<bool>,
+    /// How limits are enforced while the account's ledger cannot be reached, in place of what `limits` says.
+    #[serde(skip_serializing_if = "LimitOverrides::is_empty")]
+    pub limits: LimitOverrides,
 }
 
 impl Overrides {
@@ -252,6 +255,7 @@ impl Overrides {
             timeouts: serde_json::from_value(part("timeouts")).unwrap_or_default(),
             records: serde_json::from_value(part("records")).unwrap_or_default(),
             log_successes: part("log_successes").as_bool(),
+            limits: serde_json::from_value(part("limits")).unwrap_or_default(),
         }
     }
 
@@ -274,6 +278,7 @@ impl Overrides {
         config.timeouts = self.timeouts(config.timeouts);
         config.records.mode = self.records.unwrap_or(config.records.mode);
         config.logging.log_successes = self.log_successes.unwrap_or(config.logging.log_successes);
+        self.limits.apply(&mut config.limits);
     }
 }
 

@@ -13,6 +13,7 @@ mod document;
 mod endpoint;
 mod http;
 mod layers;
+mod limits;
 mod models;
 mod observe;
 mod prices;
@@ -37,6 +38,7 @@ pub use document::{Parts, compile, split};
 pub use endpoint::{EndpointError, PrivateHosts, check_base_url, check_jwks_uri};
 pub use http::{Cors, Http};
 pub use layers::{ENVIRONMENT_PREFIX, Effective, Origin, Overrides, effective};
+pub use limits::{Disclose, LimitOverrides, Limits, UnreachableCost, UnreachableRates, problems_of_terms};
 pub use models::{Model, Route, RouteTarget, StructuredOutput};
 pub use observe::{ClientIp, LogLevel, Logging, Records, RecordsMode, Retention};
 pub use prices::{Billing, Price, PriceVariant, Unpriced};
@@ -79,6 +81,8 @@ bounds::section! {
         pub retention: Retention = Retention::default();
         /// What requests cost.
         pub billing: Billing = Billing::default();
+        /// Limits and budgets: those that hold by default, and how all of them are enforced.
+        pub limits: Limits = Limits::default();
         /// The providers, by name.
         pub providers: BTreeMap<String, Provider> = BTreeMap::new(), entries 0 ..= 1000;
         /// The models that callers can name, by that name.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::bounds::fields;
 use super::timeouts::TimeoutOverrides;
+use crate::limits::rule::LimitTerms;
 
 fields! {
     /// A provider: an upstream that serves models.
@@ -37,6 +38,13 @@ fields! {
         /// Time bounds of its own.
         #[serde(default, skip_serializing_if = "TimeoutOverrides::is_empty")]
         pub timeouts: TimeoutOverrides;
+        /// What the gateway asks of this provider at most, all accounts together, such as what its credential is allowed.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        pub limits: Vec<LimitTerms>, items 0 ..= 20;
+        /// Whether requests that are open at this provider are counted although no limit needs the count. Costs a call to
+        /// the provider's object each.
+        #[serde(default)]
+        pub count_connections: bool;
         /// How a stream tells its usage.
         #[serde(default)]
         pub stream_usage: StreamUsage;

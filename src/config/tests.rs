@@ -60,10 +60,12 @@ fn what_is_written_is_read_strictly_and_told_by_path() {
 
 /// A configuration with one of everything, for tests that change one value of it.
 fn one_of_everything() -> Value {
+    let limits = json!([{"dimension": "requests", "period": "minute", "amount": 1}]);
     json!({
+        "limits": {"per_key": limits, "per_user": limits, "per_account": limits, "alert_thresholds": [50]},
         "auth": {"issuers": [{"issuer": "i", "audiences": ["a"], "algorithms": ["RS256"], "planes": ["models"],
             "jwks_uri": "https://id.example/keys", "roles": {"n": [{"role": "viewer"}]}, "roles_claim": "roles"}]},
-        "providers": {"n": {"dialect": "openai", "base_url": "https://p.example/v1", "timeouts": {}}},
+        "providers": {"n": {"dialect": "openai", "base_url": "https://p.example/v1", "timeouts": {}, "limits": limits}},
         "models": {"n": {"provider": "n"}},
         "routes": {"r": {"targets": [{"model": "n"}]}},
         "prices": {"n": {"variants": [{"multiplier": "1"}]}},

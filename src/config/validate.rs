@@ -67,6 +67,7 @@ impl Config {
         self.records.check_bounds("records", &mut found);
         self.retention.check_bounds("retention", &mut found);
         self.billing.check_bounds("billing", &mut found);
+        found.limits(&self.limits);
         self.check_bounds("", &mut found);
         for (name, provider) in &self.providers {
             let path = found.name("providers", name);
@@ -277,6 +278,7 @@ impl Problems {
             self.credential(&format!("{path}.credential"), credential);
         }
         provider.timeouts.check_bounds(&format!("{path}.timeouts"), self);
+        self.list_of_terms(&format!("{path}.limits"), &provider.limits);
         self.forwarded(&format!("{path}.forward_headers"), &provider.forward_headers);
         if provider.user_agent.as_ref().is_some_and(|agent| http::HeaderValue::try_from(agent).is_err()) {
             self.add(&format!("{path}.user_agent"), "is not a valid header");

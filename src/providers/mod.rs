@@ -195,6 +195,7 @@ pub fn upstream_problem(provider: &Provider, status: u16, headers: &HeaderMap, b
         param: reported.param,
         retryable: None,
         retry_after,
+        retry_after_ms: None,
         allow: None,
         fields: Vec::new(),
     }

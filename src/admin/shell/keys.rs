@@ -12,6 +12,7 @@ use crate::admin::types::keys::{
 };
 use crate::auth::ip_ranges::IpRange;
 use crate::auth::opaque::{Opaque, OpaqueKind};
+use crate::config::problems_of_terms;
 use crate::error::{FieldProblem, Problem};
 
 macro_rules! columns {
@@ -70,7 +71,7 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
     let wanted: KeyCreate = context.body()?;
     let mut fields = problems(&wanted.settings, context.now());
     for (nth, terms) in wanted.limits.iter().enumerate() {
-        limits::check_terms(terms, &format!("limits[{nth}]."), &mut fields);
+        fields.extend(problems_of_terms(terms, &format!("limits[{nth}]")));
     }
     Problem::of_fields(fields)?;
     let account = accounts::find(context, context.account()).await?;

@@ -5,7 +5,8 @@ use super::answer::{Answer, not_found};
 use super::context::Context;
 use super::write::{Write, guard_revision};
 use crate::admin::statement::Statement;
-use crate::admin::types::keys::{Dimension, Limit, LimitSettings, LimitTerms, Period};
+use crate::admin::types::keys::{Limit, LimitSettings};
+use crate::config::problems_of_terms;
 use crate::error::{FieldProblem, Problem};
 
 macro_rules! columns {
@@ -136,21 +137,8 @@ fn check(settings: &LimitSettings) -> Result<(), Problem> {
         let message = "must be left out where `user_id` is given: a limit holds for a user or a key";
         fields.push(FieldProblem { path: "key_id".to_owned(), message: message.to_owned() });
     }
-    check_terms(&settings.terms, "", &mut fields);
+    fields.extend(problems_of_terms(&settings.terms, ""));
     Problem::of_fields(fields)
-}
-
-/// What the description cannot say of a limit's terms, which stand at `place`.
-pub(super) fn check_terms(terms: &LimitTerms, place: &str, fields: &mut Vec<FieldProblem>) {
-    let mut add = |name: &str, message: &str| {
-        fields.push(FieldProblem { path: format!("{place}{name}"), message: message.to_owned() });
-    };
-    if (terms.dimension == Dimension::Concurrency) != (terms.period == Period::None) {
-        add("period", "must be `none` for `concurrency`, and for nothing else");
-    }
-    if terms.burst.is_some() && !matches!(terms.period, Period::Second | Period::Minute) {
-        add("burst", "must be left out: only a limit a second or a minute has one");
-    }
 }
 
 async fn check_subject(context: &Context<'_>, settings: &LimitSettings) -> Result<(), Problem> {

@@ -131,8 +131,7 @@ pub struct LimitSettings {
     pub terms: LimitTerms,
 }
 
-/// A limit, or a budget. This version keeps it, tells the account's ledger, and shows it in simulations; it does not yet
-/// refuse requests by it.
+/// A limit, or a budget. The account's ledger enforces it from the moment it is told, within a second of the change.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Limit {
     /// The id.
