@@ -32,7 +32,7 @@ pub async fn evaluate(database: &D1Database, now: u64) -> Result<Evaluated> {
     // Rules that are gone or switched off hold no more.
     let orphans = database
         .prepare(
-            "UPDATE alert_events SET resolved_at = ?1 WHERE resolved_at IS NULL \
+            "UPDATE alert_events SET resolved_at = ?1 WHERE resolved_at IS NULL AND kind = 'rule' \
              AND rule_id NOT IN (SELECT id FROM alert_rules WHERE enabled = 1)",
         )
         .bind(&[number(now / 1000)])?

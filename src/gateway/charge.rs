@@ -3,6 +3,7 @@
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::reservation::Reservation;
 use crate::billing::Nanodollars;
 use crate::config::{Records, RecordsMode};
 use crate::limits::usage::UsageEntry;
@@ -12,14 +13,21 @@ use crate::telemetry::{Outcome, RequestRecord, is_sampled};
 const METADATA_BYTES: usize = 2 * 1024;
 
 /// The entry of a request that has ended; `None` where there is nobody to charge, or nothing to charge or keep.
-/// `at_ms` is when it came in, in Unix milliseconds; `metadata` is the caller's `x-gateway-metadata`.
-pub fn entry(record: &RequestRecord, settings: &Records, at_ms: u64, metadata: Option<&str>) -> Option<UsageEntry> {
+/// `at_ms` is when it came in, in Unix milliseconds; `metadata` is the caller's `x-gateway-metadata`. What is reserved is
+/// settled by the entry, so there always is one then.
+pub fn entry(
+    record: &RequestRecord,
+    settings: &Records,
+    at_ms: u64,
+    metadata: Option<&str>,
+    reservation: Option<&Reservation>,
+) -> Option<UsageEntry> {
     if record.account.is_empty() {
         return None;
     }
-    let counted = record.attempts > 0;
+    let counted = record.attempts > 0 || reservation.is_some_and(Reservation::counts);
     let kept = is_kept(record, settings);
-    if !counted && !kept {
+    if !counted && !kept && !reservation.is_some_and(Reservation::must_be_told) {
         return None;
     }
     let record = &bounded(record);
@@ -41,10 +49,13 @@ pub fn entry(record: &RequestRecord, settings: &Records, at_ms: u64, metadata: O
         status: record.status,
         outcome: record.outcome,
         counted,
+        requests: 1,
         usage,
         cost_nanos,
         unpriced: counted && record.usage.is_some() && cost_nanos.is_none(),
         estimated: record.usage_estimated,
+        lease: None,
+        unanswered: reservation.is_some_and(|reservation| reservation.unanswered),
         record: kept,
     })
 }
@@ -121,35 +132,35 @@ mod tests {
     #[test]
     fn a_request_is_charged_what_it_cost() {
         let off = settings(json!({"mode": "off"}));
-        let charged = entry(&record(), &off, 7, None).unwrap();
+        let charged = entry(&record(), &off, 7, None, None).unwrap();
         assert_eq!((charged.id.as_str(), charged.request_id.as_str(), charged.at_ms), ("s", "r", 7));
         assert_eq!((charged.cost_nanos, charged.unpriced, charged.record.is_none()), (Some(2_000), false, true));
         let unpriced = RequestRecord { pricing: None, cost_nanodollars: None, ..record() };
-        let unpriced = entry(&unpriced, &off, 7, None).unwrap();
+        let unpriced = entry(&unpriced, &off, 7, None, None).unwrap();
         assert_eq!((unpriced.cost_nanos, unpriced.unpriced), (None, true));
         let failed = RequestRecord { usage: None, cost_nanodollars: None, outcome: Outcome::Failed, ..record() };
-        let failed = entry(&failed, &off, 7, None).unwrap();
+        let failed = entry(&failed, &off, 7, None, None).unwrap();
         assert_eq!((failed.cost_nanos, failed.unpriced, failed.counted), (Some(0), false, true));
         let routed = RequestRecord { model: "best".into(), deployment: "m".into(), ..record() };
-        assert_eq!(entry(&routed, &off, 7, None).unwrap().model, "m", "a route is charged as what it led to");
+        assert_eq!(entry(&routed, &off, 7, None, None).unwrap().model, "m", "a route is charged as what it led to");
     }
 
     #[test]
     fn what_no_provider_was_asked_for_is_only_kept_as_a_record() {
         let refused = RequestRecord { attempts: 0, usage: None, cost_nanodollars: None, status: 404, ..record() };
-        assert!(entry(&refused, &settings(json!({"mode": "off"})), 0, None).is_none());
-        let kept = entry(&refused, &settings(json!({"mode": "errors"})), 0, None).unwrap();
+        assert!(entry(&refused, &settings(json!({"mode": "off"})), 0, None, None).is_none());
+        let kept = entry(&refused, &settings(json!({"mode": "errors"})), 0, None, None).unwrap();
         assert_eq!((kept.counted, kept.cost_nanos, kept.record.is_some()), (false, None, true));
         let list = RequestRecord { status: 200, ..refused.clone() };
-        assert!(entry(&list, &settings(json!({"mode": "all"})), 0, None).is_none());
+        assert!(entry(&list, &settings(json!({"mode": "all"})), 0, None, None).is_none());
         let anonymous = RequestRecord { account: String::new(), ..refused };
-        assert!(entry(&anonymous, &settings(json!({"mode": "all"})), 0, None).is_none());
+        assert!(entry(&anonymous, &settings(json!({"mode": "all"})), 0, None, None).is_none());
     }
 
     #[test]
     fn the_mode_decides_which_requests_are_kept() {
         let kept = |records: Value, record: &RequestRecord| {
-            entry(record, &settings(records), 0, None).is_some_and(|entry| entry.record.is_some())
+            entry(record, &settings(records), 0, None, None).is_some_and(|entry| entry.record.is_some())
         };
         let failed = RequestRecord { outcome: Outcome::Failed, ..record() };
         assert!(!kept(json!({"mode": "errors"}), &record()) && kept(json!({"mode": "errors"}), &failed));
@@ -171,7 +182,7 @@ mod tests {
             attempts: 0,
             ..record()
         };
-        let entry = entry(&long, &settings(json!({"mode": "all"})), 0, None).unwrap();
+        let entry = entry(&long, &settings(json!({"mode": "all"})), 0, None, None).unwrap();
         assert_eq!(entry.model, "é".repeat(128));
         assert!(serde_json::to_string(&entry).unwrap().len() < 3_000);
     }
@@ -179,7 +190,7 @@ mod tests {
     #[test]
     fn what_the_caller_notes_is_kept_if_it_is_a_small_object() {
         let kept = |metadata: &str, records: Value| {
-            let entry = entry(&record(), &settings(records), 0, Some(metadata)).unwrap();
+            let entry = entry(&record(), &settings(records), 0, Some(metadata), None).unwrap();
             serde_json::from_str::<Value>(entry.record.unwrap().get()).unwrap()
         };
         let all = json!({"mode": "all"});

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::amounts::Amounts;
+use super::ask::{LeaseUse, Settlement};
+use super::row::Row;
 use crate::protocol::usage::Usage;
 use crate::telemetry::Outcome;
 
@@ -32,8 +35,11 @@ pub struct UsageEntry {
     pub status: u16,
     /// How it ended.
     pub outcome: Outcome,
-    /// Whether a provider was asked. If not, the entry is a record alone and counts nowhere.
+    /// Whether a provider was asked, or limits admitted it. If not, the entry is a record alone and counts nowhere.
     pub counted: bool,
+    /// How many requests it stands for; more than one where what was lent for many was never accounted for.
+    #[serde(default = "one")]
+    pub requests: u64,
     /// Tokens.
     #[serde(default)]
     pub usage: Usage,
@@ -46,9 +52,77 @@ pub struct UsageEntry {
     /// Whether the tokens are the gateway's estimate.
     #[serde(default)]
     pub estimated: bool,
+    /// The lease that it was admitted from, and what it took of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseUse>,
+    /// The ledger was asked about it and gave no answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unanswered: bool,
     /// The request's whole record, if it is to be kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<Box<RawValue>>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+impl UsageEntry {
+    /// The entry of what was reserved and never settled: it is charged as it was reserved.
+    pub fn never_settled(account: &str, row: &Row) -> Self {
+        let record = serde_json::json!({
+            "request_id": row.id,
+            "account": account,
+            "key_id": row.key_id,
+            "model": row.model,
+            "outcome": Outcome::Failed,
+            "error_code": "reservation_expired",
+            "error_detail": "nobody said how it ended, so it is charged what was reserved for it",
+            "usage_estimated": true,
+            "requests": row.amounts.requests,
+            "cost_nanodollars": row.amounts.cost,
+        });
+        Self {
+            id: row.id.clone(),
+            request_id: row.id.clone(),
+            at_ms: row.at,
+            account: account.to_owned(),
+            key_id: row.key_id.clone(),
+            user: row.user.clone().unwrap_or_default(),
+            model: row.model.clone(),
+            provider: String::new(),
+            status: 0,
+            outcome: Outcome::Failed,
+            counted: true,
+            requests: row.amounts.requests,
+            usage: Usage { input: row.amounts.input, output: row.amounts.output, ..Usage::default() },
+            cost_nanos: Some(row.amounts.cost),
+            unpriced: false,
+            estimated: true,
+            lease: None,
+            unanswered: false,
+            record: serde_json::value::to_raw_value(&record).ok(),
+        }
+    }
+
+    /// What it means for limits. An entry that counts nowhere releases what was reserved.
+    pub fn settlement(&self) -> Settlement {
+        let amounts = Amounts {
+            requests: self.requests,
+            input: self.usage.input_total(),
+            output: self.usage.output_total(),
+            cost: self.cost_nanos.unwrap_or(0),
+        };
+        Settlement {
+            key_id: self.key_id.clone(),
+            user: Some(self.user.clone()).filter(|user| !user.is_empty()),
+            model: self.model.clone(),
+            amounts: if self.counted { amounts } else { Amounts::default() },
+            complete: self.outcome == Outcome::Completed && self.status < 400 && !self.estimated,
+            unanswered: self.unanswered,
+            lease: self.lease.clone(),
+        }
+    }
 }
 
 /// A row of the table `usage` to be added to what is there.
@@ -130,11 +204,12 @@ pub fn roll_up(entries: &[UsageEntry]) -> Vec<UsageRow> {
             ..UsageRow::default()
         });
         let failed = entry.outcome == Outcome::Failed || (entry.status >= 400 && entry.outcome == Outcome::Completed);
+        let of_all = |yes: bool| if yes { entry.requests } else { 0 };
         for (sum, more) in [
-            (&mut row.requests, 1),
-            (&mut row.errors, u64::from(failed)),
-            (&mut row.unpriced, u64::from(entry.unpriced)),
-            (&mut row.estimated, u64::from(entry.estimated)),
+            (&mut row.requests, entry.requests),
+            (&mut row.errors, of_all(failed)),
+            (&mut row.unpriced, of_all(entry.unpriced)),
+            (&mut row.estimated, of_all(entry.estimated)),
             (&mut row.cost_nanos, entry.cost_nanos.unwrap_or(0)),
         ] {
             *sum = sum.saturating_add(more).min(LARGEST);
@@ -232,10 +307,13 @@ mod tests {
             status: 200,
             outcome: Outcome::Completed,
             counted: true,
+            requests: 1,
             usage: Usage { input: 10, output: 3, ..Usage::default() },
             cost_nanos: Some(7),
             unpriced: false,
             estimated: false,
+            lease: None,
+            unanswered: false,
             record: None,
         }
     }

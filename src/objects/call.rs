@@ -15,6 +15,9 @@ pub const LEDGER: &str = "LEDGER";
 /// The binding of the Hub.
 pub const HUB: &str = "HUB";
 
+/// The binding of the providers' gauges.
+pub const GAUGE: &str = "GAUGE";
+
 /// Why an object gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallError {
@@ -52,6 +55,11 @@ impl<'a> Object<'a> {
     /// The ledger of an account.
     pub fn ledger(account: &'a str) -> Self {
         Self { binding: LEDGER, name: account }
+    }
+
+    /// The gauge of a provider.
+    pub fn gauge(provider: &'a str) -> Self {
+        Self { binding: GAUGE, name: provider }
     }
 
     /// Sends JSON and reads JSON.

@@ -1,26 +1,36 @@
-//! The ledger's object: a shell around [`Ledger`] and [`Queue`].
+//! The ledger's object: a shell around [`Ledger`], [`Admission`](crate::limits::admission::Admission) and [`Queue`].
 //!
-//! What a request used is stored here before its sender hears that it was, and handed on to D1 by alarm: one batch is one
-//! transaction there, and its number is part of it. A batch that was handed on already changes nothing when it comes
-//! again, so a crash at any point neither loses an entry nor counts one twice.
+//! What is reserved for a request, and what it used, is stored here before its sender hears that it was. What was used is
+//! handed on to D1 by alarm: one batch is one transaction there, and its number is part of it. A batch that was handed on
+//! already changes nothing when it comes again, so a crash at any point neither loses an entry nor counts one twice.
 
 #![expect(missing_docs, reason = "the object's attribute makes methods that cannot be documented")]
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
 use serde::Deserialize;
-use worker::{D1Database, DurableObject, Env, Request, Response, Result, SqlStorage, State, durable_object};
+use worker::{DurableObject, Env, Request, Response, Result, SqlStorage, State, durable_object};
 
+use super::counting::Counting;
+use super::flush;
 use super::sql::{answer, number, rows, run};
-use super::wire::{Check, KeyNow, LedgerStatus, PostUsage, Pushed, PutKey, Standing};
+use super::wire::{
+    Admit, Admitted, Check, KeyNow, LedgerStatus, LimitsNow, LimitsQuery, PostUsage, Pushed, PutKey, RulesNow, Standing,
+};
+use crate::alerts::limits::LimitEvent;
+use crate::config::Limits;
 use crate::http::shell::now_ms;
+use crate::limits::ask::Settled;
+use crate::limits::counters::Caller;
 use crate::limits::ledger::{AccountEntry, KeyEntry, Ledger, Verdict};
 use crate::limits::queue::Queue;
-use crate::limits::usage::{UsageEntry, add_rows, chunks, records, roll_up};
-use crate::store::d1;
+use crate::limits::row::Row;
+use crate::limits::rule::{Rule, Scope};
+use crate::limits::usage::UsageEntry;
+use crate::limits::watch::Watch;
 use crate::telemetry::log;
 
 /// Batches that one alarm hands on at most.
@@ -29,33 +39,23 @@ const BATCHES_AN_ALARM: usize = 20;
 /// How long the ids of entries that were handed on are remembered, in milliseconds. A sender gives up long before.
 const REMEMBER_MS: u64 = 120_000;
 
+/// How long alerts wait that could not be written, in milliseconds.
+const ALERT_RETRY_MS: u64 = 5_000;
+
 /// Bounds of the time for which entries are gathered, in milliseconds.
 const FLUSH_MS: (u64, u64) = (100, 300_000);
 
 /// That time until a sender says another one.
 const FLUSH_AT_FIRST_MS: u64 = 5_000;
 
-/// Bytes of JSON for one statement. D1 takes two million.
-const STATEMENT_BYTES: usize = 1_000_000;
-
-const CLAIM: &str = "INSERT INTO usage_batches (object, sequence, applied_at) VALUES (?1, ?2, ?3)";
-
-const CLAIMED: &str = "SELECT sequence FROM usage_batches WHERE object = ?1 AND sequence = ?2";
-
-const ADD_RECORDS: &str = "INSERT OR IGNORE INTO request_records (request_id, account_id, at_ms, key_id, user_id, model, \
-    provider, status, outcome, cost_nanos, record) \
-    SELECT CASE WHEN EXISTS (SELECT 1 FROM request_records r WHERE r.account_id = value ->> 'account' \
-    AND r.request_id = value ->> 'request_id') THEN value ->> 'else_id' ELSE value ->> 'request_id' END, \
-    value ->> 'account', value ->> 'at_ms', value ->> 'key_id', value ->> 'user', value ->> 'model', \
-    value ->> 'provider', value ->> 'status', value ->> 'outcome', value ->> 'cost_nanos', value -> 'record' \
-    FROM json_each(?1)";
-
-/// The authority on an account's keys and standing; gathers what its requests used.
+/// The authority on an account's keys, standing and limits; gathers what its requests used.
 ///
 /// | request | answer |
 /// |---|---|
 /// | `POST /check` [`Check`] | [`Standing`] |
-/// | `POST /usage` [`PostUsage`] | [`Pushed`]: how many entries were new |
+/// | `POST /admit` [`Admit`] | [`Admitted`]: the same, and whether a request may be sent |
+/// | `POST /limits` [`LimitsQuery`] | [`LimitsNow`] |
+/// | `POST /usage` [`PostUsage`] | [`Pushed`]: how many entries were new; what was reserved for them is settled |
 /// | `PUT /keys` [`PutKey`] | [`KeyNow`] |
 /// | `PUT /account` [`AccountEntry`] | [`Pushed`] |
 /// | `GET /status` | [`LedgerStatus`] |
@@ -72,7 +72,10 @@ impl UnwindSafe for AccountLedger {}
 impl RefUnwindSafe for AccountLedger {}
 
 struct Memory {
+    /// The account's id, as soon as anybody has said it.
+    name: String,
     ledger: Ledger,
+    counting: Counting,
     queue: Queue,
     applied: u64,
     /// Batches that were handed on, and when.
@@ -83,6 +86,95 @@ struct Memory {
     not_before: u64,
     flush_ms: u64,
     last_error: String,
+    watch: Watch,
+    thresholds: Vec<u8>,
+    /// Whether there are alerts that have not reached the database.
+    has_alerts: bool,
+}
+
+impl Memory {
+    /// Sees whether callers' quotas and budgets are nearly used up, and stores what is to be told of that.
+    fn watch(&mut self, sql: &SqlStorage, callers: &BTreeSet<Spender>) -> Result<()> {
+        let (now, admission) = (now_ms(), &self.counting.admission);
+        for Spender { key_id, user, model } in callers {
+            let caller = Caller { key: key_id, user: user.as_deref(), model: Some(model) };
+            let states = admission.states(now, &caller, admission.defaults());
+            for alert in self.watch.look(now, &states, &self.thresholds) {
+                let event = LimitEvent::new(&alert, &self.name, now);
+                let (name, id, account) = (event.name.as_str(), event.id.as_str(), self.name.as_str());
+                tracing::warn!(target: "alert", message = "raised", name, id, account);
+                run(
+                    sql,
+                    "INSERT OR IGNORE INTO alerts (id, event) VALUES (?, ?)",
+                    vec![event.id.as_str().into(), serde_json::to_string(&event)?.into()],
+                )?;
+                self.has_alerts = true;
+            }
+        }
+        if self.watch.take_changed() {
+            keep(sql, "watch", serde_json::to_string(&self.watch)?)?;
+        }
+        Ok(())
+    }
+
+    fn standing(&self, check: &Check) -> Standing {
+        let caller = Caller { key: &check.key_id, user: check.user.as_deref(), model: None };
+        Standing {
+            verdict: match &check.public_id {
+                Some(public_id) => self.ledger.check(public_id, check.revision),
+                None => Verdict::Unknown,
+            },
+            account_suspended: self.ledger.account().suspended,
+            limited: self.counting.admission.applies(&caller, &[]),
+        }
+    }
+
+    /// Takes note of the account's id.
+    fn learn_name(&mut self, sql: &SqlStorage, name: &str) -> Result<()> {
+        if self.name != name && !name.is_empty() {
+            keep(sql, "name", name.to_owned())?;
+            name.clone_into(&mut self.name);
+        }
+        Ok(())
+    }
+
+    /// Stores what has changed. A request that is settled goes into a batch with its `entry`, and so does one that nobody
+    /// has settled in time, with an entry that says so.
+    fn store(&mut self, sql: &SqlStorage, settled: Option<(&str, &str)>) -> Result<()> {
+        let (queue, account) = (&mut self.queue, &self.name);
+        let mut spenders = BTreeSet::new();
+        self.counting.store(sql, |row| {
+            spenders.insert(Spender::of(row));
+            let entry = match settled {
+                Some((id, entry)) if id == row.id => entry.to_owned(),
+                _ => serde_json::to_string(&UsageEntry::never_settled(account, row))?,
+            };
+            Ok((queue.accept(&row.id), Some(entry)))
+        })?;
+        self.watch(sql, &spenders)
+    }
+
+    /// When there is something to do: batches to hand on, reservations to charge, rows to fold.
+    fn next_task(&self, now: u64) -> Option<u64> {
+        let pending = self.queue.pending() > 0 || self.has_alerts;
+        let flush = pending.then(|| now.saturating_add(self.flush_ms).max(self.not_before));
+        let forget = self.handed_on.front().map(|(_, at)| at.saturating_add(REMEMBER_MS));
+        [flush, forget, self.counting.admission.next_expiry()].into_iter().flatten().min()
+    }
+}
+
+/// Whose limits a settlement counts in.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Spender {
+    key_id: String,
+    user: Option<String>,
+    model: String,
+}
+
+impl Spender {
+    fn of(row: &Row) -> Self {
+        Self { key_id: row.key_id.clone(), user: row.user.clone(), model: row.model.clone() }
+    }
 }
 
 impl DurableObject for AccountLedger {
@@ -103,13 +195,15 @@ impl DurableObject for AccountLedger {
 impl AccountLedger {
     async fn serve(&self, mut request: Request) -> Result<Response> {
         let body = request.text().await?;
-        if self.load()? && self.with(|memory| memory.queue.pending() > 0)? {
+        if self.load()? {
             // The alarm that was set may have been given up.
             self.set_alarm().await?;
         }
         let path = request.path();
         match (request.inner().method().as_str(), path.as_str()) {
             ("POST", "/check") => self.check(&serde_json::from_str(&body)?),
+            ("POST", "/admit") => self.admit(&serde_json::from_str(&body)?).await,
+            ("POST", "/limits") => self.limits(&serde_json::from_str(&body)?),
             ("POST", "/usage") => self.take(serde_json::from_str(&body)?).await,
             ("PUT", "/keys") => self.put_key(serde_json::from_str(&body)?),
             ("PUT", "/account") => self.put_account(serde_json::from_str(&body)?),
@@ -121,7 +215,9 @@ impl AccountLedger {
     async fn wake(&self) -> Result<Response> {
         self.load()?;
         self.with(|memory| memory.alarm_at = None)?;
+        self.expire()?;
         self.hand_on().await?;
+        self.tell_alerts().await?;
         self.forget()?;
         self.set_alarm().await?;
         Response::empty()
@@ -154,18 +250,56 @@ impl AccountLedger {
         memory.as_mut().map(work).ok_or_else(|| "the ledger is not loaded".into())
     }
 
-    // === Keys and account ===
+    // === Callers and requests ===
 
     fn check(&self, check: &Check) -> Result<Response> {
-        let standing = self.with(|memory| Standing {
-            verdict: match &check.public_id {
-                Some(public_id) => memory.ledger.check(public_id, check.revision),
-                None => Verdict::Unknown,
-            },
-            account_suspended: memory.ledger.account().suspended,
-        })?;
-        answer(&standing)
+        answer(&self.with(|memory| memory.standing(check))?)
     }
+
+    async fn admit(&self, admit: &Admit) -> Result<Response> {
+        let sql = self.sql();
+        let admitted = self.with(|memory| -> Result<Admitted> {
+            memory.learn_name(&sql, &admit.account)?;
+            let standing = memory.standing(&admit.check);
+            let may_go_on =
+                !standing.account_suspended && matches!(standing.verdict, Verdict::Current | Verdict::Unknown);
+            let answer = may_go_on.then(|| memory.counting.admission.reserve(now_ms(), &admit.ask));
+            memory.store(&sql, None)?;
+            let account = memory.ledger.account();
+            let rules = (admit.rules_of != Some(account.revision))
+                .then(|| RulesNow { revision: account.revision, rules: Rule::read_all(&account.limits) });
+            Ok(Admitted { standing, answer, rules })
+        })??;
+        self.set_alarm().await?;
+        answer(&admitted)
+    }
+
+    fn limits(&self, query: &LimitsQuery) -> Result<Response> {
+        let now = now_ms();
+        let limits = self.with(|memory| {
+            let admission = &memory.counting.admission;
+            let caller = Caller { key: &query.key_id, user: query.user.as_deref(), model: query.model.as_deref() };
+            let scope = match (query.key_id.as_str(), &query.user) {
+                ("", None) => Scope::Account,
+                ("", Some(_)) => Scope::User,
+                _ => Scope::Key,
+            };
+            let open_by_key = admission.connections(now);
+            let open = match query.key_id.as_str() {
+                "" => open_by_key.values().fold(0_u64, |sum, open| sum.saturating_add(*open)),
+                key => open_by_key.get(key).copied().unwrap_or(0),
+            };
+            LimitsNow {
+                states: admission.states(now, &caller, &query.defaults),
+                totals: admission.totals(now, scope, &caller),
+                open,
+                open_by_key,
+            }
+        })?;
+        answer(&limits)
+    }
+
+    // === Keys and account ===
 
     fn put_key(&self, put: PutKey) -> Result<Response> {
         let now = self.with(|memory| -> Result<Option<KeyNow>> {
@@ -193,6 +327,7 @@ impl AccountLedger {
             let text = serde_json::to_string(&entry)?;
             if memory.ledger.put_account(entry) {
                 keep(&self.sql(), "account", text)?;
+                memory.counting.admission.set_rules(Rule::read_all(&memory.ledger.account().limits));
             }
             Ok(memory.ledger.account().revision)
         })??;
@@ -206,6 +341,8 @@ impl AccountLedger {
             suspended: memory.ledger.account().suspended,
             keys: memory.ledger.keys() as u64,
             pending_usage: memory.queue.pending() as u64,
+            open: memory.counting.admission.open_rows() as u64,
+            late_settlements: memory.counting.admission.late_settlements(),
             flushed_batch: memory.applied,
             last_error: memory.last_error.clone(),
             stored_bytes,
@@ -216,39 +353,44 @@ impl AccountLedger {
     // === Usage ===
 
     async fn take(&self, post: PostUsage) -> Result<Response> {
-        #[derive(Deserialize)]
-        struct Named<'a> {
-            id: &'a str,
-        }
-        let sql = self.sql();
+        let (sql, now) = (self.sql(), now_ms());
         let new = self.with(|memory| -> Result<u64> {
             memory.flush_ms = post.flush_ms.clamp(FLUSH_MS.0, FLUSH_MS.1);
-            let mut new: u64 = 0;
-            for entry in &post.entries {
-                let id = serde_json::from_str::<Named<'_>>(entry.get())?.id;
-                let Some(batch) = memory.queue.accept(id) else { continue };
-                run(
-                    &sql,
-                    "INSERT INTO entries (batch, id, entry) VALUES (?, ?, ?)",
-                    vec![number(batch), id.into(), entry.get().into()],
-                )?;
-                new = new.saturating_add(1);
+            if !post.thresholds.is_empty() {
+                memory.thresholds = percentages(&post.thresholds);
             }
+            let mut new: u64 = 0;
+            for text in &post.entries {
+                let entry: UsageEntry = serde_json::from_str(text.get())?;
+                memory.learn_name(&sql, &entry.account)?;
+                if memory.counting.admission.settle(now, &entry.id, &entry.settlement()) == Settled::Counted {
+                    new = new.saturating_add(1);
+                }
+                memory.store(&sql, Some((&entry.id, text.get())))?;
+            }
+            for lease in &post.returns {
+                memory.counting.admission.give_back(now, lease);
+            }
+            memory.store(&sql, None)?;
             Ok(new)
         })??;
         self.set_alarm().await?;
         answer(&Pushed { number: new })
     }
 
+    /// Charges what should have been settled by now.
+    fn expire(&self) -> Result<()> {
+        self.with(|memory| {
+            memory.counting.admission.expire(now_ms());
+            memory.store(&self.sql(), None)
+        })?
+    }
+
     /// Sees to it that the alarm rings when there is something to do.
     async fn set_alarm(&self) -> Result<()> {
         let now = now_ms();
         let wanted = self.with(|memory| {
-            let at = if memory.queue.pending() > 0 {
-                now.saturating_add(memory.flush_ms).max(memory.not_before)
-            } else {
-                memory.handed_on.front()?.1.saturating_add(REMEMBER_MS)
-            };
+            let at = memory.next_task(now)?;
             if memory.alarm_at.is_some_and(|set| set <= at) {
                 return None;
             }
@@ -269,7 +411,7 @@ impl AccountLedger {
         for _ in 0..BATCHES_AN_ALARM {
             let Some(batch) = self.with(|memory| memory.queue.next_batch())? else { break };
             let entries = self.entries(batch)?;
-            let done = write(&self.env, &object, batch, &entries).await;
+            let done = flush::write(&self.env, &object, batch, &entries).await;
             let failed = self.with(|memory| -> Result<bool> {
                 match done {
                     Ok(()) => {
@@ -299,13 +441,46 @@ impl AccountLedger {
         Ok(())
     }
 
+    /// Writes alerts to the database. Each is stored there once, however often it is written.
+    async fn tell_alerts(&self) -> Result<()> {
+        #[derive(Deserialize)]
+        struct Row {
+            id: String,
+            event: String,
+        }
+        if !self.with(|memory| memory.has_alerts)? {
+            return Ok(());
+        }
+        let events: Vec<Row> = rows(&self.sql(), "SELECT id, event FROM alerts ORDER BY id LIMIT 500", Vec::new())?;
+        let written = flush::write_alerts(&self.env, events.iter().map(|row| row.event.as_str())).await;
+        self.with(|memory| -> Result<()> {
+            match written {
+                Ok(()) => {
+                    let ids: Vec<&str> = events.iter().map(|row| row.id.as_str()).collect();
+                    let ids = serde_json::to_string(&ids)?;
+                    run(
+                        &self.sql(),
+                        "DELETE FROM alerts WHERE id IN (SELECT value FROM json_each(?))",
+                        vec![ids.into()],
+                    )?;
+                    memory.has_alerts = any_alerts(&self.sql())?;
+                }
+                Err(error) => {
+                    tracing::error!(target: "alert", message = "alerts have not reached the database", error);
+                    memory.not_before = memory.not_before.max(now_ms().saturating_add(ALERT_RETRY_MS));
+                }
+            }
+            Ok(())
+        })?
+    }
+
     fn entries(&self, batch: u64) -> Result<Vec<UsageEntry>> {
         #[derive(Deserialize)]
         struct Row {
             entry: String,
         }
         let stored: Vec<Row> =
-            rows(&self.sql(), "SELECT entry FROM entries WHERE batch = ? ORDER BY id", vec![number(batch)])?;
+            rows(&self.sql(), "SELECT entry FROM rows WHERE batch = ? ORDER BY id", vec![number(batch)])?;
         let readable = stored.into_iter().filter_map(|row| match serde_json::from_str(&row.entry) {
             Ok(entry) => Some(entry),
             Err(error) => {
@@ -317,7 +492,7 @@ impl AccountLedger {
         Ok(readable.collect())
     }
 
-    /// Deletes entries that were handed on long ago.
+    /// Folds rows that were handed on long ago into the stored counters, and deletes them.
     fn forget(&self) -> Result<()> {
         let sql = self.sql();
         self.with(|memory| {
@@ -328,9 +503,20 @@ impl AccountLedger {
             }
             let Some(up_to) = up_to else { return Ok(()) };
             memory.queue.forget(up_to);
-            run(&sql, "DELETE FROM entries WHERE batch <= ?", vec![number(up_to)])
+            memory.counting.fold(&sql, up_to)
         })?
     }
+}
+
+/// Percentages as they are watched.
+fn percentages(thresholds: &[u64]) -> Vec<u8> {
+    thresholds.iter().filter_map(|percent| u8::try_from(*percent).ok()).collect()
+}
+
+fn any_alerts(sql: &SqlStorage) -> Result<bool> {
+    #[derive(Deserialize)]
+    struct Any {}
+    Ok(!rows::<Any>(sql, "SELECT 1 AS one FROM alerts LIMIT 1", Vec::new())?.is_empty())
 }
 
 fn keep(sql: &SqlStorage, name: &str, value: String) -> Result<()> {
@@ -352,24 +538,22 @@ fn load(sql: &SqlStorage) -> Result<Memory> {
         id: String,
         entry: String,
     }
-    #[derive(Deserialize)]
-    struct Entry {
-        batch: u64,
-        id: String,
-    }
     for table in [
         "CREATE TABLE IF NOT EXISTS memo (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
         "CREATE TABLE IF NOT EXISTS keys (id TEXT PRIMARY KEY, entry TEXT NOT NULL) STRICT, WITHOUT ROWID",
-        "CREATE TABLE IF NOT EXISTS entries (batch INTEGER NOT NULL, id TEXT NOT NULL, entry TEXT NOT NULL, \
-         PRIMARY KEY (batch, id)) STRICT, WITHOUT ROWID",
+        "CREATE TABLE IF NOT EXISTS alerts (id TEXT PRIMARY KEY, event TEXT NOT NULL) STRICT, WITHOUT ROWID",
     ] {
         run(sql, table, Vec::new())?;
     }
+    let mut watch = Watch::default();
     let mut account = None;
+    let mut name = String::new();
     let mut applied = 0;
     for memo in rows::<Memo>(sql, "SELECT name, value FROM memo", Vec::new())? {
         match memo.name.as_str() {
             "account" => account = Some(serde_json::from_str::<AccountEntry>(&memo.value)?),
+            "name" => name = memo.value,
+            "watch" => watch = serde_json::from_str(&memo.value)?,
             "applied" => applied = memo.value.parse().unwrap_or(0),
             _ => {}
         }
@@ -378,43 +562,23 @@ fn load(sql: &SqlStorage) -> Result<Memory> {
     for key in rows::<Key>(sql, "SELECT id, entry FROM keys", Vec::new())? {
         keys.push((key.id, serde_json::from_str::<KeyEntry>(&key.entry)?));
     }
-    let entries: Vec<Entry> = rows(sql, "SELECT batch, id FROM entries ORDER BY batch", Vec::new())?;
-    let queue = Queue::restore(applied, entries.into_iter().map(|entry| (entry.batch, entry.id)));
+    let (mut counting, batches) = Counting::load(sql, Scope::Account)?;
+    let ledger = Ledger::restore(account, keys);
+    let handed_on = batches.iter().any(|(batch, _)| *batch <= applied).then(|| (applied, now_ms()));
+    counting.admission.set_rules(Rule::read_all(&ledger.account().limits));
     Ok(Memory {
-        ledger: Ledger::restore(account, keys),
-        queue,
+        name,
+        ledger,
+        counting,
+        queue: Queue::restore(applied, batches),
         applied,
-        handed_on: VecDeque::from([(applied, now_ms())]),
+        handed_on: VecDeque::from_iter(handed_on),
         alarm_at: None,
         not_before: 0,
         flush_ms: FLUSH_AT_FIRST_MS,
         last_error: String::new(),
+        watch,
+        thresholds: percentages(&Limits::default().alert_thresholds),
+        has_alerts: any_alerts(sql)?,
     })
-}
-
-/// Writes a batch to D1, once.
-async fn write(env: &Env, object: &str, batch: u64, entries: &[UsageEntry]) -> std::result::Result<(), String> {
-    let database = env.d1("DB").map_err(|error| error.to_string())?;
-    let Err(error) = write_all(&database, object, batch, entries).await else { return Ok(()) };
-    // It may have been written before and the answer lost.
-    let claimed = async {
-        let claimed = database.prepare(CLAIMED).bind(&[object.into(), d1::number(batch)])?;
-        claimed.first::<f64>(Some("sequence")).await
-    };
-    match claimed.await {
-        Ok(Some(_)) => Ok(()),
-        _ => Err(error.to_string()),
-    }
-}
-
-async fn write_all(database: &D1Database, object: &str, batch: u64, entries: &[UsageEntry]) -> Result<()> {
-    let mut statements =
-        vec![database.prepare(CLAIM).bind(&[object.into(), d1::number(batch), d1::number(now_ms() / 1000)])?];
-    for rows in chunks(&roll_up(entries), STATEMENT_BYTES)? {
-        statements.push(database.prepare(add_rows()).bind(&[rows.into()])?);
-    }
-    for rows in chunks(&records(entries), STATEMENT_BYTES)? {
-        statements.push(database.prepare(ADD_RECORDS).bind(&[rows.into()])?);
-    }
-    d1::batch(database, statements).await.map(drop)
 }

@@ -1,6 +1,7 @@
 //! The Durable Objects: what the whole world agrees on.
 //!
-//! - `AccountLedger`, one per account: the authority on its keys and its standing; gathers what its requests used
+//! - `AccountLedger`, one per account: the authority on its keys, its standing and its limits; gathers what its requests used
+//! - `ProviderGauge`, one per provider that has limits: what is asked of it, all accounts together
 //! - `Hub`, one (or a few, all alike) per deployment: the current configuration, the sealed provider credentials, the
 //!   public keys of the gateway's own tokens, and the epoch in which caches are valid
 //!
@@ -14,6 +15,12 @@ pub mod wire;
 pub mod call;
 #[cfg(target_arch = "wasm32")]
 pub mod client;
+#[cfg(target_arch = "wasm32")]
+mod counting;
+#[cfg(target_arch = "wasm32")]
+mod flush;
+#[cfg(target_arch = "wasm32")]
+pub mod gauge;
 #[cfg(target_arch = "wasm32")]
 pub mod hub;
 #[cfg(target_arch = "wasm32")]

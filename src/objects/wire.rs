@@ -7,7 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::auth::api_key::KeyRecord;
+use crate::limits::admission::Totals;
+use crate::limits::ask::{Answer, Ask, LeaseReturn, RuleState, Settlement};
 use crate::limits::ledger::{KeyState, Verdict};
+use crate::limits::rule::Rule;
 
 /// Longest time that an object is waited for, in milliseconds, while a caller waits.
 pub const PATIENCE_MS: u64 = 1_000;
@@ -112,6 +115,12 @@ pub struct Check {
     /// The revision of the asker's record.
     #[serde(default)]
     pub revision: u64,
+    /// The key's stable id.
+    #[serde(default)]
+    pub key_id: String,
+    /// The user that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// The answer to [`Check`].
@@ -121,16 +130,118 @@ pub struct Standing {
     pub verdict: Verdict,
     /// Whether the account may not call models.
     pub account_suspended: bool,
+    /// Whether a limit that the control plane has set may apply to requests of this key.
+    #[serde(default)]
+    pub limited: bool,
 }
 
-/// `POST /usage`: what requests used. The same entry may be posted again.
+/// `POST /admit`: is this secret good, and the account, and may this request be sent?
 #[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Admit {
+    /// The account: an object does not know its own name.
+    #[serde(default)]
+    pub account: String,
+    /// The caller.
+    pub check: Check,
+    /// The request.
+    pub ask: Ask,
+    /// The account's revision that the asker knows the rules of; absent for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules_of: Option<u64>,
+}
+
+/// The answer to [`Admit`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Admitted {
+    /// The caller's standing.
+    pub standing: Standing,
+    /// Whether the request may be sent; absent where the caller may not go on, or must be judged anew: nothing is reserved
+    /// then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Answer>,
+    /// The account's rules, where the asker knows older ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<RulesNow>,
+}
+
+/// The rules that the control plane has set for an account.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RulesNow {
+    /// The account's revision.
+    pub revision: u64,
+    /// All of them.
+    pub rules: Vec<Rule>,
+}
+
+/// `POST /usage`: what requests used, which settles what was reserved for them. The same entry may be posted again.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct PostUsage {
     /// How long the ledger may gather entries before it hands them on, in milliseconds.
     pub flush_ms: u64,
     /// The entries, as [`crate::limits::usage::UsageEntry`].
     pub entries: Vec<Box<RawValue>>,
+    /// Leases that the sender uses no more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub returns: Vec<LeaseReturn>,
+    /// From which percentages of a quota or budget on alert events are raised.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thresholds: Vec<u64>,
 }
+
+/// `POST /limits`: how do the limits stand that apply to a key?
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitsQuery {
+    /// The key; empty for the account (and the user) alone.
+    pub key_id: String,
+    /// The user.
+    pub user: Option<String>,
+    /// Only what applies to this model; all if there is none.
+    pub model: Option<String>,
+    /// The limits that hold by default.
+    pub defaults: Vec<Rule>,
+}
+
+/// The answer to [`LimitsQuery`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LimitsNow {
+    /// How each limit stands.
+    pub states: Vec<RuleState>,
+    /// What the key has used in the running calendar periods; the account, if no key was named.
+    pub totals: Totals,
+    /// Requests of the key that are open, as far as they were announced; of the account, if no key was named.
+    pub open: u64,
+    /// The same of every key that has any.
+    pub open_by_key: BTreeMap<String, u64>,
+}
+
+// === Gauge ===
+
+/// `POST /release`: a request that the gauge counts has ended.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Release {
+    /// Its settlement id.
+    pub id: String,
+    /// What it used.
+    pub settlement: Settlement,
+}
+
+/// `GET /state`: what a gauge is at.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GaugeState {
+    /// How each of the provider's limits stands.
+    pub states: Vec<RuleState>,
+    /// What was used in the running calendar periods.
+    pub totals: Totals,
+    /// Requests that are open at the provider.
+    pub open: u64,
+    /// The object's storage, in bytes.
+    pub stored_bytes: u64,
+}
+
+// === Status ===
 
 /// What a ledger is at, for the control plane's health page.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,7 +255,11 @@ pub struct LedgerStatus {
     pub keys: u64,
     /// Usage entries that have not reached the database.
     pub pending_usage: u64,
-    /// The last batch that has.
+    /// Reservations and leases that are open.
+    pub open: u64,
+    /// Settlements that came after their reservation had been charged, since the object was started.
+    pub late_settlements: u64,
+    /// The last batch that has reached the database.
     pub flushed_batch: u64,
     /// Why the last attempt failed; empty if it did not.
     pub last_error: String,

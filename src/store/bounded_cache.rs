@@ -25,6 +25,14 @@ impl<K: Eq + Hash, V: Clone> BoundedCache<K, V> {
         (now_ms.saturating_sub(*at) < max_age_ms).then(|| value.clone())
     }
 
+    /// Takes a value out.
+    pub fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q)
+    where
+        K: std::borrow::Borrow<Q>,
+    {
+        self.entries.remove(key);
+    }
+
     /// Puts a value in. A full cache is emptied: whoever floods it with made-up keys costs look-ups, not memory.
     pub fn put(&mut self, key: K, value: V, now_ms: u64) {
         if self.entries.len() >= self.capacity && !self.entries.contains_key(&key) {
@@ -47,5 +55,7 @@ mod tests {
         cache.put("b", 2, 100);
         cache.put("c", 3, 100);
         assert_eq!((cache.get("a", 100, 50), cache.get("c", 100, 50)), (None, Some(3)));
+        cache.remove("c");
+        assert_eq!(cache.get("c", 100, 50), None);
     }
 }

@@ -33,7 +33,8 @@ macro_rules! events {
     ($choice:literal) => {
         concat!(
             "SELECT json_object('id', id, 'rule_id', rule_id, 'account_id', account_id, 'name', name, 'metric', metric, \
-             'threshold', threshold, 'value', value, 'started_at', started_at, 'resolved_at', resolved_at) AS row \
+             'threshold', threshold, 'value', value, 'started_at', started_at, 'resolved_at', resolved_at, 'kind', kind, \
+             'detail', json(detail)) AS row \
              FROM alert_events ",
             $choice,
             " AND (started_at, id) < (?2, ?3) ORDER BY started_at DESC, id DESC LIMIT ?4"

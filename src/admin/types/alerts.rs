@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::alerts::limits::LimitDetail;
+
 /// What a rule watches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -71,27 +73,65 @@ pub struct AlertRule {
     pub updated_at: u64,
 }
 
-/// That a rule fired.
+/// What an event tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AlertKind {
+    /// An alert rule fired.
+    Rule,
+    /// So much of a limit or budget is used.
+    LimitThreshold,
+    /// A limit or budget will be used up before its period ends.
+    LimitForecast,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EventMetric {
+    /// Requests.
+    Requests,
+    /// Requests that failed.
+    Errors,
+    /// The share of requests that failed, in percent.
+    ErrorPercent,
+    /// Money, in nano-dollars.
+    Cost,
+    /// Tokens.
+    TotalTokens,
+    /// Input tokens.
+    InputTokens,
+    /// Output tokens.
+    OutputTokens,
+    /// Requests to models without a price.
+    Unpriced,
+}
+
+/// That a rule fired, or that a limit is nearly used up.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct AlertEvent {
     /// The id.
     pub id: String,
-    /// The rule, which may be gone by now.
+    /// What it tells of.
+    pub kind: AlertKind,
+    /// The rule or the limit, which may be gone by now.
     pub rule_id: String,
-    /// The account that the rule watches.
+    /// The account that the rule watches, or that has the limit.
     pub account_id: Option<String>,
-    /// The rule's name.
+    /// The rule's name; of a limit, what has happened.
     pub name: String,
-    /// What it watches.
-    pub metric: AlertMetric,
-    /// Its threshold.
+    /// What was measured.
+    pub metric: EventMetric,
+    /// The rule's threshold; of a limit, per cent of it.
     pub threshold: u64,
     /// The value that reached it.
     pub value: u64,
     /// Since when, in Unix seconds.
     pub started_at: u64,
-    /// Until when, in Unix seconds; null while it lasts.
+    /// Until when, in Unix seconds; null while it lasts. What is told of a limit is over at once.
     pub resolved_at: Option<u64>,
+    /// More about the limit; null for an alert rule.
+    pub detail: Option<LimitDetail>,
 }
 
 /// Which rules.
