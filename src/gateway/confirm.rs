@@ -7,12 +7,16 @@ use futures::TryFutureExt as _;
 use futures::future::try_join;
 use worker::Env;
 
+use super::asking::is_announced;
 use super::authenticate::authenticate;
+use super::plan::LoadedConfig;
 use crate::auth::Principal;
 use crate::config::Auth;
 use crate::error::Problem;
 use crate::http::Exchange;
-use crate::store::keys::{self, Confirmed};
+use crate::http::shell::now_ms;
+use crate::store::keys::{self, Confirmed, Known};
+use crate::store::standing::Refused;
 
 /// Finds out whom a request acts for, and has its ledger confirm it while something else is done that the request needs.
 /// `now` is in milliseconds.
@@ -30,8 +34,49 @@ pub async fn confirmed<T>(
     let settings = exchange.config.clone();
     let defaults = Auth::default();
     let settings = settings.as_ref().map_or(&defaults, |loaded| &loaded.config.auth);
+    let asked = principal.clone();
+    let standing = keys::confirm(env, &asked, settings);
+    both(exchange, env, now, principal, standing, meanwhile).await
+}
+
+/// As [`confirmed`], for a request that its ledger is going to be asked about anyway: the caller's standing is then found
+/// out along with that. The result says what is known of it by now.
+///
+/// # Errors
+/// As [`confirmed`].
+pub async fn identified<T>(
+    exchange: &mut Exchange,
+    env: &Env,
+    now: u64,
+    loaded: &LoadedConfig,
+    meanwhile: impl Future<Output = Result<T, Problem>>,
+) -> Result<(Principal, Known, T), Problem> {
+    let principal = authenticate(exchange, env, now).await?;
+    let settings = &loaded.config.auth;
+    let known = keys::known(&principal, settings, now_ms());
+    if let Some(Err(refused)) = known.standing {
+        return Err(told(exchange, refused));
+    }
+    if known.standing.is_some() || is_announced(loaded, known.limited) {
+        return Ok((principal, known, meanwhile.await?));
+    }
+    let asked = principal.clone();
+    let standing = keys::ask(env, &asked, settings);
+    let (principal, value) = both(exchange, env, now, principal, standing, meanwhile).await?;
+    let known = keys::known(&principal, settings, now_ms());
+    Ok((principal, known, value))
+}
+
+async fn both<T>(
+    exchange: &mut Exchange,
+    env: &Env,
+    now: u64,
+    principal: Principal,
+    standing: impl Future<Output = Result<Confirmed, Refused>>,
+    meanwhile: impl Future<Output = Result<T, Problem>>,
+) -> Result<(Principal, T), Problem> {
     let refused = Cell::new(None);
-    let standing = keys::confirm(env, &principal, settings).map_err(|why| {
+    let standing = standing.map_err(|why| {
         refused.set(Some(why));
         Problem::from(why)
     });
@@ -45,4 +90,10 @@ pub async fn confirmed<T>(
         Confirmed::Changed => authenticate(exchange, env, now).await?,
     };
     Ok((principal, value))
+}
+
+/// The refusal of a caller; the log learns why.
+pub fn told(exchange: &mut Exchange, refused: Refused) -> Problem {
+    exchange.record.error_detail = refused.to_string();
+    refused.into()
 }

@@ -1,4 +1,4 @@
-//! Stage 4: the upstream request.
+//! Stage 5: the upstream request.
 
 use http::HeaderMap;
 use js_sys::{Array, Uint8Array};

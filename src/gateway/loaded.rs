@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
+use super::asking;
 use crate::auth::Principal;
 use crate::billing::Prices;
 use crate::config::{
     Config, ConfigProblem, Effective, EndpointError, PrivateHosts, Snapshot, check_base_url, effective,
 };
+use crate::limits::rule::Rule;
 
 /// What a deployment, and not the configuration, says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct LoadedConfig {
     /// What its models cost.
     pub prices: Prices,
     endpoints: BTreeMap<String, Result<Url, EndpointError>>,
+    default_rules: Vec<Rule>,
+    provider_rules: BTreeMap<String, Vec<Rule>>,
 }
 
 impl LoadedConfig {
@@ -49,7 +53,30 @@ impl LoadedConfig {
             .map(|(name, provider)| (name.clone(), check_base_url(&provider.base_url, &deployment.private_hosts)))
             .collect();
         let prices = Prices::of(&config);
-        Ok(Self { version: snapshot.version, created_at: snapshot.created_at, config, problems, prices, endpoints })
+        let default_rules = asking::default_rules(&config.limits);
+        let limited = config.providers.iter().filter(|(_, provider)| !provider.limits.is_empty());
+        let provider_rules =
+            limited.map(|(name, provider)| (name.clone(), asking::provider_rules(name, &provider.limits))).collect();
+        Ok(Self {
+            version: snapshot.version,
+            created_at: snapshot.created_at,
+            config,
+            problems,
+            prices,
+            endpoints,
+            default_rules,
+            provider_rules,
+        })
+    }
+
+    /// The limits that hold by default.
+    pub fn default_rules(&self) -> &[Rule] {
+        &self.default_rules
+    }
+
+    /// The limits of a provider.
+    pub fn provider_rules(&self, provider: &str) -> &[Rule] {
+        self.provider_rules.get(provider).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Providers whose address is refused, with the reason, for the log.

@@ -3,22 +3,31 @@
 //! 1. [`envelope`]: the fields that routing needs, read from the raw bytes
 //! 2. `authenticate`: the credential, resolved to a principal; `confirm`: the ledger's word that it is still good
 //! 3. [`plan`]: the provider, the upstream model, the reply's lane
-//! 4. `dispatch`: the upstream request, within the time that [`patience`] allows
-//! 5. [`reply`] and `relay`: the reply to the caller, with [`meter`] reading along
-//! 6. `settle`: what the request used, its log line, and what it is charged ([`charge`])
+//! 4. `admit`: what [`asking`] asks the account's ledger and the provider's gauge; what they reserve is kept by
+//!    [`reservation`]
+//! 5. `dispatch`: the upstream request, within the time that [`patience`] allows
+//! 6. [`reply`] and `relay`: the reply to the caller, with [`meter`] reading along
+//! 7. `settle`: what the request used, its log line, and what it is charged ([`charge`])
 //!
-//! [`loaded`] is the configuration that all of it works with; [`simulate`] tells what would become of a request.
+//! [`limit_headers`] and [`limit_refusal`] say what callers are told of limits, and [`key_report`] what a key learns of itself. [`loaded`] is the configuration that all of it works with; [`simulate`] tells what would become of a request.
 
+pub mod asking;
 pub mod charge;
 pub mod envelope;
 pub mod estimate;
+pub mod key_report;
+pub mod limit_headers;
+pub mod limit_refusal;
 pub mod loaded;
 pub mod meter;
 pub mod patience;
 pub mod plan;
 pub mod reply;
+pub mod reservation;
 pub mod simulate;
 
+#[cfg(target_arch = "wasm32")]
+pub mod admit;
 #[cfg(target_arch = "wasm32")]
 pub mod authenticate;
 #[cfg(target_arch = "wasm32")]

@@ -3,22 +3,28 @@
 use web_sys::{AbortSignal, ReadableStream};
 use worker::Env;
 
-use super::confirm::confirmed;
+use super::admit::{Applicant, admit};
+use super::authenticate::authenticate;
+use super::confirm::{identified, told};
 use super::dispatch::{Upstream, dispatch};
 use super::envelope::Envelope;
 use super::estimate::Input;
 use super::meter::TellCost;
 use super::patience::Patience;
-use super::plan::{Asked, Lane, Plan, Unusable, plan};
+use super::plan::{Asked, Lane, LoadedConfig, Plan, Unusable, plan};
 use super::relay::{self, Outgoing, Surroundings};
 use super::reply::{Form, Wanted, form, processor, whole_reply};
+use crate::auth::Principal;
 use crate::config::Overrides;
 use crate::error::{Kind, Problem};
+use crate::fault;
 use crate::http::shell::now_ms;
 use crate::http::{Body, Exchange, Reply};
 use crate::protocol::chat::ReplyFault;
 use crate::protocol::openai_chat::ReplyIdentity;
-use crate::providers::{Api, fault_problem, upstream_problem};
+use crate::providers::{Api, UpstreamRequest, fault_problem, upstream_problem};
+use crate::store::keys::{self, Confirmed, Known};
+use crate::store::standing::Refused;
 
 /// What the platform gives along with a request.
 pub struct Inbound {
@@ -47,12 +53,22 @@ pub async fn chat(
             "This gateway has no configuration yet: its operator must publish one.",
         ));
     };
-    // The ledger is asked while the body comes in.
+    #[cfg(feature = "test-faults")]
+    if let Some(name) = exchange.header("x-test-fault") {
+        fault::arm(Some(name));
+    }
     let body = relay::request_body(inbound.body, exchange.max_body_bytes, loaded.config.http.request_body_wait_ms);
-    let (principal, body) = confirmed(exchange, env, inbound.started, body).await?;
+    let (principal, known, body) = identified(exchange, env, inbound.started, &loaded, body).await?;
     exchange.record.bytes_in = body.len() as u64;
-
-    let envelope = Envelope::read(&body, api, loaded.config.http.max_json_depth)?;
+    let mut caller = Caller { principal, known, rounds: 0 };
+    let max_depth = loaded.config.http.max_json_depth;
+    let envelope = match Envelope::read(&body, api, max_depth) {
+        Ok(envelope) => envelope,
+        Err(problem) => {
+            caller.standing(exchange, env, &loaded).await?;
+            return Err(problem);
+        }
+    };
     exchange.record.model.clone_from(&envelope.model);
     exchange.record.stream = envelope.stream;
     let tells_cost = loaded.config.billing.tell_cost;
@@ -66,31 +82,36 @@ pub async fn chat(
         input: Input::Body(&body),
         at: inbound.started / 1000,
     };
-    let plan = plan(&loaded, &principal, asked)?;
-    exchange.record.route = plan.route.unwrap_or_default().to_owned();
-    exchange.record.deployment = plan.model_name.to_owned();
-    exchange.record.price(plan.pricing.clone());
-    if let Some(overrides) = &principal.overrides {
-        exchange.record.policy.apply(&Overrides::read(overrides));
-    }
-    exchange.record.provider = plan.provider_name.to_owned();
-    exchange.record.upstream_model = plan.target.upstream_model.to_owned();
-    exchange.record.lane = plan.lane.name();
-
-    let request = match api {
-        Api::ChatCompletions => plan.adapter.chat_request(&envelope.source(), plan.target)?,
-        Api::Messages => match plan.adapter.messages_request(&envelope.source(), plan.target) {
-            Some(request) => request?,
-            None => return Err(Unusable::WrongApi.problem(&envelope.model)),
-        },
+    let (plan, request) = loop {
+        let confirmed = match prepare(exchange, &loaded, &caller.principal, &envelope, asked) {
+            Ok((plan, request)) => {
+                let (principal, known) = (&caller.principal, caller.known);
+                let applicant = Applicant { loaded: &loaded, principal, known, plan: &plan, envelope: &envelope };
+                match admit(exchange, env, applicant).await? {
+                    Confirmed::AsItIs => break (plan, request),
+                    Confirmed::Changed => Ok(()),
+                }
+            }
+            Err(problem) => match caller.standing(exchange, env, &loaded).await? {
+                Confirmed::AsItIs => Err(problem),
+                Confirmed::Changed => Ok(()),
+            },
+        };
+        confirmed?;
+        caller.judge_anew(exchange, env, &loaded, inbound.started).await?;
     };
     exchange.record.dropped_params = request.dropped_params.join(", ");
+    provoked("after-admit")?;
 
     let sent = now_ms();
     let patience =
         Patience::new(plan.timeouts, envelope.stream, exchange.caller_patience_ms, exchange.caller_timeout_ms, sent);
     exchange.record.attempts = 1;
+    if let Some(reservation) = exchange.reservation.borrow_mut().as_mut() {
+        reservation.dispatched = true;
+    }
     let upstream = dispatch(&plan, request, exchange, api, env, inbound.client, patience).await?;
+    provoked("after-dispatch")?;
     let began = now_ms();
     exchange.record.upstream_status = Some(upstream.status);
     exchange.record.upstream_ms = Some(began.saturating_sub(sent));
@@ -120,6 +141,77 @@ pub async fn chat(
         tells_cost,
     };
     answer.from(upstream).await
+}
+
+/// A place where tests make requests fail.
+fn provoked(place: &str) -> Result<(), Problem> {
+    fault::point(place).map_err(|error| Problem::new(Kind::Internal, "internal_error", error))
+}
+
+/// How often a key may be changed while a request is judged by it.
+const CHANGES: u32 = 3;
+
+/// Who calls.
+struct Caller {
+    principal: Principal,
+    known: Known,
+    rounds: u32,
+}
+
+impl Caller {
+    /// The standing of a caller whose request fails before its ledger has been asked: one whose key is revoked hears of
+    /// that, and of nothing else.
+    async fn standing(&self, exchange: &mut Exchange, env: &Env, loaded: &LoadedConfig) -> Result<Confirmed, Problem> {
+        match self.known.standing {
+            Some(_) => Ok(Confirmed::AsItIs),
+            None => keys::ask(env, &self.principal, &loaded.config.auth).await.map_err(|why| told(exchange, why)),
+        }
+    }
+
+    /// Judges the credential by the record that is remembered now.
+    async fn judge_anew(
+        &mut self,
+        exchange: &mut Exchange,
+        env: &Env,
+        loaded: &LoadedConfig,
+        started: u64,
+    ) -> Result<(), Problem> {
+        self.rounds = self.rounds.saturating_add(1);
+        if self.rounds > CHANGES {
+            return Err(told(exchange, Refused::Unreachable));
+        }
+        self.principal = authenticate(exchange, env, started).await?;
+        self.known = keys::known(&self.principal, &loaded.config.auth, now_ms());
+        Ok(())
+    }
+}
+
+/// Plans a request, and writes what the provider is going to be sent.
+fn prepare<'a>(
+    exchange: &mut Exchange,
+    loaded: &'a LoadedConfig,
+    principal: &Principal,
+    envelope: &Envelope<'_>,
+    asked: Asked<'_>,
+) -> Result<(Plan<'a>, UpstreamRequest), Problem> {
+    let plan = plan(loaded, principal, asked)?;
+    exchange.record.route = plan.route.unwrap_or_default().to_owned();
+    exchange.record.deployment = plan.model_name.to_owned();
+    exchange.record.price(plan.pricing.clone());
+    if let Some(overrides) = &principal.overrides {
+        exchange.record.policy.apply(&Overrides::read(overrides));
+    }
+    exchange.record.provider = plan.provider_name.to_owned();
+    exchange.record.upstream_model = plan.target.upstream_model.to_owned();
+    exchange.record.lane = plan.lane.name();
+    let request = match asked.api {
+        Api::ChatCompletions => plan.adapter.chat_request(&envelope.source(), plan.target)?,
+        Api::Messages => match plan.adapter.messages_request(&envelope.source(), plan.target) {
+            Some(request) => request?,
+            None => return Err(Unusable::WrongApi.problem(&envelope.model)),
+        },
+    };
+    Ok((plan, request))
 }
 
 /// Works an upstream's reply into an answer to the caller.

@@ -1,4 +1,4 @@
-//! Stage 5, the moving part: a reply's bytes on their way to the caller.
+//! Stage 6, the moving part: a reply's bytes on their way to the caller.
 //!
 //! - [`native`]: the runtime moves the bytes; a second branch of the stream is read late and in large blocks, for the
 //!   usage and to know whether the stream is complete. The end stays ours: a stream that was cut gets an error event.

@@ -1,4 +1,4 @@
-//! Stage 5, the deciding part: what becomes of a provider's reply. The shell's part, `relay`, moves the bytes.
+//! Stage 6, the deciding part: what becomes of a provider's reply. The shell's part, `relay`, moves the bytes.
 
 use serde_json::{Value, json};
 

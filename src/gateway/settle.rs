@@ -1,11 +1,16 @@
-//! Stage 6: what a request came to, known once it has ended; its log line, and its entry in its account's ledger.
+//! Stage 7: what a request came to, known once it has ended; its log line, and its entry in its account's ledger.
 
+use futures::future::join;
 use worker::Env;
 
 use super::charge;
+use super::reservation::{Admission, Reservation};
 use crate::http::Exchange;
+use crate::http::shell::now_ms;
+use crate::limits::usage::UsageEntry;
+use crate::objects::wire::Release;
 use crate::protocol::chat::ReplyFault;
-use crate::store::usage;
+use crate::store::{limits, usage};
 use crate::telemetry::{Outcome, RequestRecord, log};
 
 /// Closes the record of a reply that was streamed, and logs it. `now` and `started` are in milliseconds.
@@ -46,11 +51,41 @@ pub fn settle_whole(mut record: RequestRecord, client_closed: bool, started: u64
     record
 }
 
-/// Tells the account's ledger what the request used; `started` is in milliseconds.
-pub async fn charge(env: &Env, exchange: &Exchange, record: &RequestRecord, started: u64) {
-    let Some(loaded) = &exchange.config else { return };
+/// Tells the account's ledger what the request used, and settles what was reserved for it; `started` is in milliseconds.
+pub async fn charge(
+    env: &Env,
+    exchange: &Exchange,
+    record: &RequestRecord,
+    started: u64,
+    reservation: Option<Reservation>,
+) {
+    let settings = &exchange.settings().records;
     let metadata = exchange.header("x-gateway-metadata");
-    if let Some(entry) = charge::entry(record, &loaded.config.records, started, metadata) {
-        usage::send(env, &entry, loaded.config.records.flush_ms).await;
+    let mut entry = charge::entry(record, settings, started, metadata, reservation.as_ref());
+    let now = now_ms();
+    if let (Some(reservation), Some(entry)) = (&reservation, entry.as_mut()) {
+        entry.lease = limits::settled(&reservation.id);
+        if let Admission::Fallback(_) = reservation.admission {
+            limits::settled_without_ledger(&reservation.account, &reservation.id, &entry.settlement(), now);
+        }
+    }
+    let gauge = async {
+        if let Some(Reservation { gauged: true, id, provider, .. }) = &reservation {
+            let settlement = entry.as_ref().map(UsageEntry::settlement).unwrap_or_default();
+            usage::release(env, provider, &Release { id: id.clone(), settlement }).await;
+        }
+    };
+    let how = usage::How { flush_ms: settings.flush_ms, thresholds: &exchange.settings().limits.alert_thresholds };
+    let ledger = async {
+        match &entry {
+            Some(entry) if entry.lease.is_some() => usage::send_with_others(env, entry, how).await,
+            Some(entry) => usage::send(env, entry, how).await,
+            None => {}
+        }
+        usage::give_back(env, how).await;
+    };
+    join(ledger, gauge).await;
+    if let Some(Reservation { watches: Some(lease), account, .. }) = &reservation {
+        usage::watch_over(env, account, lease, how).await;
     }
 }

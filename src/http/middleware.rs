@@ -4,6 +4,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 
 use super::{Body, Exchange, Reply};
 use crate::error::{Dialect, Kind, Problem};
+use crate::gateway::limit_headers;
 use crate::telemetry::logged_address;
 
 /// The chain. Requests pass it from top to bottom, replies from bottom to top.
@@ -106,6 +107,12 @@ impl Middleware for Disclosure {
     fn after(&self, exchange: &mut Exchange, reply: &mut Reply) {
         if let Some(config) = &exchange.config {
             reply.set("x-gateway-config-version", &config.version);
+        }
+        let disclose = exchange.settings().limits.disclose;
+        for (name, value) in
+            limit_headers::headers(&exchange.limit_states, disclose, exchange.dialect, exchange.limits_at)
+        {
+            reply.set(name, &value);
         }
         let record = &exchange.record;
         // This is about the caller's own request, not about who answered it.
@@ -343,6 +350,9 @@ impl Middleware for ErrorRendering {
         }
         if let Some(after) = &problem.retry_after {
             reply.set("retry-after", after);
+        }
+        if let Some(millis) = problem.retry_after_ms {
+            reply.set("retry-after-ms", &millis.to_string());
         }
         if let Some(allow) = &problem.allow {
             reply.set("allow", allow);

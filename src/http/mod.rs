@@ -13,6 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use crate::config::Config;
 use crate::error::{Dialect, Problem};
 use crate::gateway::plan::LoadedConfig;
+use crate::gateway::reservation::Slot;
+use crate::limits::ask::RuleState;
 use crate::telemetry::RequestRecord;
 
 /// One request and what is known of it on its way through the gateway.
@@ -38,6 +40,12 @@ pub struct Exchange {
     pub caller_timeout_ms: Option<u64>,
     /// What the log will say.
     pub record: RequestRecord,
+    /// What limits have reserved for it.
+    pub reservation: Slot,
+    /// How the limits that apply to it stood …
+    pub limit_states: Vec<RuleState>,
+    /// … when it was admitted or refused, in Unix milliseconds.
+    pub limits_at: u64,
 }
 
 impl Exchange {
@@ -67,6 +75,9 @@ impl Exchange {
             caller_patience_ms: None,
             caller_timeout_ms: None,
             record,
+            reservation: Slot::default(),
+            limit_states: Vec::new(),
+            limits_at: 0,
         }
     }
 

@@ -14,6 +14,8 @@ pub enum Route {
     ListModels,
     /// `GET /v1/models/{id}`
     GetModel(String),
+    /// `GET /v1/key`
+    Key,
     /// `GET /health`
     Health,
     /// `GET /ready`
@@ -33,6 +35,7 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
         "/v1/chat/completions" => (Method::POST, Route::Chat(Api::ChatCompletions)),
         "/v1/messages" => (Method::POST, Route::Chat(Api::Messages)),
         "/v1/models" => (Method::GET, Route::ListModels),
+        "/v1/key" => (Method::GET, Route::Key),
         "/health" => (Method::GET, Route::Health),
         "/ready" => (Method::GET, Route::Ready),
         #[cfg(feature = "test-faults")]
@@ -98,6 +101,7 @@ mod tests {
         assert_eq!(route(&Method::POST, "/v1/chat/completions").unwrap(), Route::Chat(Api::ChatCompletions));
         assert_eq!(route(&Method::POST, "/v1/messages/").unwrap(), Route::Chat(Api::Messages));
         assert_eq!(route(&Method::HEAD, "/health").unwrap(), Route::Health);
+        assert_eq!(route(&Method::GET, "/v1/key").unwrap(), Route::Key);
         assert_eq!(route(&Method::GET, "/v1/models/openai%2Fgpt-4o").unwrap(), Route::GetModel("openai/gpt-4o".into()));
         assert_eq!(route(&Method::GET, "/v1/models/openai/gpt-4o").unwrap(), Route::GetModel("openai/gpt-4o".into()));
         assert_eq!(route(&Method::GET, "/v1/models/%zz").unwrap_err().status, 404);

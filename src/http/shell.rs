@@ -18,11 +18,15 @@ use crate::admin;
 use crate::auth::Principal;
 use crate::error::{Dialect, Kind, Problem};
 use crate::gateway::confirm::confirmed;
+use crate::gateway::key_report;
 use crate::gateway::pipeline::{self, Inbound};
 use crate::gateway::plan::{Listing, LoadedConfig, no_such_model};
 use crate::gateway::relay::Outgoing;
+use crate::gateway::reservation::Slot;
 use crate::gateway::settle::{charge, settle_whole};
+use crate::objects::call::Object;
 use crate::objects::client;
+use crate::objects::wire::{LimitsNow, LimitsQuery, PATIENCE_MS};
 use crate::store::{self, KV};
 use crate::telemetry::log;
 
@@ -73,10 +77,15 @@ async fn work(
 ) {
     let raw = Clone::clone(request.inner());
     let client = raw.signal();
-    let served = AssertUnwindSafe(exchange_of(request, &env, &context, started)).catch_unwind().await;
+    let reservation = Slot::default();
+    let serving = exchange_of(request, &env, &context, started, Rc::clone(&reservation));
+    let served = AssertUnwindSafe(serving).catch_unwind().await;
     let (mut exchange, mut reply, outgoing) = served.unwrap_or_else(|panic| {
         // The request's own exchange is gone with the panic.
         let mut exchange = read_head(&Request::from(raw), None, started);
+        if let Some(reservation) = reservation.borrow().as_ref() {
+            reservation.complete(&mut exchange.record);
+        }
         let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
         exchange.record.error_detail =
             words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_owned());
@@ -93,7 +102,8 @@ async fn work(
         Some(outgoing) => outgoing.run(record, started).await,
         None => settle_whole(record, nobody_there || client.aborted(), started, now_ms()),
     };
-    charge(&env, &exchange, &record, started).await;
+    let reserved = reservation.take();
+    charge(&env, &exchange, &record, started, reserved).await;
 }
 
 async fn exchange_of(
@@ -101,10 +111,12 @@ async fn exchange_of(
     env: &Env,
     context: &Context,
     started: u64,
+    reservation: Slot,
 ) -> (Exchange, Reply, Option<Outgoing>) {
     let config = store::config::current(env, context).await;
     log::set_level(config.as_ref().and_then(|config| config.config.logging.level));
     let mut exchange = read_head(&request, config, started);
+    exchange.reservation = reservation;
     let served = match middleware::before(&mut exchange) {
         Some(reply) => Ok((reply, None)),
         None => handle(&mut exchange, request, env, started).await,
@@ -137,6 +149,10 @@ async fn handle(
         Route::GetModel(name) => {
             let (principal, ()) = confirmed(exchange, env, started, async { Ok(()) }).await?;
             get_model(exchange, &principal, &name)?
+        }
+        Route::Key => {
+            let (principal, ()) = confirmed(exchange, env, started, async { Ok(()) }).await?;
+            describe_key(exchange, env, &principal).await?
         }
         Route::Health => Reply::json(200, &json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")})),
         Route::Ready => ready(exchange, env).await,
@@ -200,6 +216,29 @@ fn get_model(exchange: &Exchange, principal: &Principal, name: &str) -> std::res
     let config = exchange.config.as_ref().filter(|_| principal.may_use_model(name));
     let model = config.and_then(|config| Some(describe(exchange.dialect, config, config.listing(name)?)));
     model.map(|model| Reply::json(200, &model)).ok_or_else(|| no_such_model(name))
+}
+
+/// What a key is told of itself.
+async fn describe_key(exchange: &Exchange, env: &Env, principal: &Principal) -> std::result::Result<Reply, Problem> {
+    let query = LimitsQuery {
+        key_id: principal.key_id.clone(),
+        user: principal.user.clone(),
+        model: None,
+        defaults: exchange.config.as_ref().map(|config| config.default_rules().to_vec()).unwrap_or_default(),
+    };
+    let ledger = Object::ledger(&principal.account);
+    let limits =
+        ledger.call::<LimitsNow>(env, "POST", "/limits", Some(&query), PATIENCE_MS).await.map_err(|error| {
+            let (account, error) = (principal.account.as_str(), error.to_string());
+            tracing::error!(target: "limits", message = "an account's ledger cannot be asked", account, error);
+            let message = "The limits and the usage of this API key cannot be told at the moment. Try again shortly.";
+            Problem::new(Kind::Unavailable, "limits_unavailable", message)
+        })?;
+    let listings = exchange.config.as_ref().map(|config| config.listings(principal)).unwrap_or_default();
+    let models: Vec<&str> = listings.iter().map(|listing| listing.name).collect();
+    let record = store::keys::remembered(&principal.public_id);
+    let disclose = exchange.settings().limits.disclose;
+    Ok(Reply::json(200, &key_report::report(principal, record.as_deref(), &models, &limits, disclose)))
 }
 
 /// A name that can be called, in the form of the caller's dialect.

@@ -77,8 +77,71 @@ pub async fn record(env: &Env, key: &ApiKey, now: u64, auth: &Auth) -> Result<Op
     Ok(newest)
 }
 
+/// The record of a key that was judged a moment ago.
+pub fn remembered(public_id: &str) -> Option<Rc<KeyRecord>> {
+    RECORDS.with_borrow(|records| records.get(public_id, now_ms(), u64::MAX)).flatten()
+}
+
 fn remember(public_id: &str, record: Option<Rc<KeyRecord>>, now: u64) {
     RECORDS.with_borrow_mut(|records| records.put(public_id.to_owned(), record, now));
+}
+
+/// What this isolate knows of a caller's standing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Known {
+    /// What the ledger has said, if that is still good.
+    pub standing: Option<Result<(), Refused>>,
+    /// Whether limits that the control plane has set may apply; `None` if the ledger has never said.
+    pub limited: Option<bool>,
+}
+
+/// What is known of a principal's standing; `now` is in milliseconds. Whoever finds nothing is expected to ask.
+pub fn known(principal: &Principal, auth: &Auth, now: u64) -> Known {
+    let name = name(principal);
+    STANDINGS.with_borrow_mut(|standings| {
+        let limited = standings.limited(&name);
+        match standings.next(&name, principal.revision, now, auth.revocation_check_ms) {
+            Next::Known(standing) => Known { standing: Some(standing), limited },
+            Next::Ask => Known { standing: None, limited },
+        }
+    })
+}
+
+/// Asks the account's ledger about a principal.
+///
+/// # Errors
+/// [`Refused`].
+pub async fn ask(env: &Env, principal: &Principal, auth: &Auth) -> Result<Confirmed, Refused> {
+    ask_ledger(env, &name(principal), &principal.account, question(principal), auth).await
+}
+
+/// The question about a principal.
+pub fn question(principal: &Principal) -> Check {
+    let Principal { public_id, key_id, user, revision, .. } = principal;
+    let public_id = Some(public_id.clone()).filter(|id| !id.is_empty());
+    Check { public_id, revision: *revision, key_id: key_id.clone(), user: user.clone() }
+}
+
+/// Takes in what the ledger said of a principal to a question asked at `asked_at`, or that it gave no answer.
+///
+/// # Errors
+/// [`Refused`].
+pub fn learn(
+    principal: &Principal,
+    asked_at: u64,
+    answer: Option<Standing>,
+    auth: &Auth,
+) -> Result<Confirmed, Refused> {
+    let public_id = Some(principal.public_id.as_str()).filter(|id| !id.is_empty());
+    take_in(public_id, &name(principal), principal.revision, asked_at, answer, auth)
+}
+
+/// What a caller's standing is remembered by. A public id has no colon.
+fn name(principal: &Principal) -> String {
+    match principal.public_id.as_str() {
+        "" => format!("token:{}:{}", principal.account, principal.key_id),
+        public_id => public_id.to_owned(),
+    }
 }
 
 /// Asks the account's ledger, if this isolate has not done so lately, whether the principal's key is still good and its
@@ -87,8 +150,10 @@ fn remember(public_id: &str, record: Option<Rc<KeyRecord>>, now: u64) {
 /// # Errors
 /// [`Refused`].
 pub async fn confirm(env: &Env, principal: &Principal, auth: &Auth) -> Result<Confirmed, Refused> {
-    let Principal { public_id, account, revision, .. } = principal;
-    ask(env, Some(public_id.as_str()).filter(|id| !id.is_empty()), account, *revision, auth).await
+    match known(principal, auth, now_ms()).standing {
+        Some(standing) => standing.map(|()| Confirmed::AsItIs),
+        None => ask(env, principal, auth).await,
+    }
 }
 
 /// As [`confirm`], for a key whose record says that it is no longer good: KV may be behind, and the key may have been
@@ -97,25 +162,23 @@ pub async fn confirm(env: &Env, principal: &Principal, auth: &Auth) -> Result<Co
 /// # Errors
 /// [`Refused`].
 pub async fn confirm_refusal(env: &Env, key: &ApiKey, record: &KeyRecord, auth: &Auth) -> Result<Confirmed, Refused> {
-    ask(env, Some(key.public_id()), &record.account, record.revision, auth).await
+    let public_id = key.public_id();
+    let check = Check {
+        public_id: Some(public_id.to_owned()),
+        revision: record.revision,
+        key_id: if record.key.is_empty() { public_id.to_owned() } else { record.key.clone() },
+        user: record.user.clone(),
+    };
+    let next = STANDINGS
+        .with_borrow_mut(|standings| standings.next(public_id, check.revision, now_ms(), auth.revocation_check_ms));
+    match next {
+        Next::Known(standing) => standing.map(|()| Confirmed::AsItIs),
+        Next::Ask => ask_ledger(env, public_id, &record.account, check, auth).await,
+    }
 }
 
-async fn ask(
-    env: &Env,
-    public_id: Option<&str>,
-    account: &str,
-    revision: u64,
-    auth: &Auth,
-) -> Result<Confirmed, Refused> {
-    // A public id has no colon.
-    let name = public_id.map_or_else(|| format!("account:{account}"), str::to_owned);
+async fn ask_ledger(env: &Env, name: &str, account: &str, check: Check, auth: &Auth) -> Result<Confirmed, Refused> {
     let asked_at = now_ms();
-    let next =
-        STANDINGS.with_borrow_mut(|standings| standings.next(&name, revision, asked_at, auth.revocation_check_ms));
-    if let Next::Known(standing) = next {
-        return standing.map(|()| Confirmed::AsItIs);
-    }
-    let check = Check { public_id: public_id.map(str::to_owned), revision };
     let ledger = Object::ledger(account);
     let answer = ledger.call::<Standing>(env, "POST", "/check", Some(&check), PATIENCE_MS).await;
     let answer = answer
@@ -124,6 +187,17 @@ async fn ask(
             tracing::error!(target: "auth", message = "an account's ledger cannot be asked", account, error);
         })
         .ok();
+    take_in(check.public_id.as_deref(), name, check.revision, asked_at, answer, auth)
+}
+
+fn take_in(
+    public_id: Option<&str>,
+    name: &str,
+    revision: u64,
+    asked_at: u64,
+    answer: Option<Standing>,
+    auth: &Auth,
+) -> Result<Confirmed, Refused> {
     if let Some(Standing { verdict: Verdict::Newer(record), .. }) = &answer
         && let Some(public_id) = public_id
     {
@@ -132,7 +206,7 @@ async fn ask(
     // Where there is no answer, the wait for it must not make what follows old already.
     let asked_at = if answer.is_some() { asked_at } else { now_ms() };
     let learnt = STANDINGS
-        .with_borrow_mut(|standings| standings.learn(&name, revision, asked_at, answer, auth.when_ledger_unreachable));
+        .with_borrow_mut(|standings| standings.learn(name, revision, asked_at, answer, auth.when_ledger_unreachable));
     match learnt {
         Learnt::Known(standing) => standing.map(|()| Confirmed::AsItIs),
         Learnt::Newer(_) => Ok(Confirmed::Changed),

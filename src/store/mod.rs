@@ -3,6 +3,7 @@
 //! - [`freshness`], [`standing`]: how old what is known may be
 //! - `config`: the configuration, the sealed credentials and the public keys, from the Hub
 //! - `keys`: key records from KV, and their ledger's word on them
+//! - `limits`: leases, rules, and what an isolate counts by itself while ledgers cannot be reached
 //! - `credentials`: what a provider is sent
 //! - `usage`: what requests used, to their account's ledger
 //! - `d1`: the database, for everything that is not on the data plane
@@ -19,6 +20,8 @@ pub mod credentials;
 pub mod d1;
 #[cfg(target_arch = "wasm32")]
 pub mod keys;
+#[cfg(target_arch = "wasm32")]
+pub mod limits;
 #[cfg(target_arch = "wasm32")]
 pub mod usage;
 

@@ -70,6 +70,8 @@ struct Entry {
     /// The record that the ledger judged.
     revision: u64,
     standing: Option<Result<(), Refused>>,
+    /// Whether the ledger has said that limits of the account, the user or the key may apply.
+    limited: Option<bool>,
 }
 
 /// The standing of keys (by public id) and, for callers without one, accounts.
@@ -98,6 +100,11 @@ impl Standings {
         }
     }
 
+    /// Whether limits that the control plane has set may apply to the caller; `None` if the ledger has never said.
+    pub fn limited(&self, name: &str) -> Option<bool> {
+        self.entries.get(name)?.limited
+    }
+
     /// Notes the ledger's answer to a question asked at `asked_at`, or that there was none.
     pub fn learn(
         &mut self,
@@ -111,6 +118,7 @@ impl Standings {
             self.entries.clear();
         }
         let entry = self.entries.entry(name.to_owned()).or_default();
+        let limited = answer.as_ref().map(|answer| answer.limited);
         let (standing, revision, newer) = match answer {
             None => {
                 let known = entry.standing.filter(|known| *known != Err(Refused::Unreachable));
@@ -130,6 +138,7 @@ impl Standings {
             entry.freshness.learnt(asked_at);
             entry.revision = revision;
             entry.standing = Some(standing);
+            entry.limited = limited.or(entry.limited);
         }
         newer.map_or(Learnt::Known(standing), Learnt::Newer)
     }
@@ -147,7 +156,7 @@ mod tests {
     const ALLOW: WhenUnreachable = WhenUnreachable::Allow;
 
     fn said(verdict: Verdict) -> Option<Standing> {
-        Some(Standing { verdict, account_suspended: false })
+        Some(Standing { verdict, account_suspended: false, limited: false })
     }
 
     #[test]
@@ -182,7 +191,7 @@ mod tests {
     fn revoked_and_suspended_are_refused() {
         let mut known = Standings::new(10);
         assert_eq!(known.learn("p", 1, 0, said(Verdict::Revoked), ALLOW), Learnt::Known(Err(Refused::Revoked)));
-        let suspended = Some(Standing { verdict: Verdict::Current, account_suspended: true });
+        let suspended = Some(Standing { verdict: Verdict::Current, account_suspended: true, limited: false });
         assert_eq!(known.learn("q", 1, 0, suspended, ALLOW), Learnt::Known(Err(Refused::Suspended)));
         assert_eq!(known.next("q", 1, 1, 1_000), Next::Known(Err(Refused::Suspended)));
         let told = |refused: Refused| (Problem::from(refused).status, Problem::from(refused).retryable);
@@ -201,6 +210,20 @@ mod tests {
         let denied = known.learn("q", 1, 0, None, WhenUnreachable::Deny);
         assert_eq!(denied, Learnt::Known(Err(Refused::Unreachable)));
         assert_eq!(known.learn("q", 1, 1, None, ALLOW), Learnt::Known(Ok(())), "the policy has changed");
+    }
+
+    #[test]
+    fn whether_limits_apply_is_remembered_while_the_ledger_is_silent() {
+        let mut known = Standings::new(10);
+        assert_eq!(known.limited("p"), None);
+        known.learn("p", 1, 0, None, ALLOW);
+        assert_eq!(known.limited("p"), None);
+        let limited = Some(Standing { verdict: Verdict::Current, account_suspended: false, limited: true });
+        known.learn("p", 1, 1, limited, ALLOW);
+        known.learn("p", 1, 2, None, ALLOW);
+        assert_eq!(known.limited("p"), Some(true));
+        known.learn("p", 1, 3, said(Verdict::Current), ALLOW);
+        assert_eq!(known.limited("p"), Some(false));
     }
 
     #[test]

@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::billing::{Nanodollars, PriceSource, Pricing};
 use crate::gateway::estimate::BYTES_PER_TOKEN;
+use crate::limits::amounts::Amounts;
+use crate::limits::ask::Breach;
+use crate::limits::rule::{Dimension, Period, Scope};
 use crate::protocol::usage::{BillingFacts, Told, Usage};
 
 pub use policy::{LogPolicy, Severity, is_sampled, logged_address};
@@ -104,6 +107,19 @@ pub struct RequestRecord {
     /// What `usage` costs, in nano-dollars; absent where the model has no price.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_nanodollars: Option<Nanodollars>,
+    /// What limits reserved for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved: Option<Reserved>,
+    /// Who admitted it where limits apply: `ledger`, `lease` (the isolate, from what the ledger has lent it), or, while the
+    /// ledger cannot be reached, `local`, `grace` or `unreachable`.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub admitted_by: &'static str,
+    /// The limit that refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_by: Option<RefusedBy>,
+    /// The ids of limits in shadow mode that would have refused it, separated by commas.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub shadow_limits: String,
     /// What the model costs.
     #[serde(skip)]
     pub pricing: Option<Pricing>,
@@ -138,6 +154,43 @@ pub struct RequestRecord {
     pub config_version: String,
 }
 
+/// What limits have reserved for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Reserved {
+    /// Input tokens.
+    pub input: u64,
+    /// Output tokens.
+    pub output: u64,
+    /// Nano-dollars.
+    pub cost_nanos: u64,
+}
+
+impl From<Amounts> for Reserved {
+    fn from(amounts: Amounts) -> Self {
+        Self { input: amounts.input, output: amounts.output, cost_nanos: amounts.cost }
+    }
+}
+
+/// The limit that refused a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RefusedBy {
+    /// Its id.
+    pub limit: String,
+    /// For whom it holds.
+    pub scope: Scope,
+    /// What it limits.
+    pub dimension: Dimension,
+    /// Over which time.
+    pub period: Period,
+}
+
+impl From<&Breach> for RefusedBy {
+    fn from(breach: &Breach) -> Self {
+        let Breach { rule_id, scope, dimension, period, .. } = breach;
+        Self { limit: rule_id.clone(), scope: *scope, dimension: *dimension, period: *period }
+    }
+}
+
 impl Outcome {
     /// The name in logs and records.
     pub fn name(self) -> &'static str {
@@ -166,6 +219,13 @@ impl RequestRecord {
         self.price_source = pricing.as_ref().map(Pricing::source);
         self.unpriced = pricing.is_none();
         self.pricing = pricing;
+    }
+
+    /// Notes that the request is charged what was reserved for it, because nobody knows better.
+    pub fn charge_as_reserved(&mut self, amounts: &Amounts) {
+        self.usage_estimated = true;
+        self.usage = Some(Usage { input: amounts.input, output: amounts.output, ..Usage::default() });
+        self.cost_nanodollars = Some(Nanodollars(amounts.cost));
     }
 
     /// One line for people.

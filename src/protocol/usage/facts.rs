@@ -65,6 +65,11 @@ impl ServiceTier {
 }
 
 impl BillingFacts {
+    /// What is to be expected of a request that asks for this service tier.
+    pub fn expected(service_tier: Option<&str>) -> Self {
+        Self { service_tier: service_tier.and_then(ServiceTier::read), ..Self::default() }
+    }
+
     /// Reads a reply (or a chunk of a streamed one) in OpenAI's formats: Chat Completions or Responses.
     pub fn from_openai(reply: &Value) -> Self {
         let usage = reply.get("usage").unwrap_or(&Value::Null);
