@@ -8,9 +8,12 @@ import { after, before, describe, test } from "node:test";
 import { ROOT } from "./harness.mjs";
 import {
   LANES,
+  ask,
   assertComplete,
   assertErrorBody,
   assertNothingLeaked,
+  config,
+  eventually,
   freshId,
   logOf,
   send,
@@ -104,6 +107,38 @@ describe("a panic", { skip }, () => {
     for (let round = 0; round < 5; round++) await panic();
     await chat();
     assert.equal(loads(), before);
+  });
+
+  test("settles what was reserved: nothing before the provider was asked, all of it afterwards", async () => {
+    const limits = { per_key: [{ dimension: "cost", period: "day", amount: 1_000_000_000_000 }], first_output_tokens: 50 };
+    const prices = { "gpt-test": { input: "1", output: "2" } };
+    const limited = await start({ build: BUILD, config: config({ limits, prices, records: { flush_ms: 100 } }) });
+    try {
+      const today = async () =>
+        (await send({ url: `${limited.url}/v1/key`, headers: { authorization: `Bearer ${limited.key}` } })).json.usage.day;
+      const provoke = async (place) => {
+        const headers = { "content-type": "application/json", authorization: `Bearer ${limited.key}`, "x-test-fault": `${place}!` };
+        const body = JSON.stringify({ model: "gpt-test", messages: ask() });
+        const reply = await send({ url: `${limited.url}/v1/chat/completions`, method: "POST", headers, body });
+        assert.equal(reply.status, 500);
+      };
+      await provoke("after-admit");
+      const settled = async (requests) => {
+        const day = await today();
+        return day.requests === requests && day.reserved.requests === 0;
+      };
+      await eventually(() => settled(1), "the reservation to be settled");
+      assert.equal((await today()).cost_nanodollars, 0);
+      await provoke("after-dispatch");
+      await eventually(() => settled(2), "the reservation to be settled");
+      const { cost_nanodollars, output_tokens } = await today();
+      assert.equal(output_tokens, 50, "charged as reserved");
+      const sum = limited.gateway.db.prepare("SELECT sum(cost_nanos) AS cost, sum(requests) AS requests FROM usage");
+      await eventually(async () => (await sum.first()).requests === 2, "the usage to be handed on");
+      assert.equal((await sum.first()).cost, cost_nanodollars);
+    } finally {
+      await limited.stop();
+    }
   });
 
   test("cannot be provoked in the build that is deployed", async () => {

@@ -289,10 +289,39 @@ check("retention.health_history_days", KEPT, outlives(
   "SELECT 1 FROM health_history WHERE id = ?1",
 ));
 check("retention.alert_history_days", KEPT, outlives(
-  "INSERT INTO alert_events SELECT ?1, 'r', NULL, 'n', 'requests', 1, 2, ?2, ?2 WHERE ?3 <> ''",
+  "INSERT INTO alert_events (id, rule_id, account_id, name, metric, threshold, value, started_at, resolved_at) SELECT ?1, 'r', NULL, 'n', 'requests', 1, 2, ?2, ?2 WHERE ?3 <> ''",
   "SELECT 1 FROM alert_events WHERE id = ?1",
 ));
 check("retention.sessions_days", KEPT, outlives(
   "INSERT INTO sessions (id, user_id, refresh_hash, created_at, last_used_at, expires_at) SELECT ?1, ?3, ?1, ?2, ?2, ?2",
   "SELECT 1 FROM sessions WHERE id = ?1",
 ));
+
+// === limits ===
+
+const LIMITS = "tests/e2e/limits-config.test.mjs";
+const terms = (list) => ["model", "dimension", "period", "amount", "burst", "mode"].map((name) => `${list}[].${name}`);
+
+shownBy(LIMITS, "hold for each key by itself", terms("limits.per_key"));
+shownBy(LIMITS, "hold for each user with all keys", terms("limits.per_user"));
+shownBy(LIMITS, "hold for each account with all keys", terms("limits.per_account"));
+shownBy(LIMITS, "of a provider hold for all accounts together", terms("providers.narrow.limits"));
+shownBy(LIMITS, "are not needed for a provider's requests to be counted", ["providers.counted.count_connections"]);
+shownBy(LIMITS, "rates are looked after as when_unreachable_rates says: ${policy}", ["limits.when_unreachable_rates"]);
+shownBy(LIMITS, "budgets are looked after as when_unreachable_cost says: ${policy}", [
+  "limits.when_unreachable_cost",
+  "limits.grace_cost",
+]);
+shownBy(LIMITS, "spare calls, and count to the last request", ["limits.lease_ms", "limits.lease_share_percent"]);
+shownBy(LIMITS, "follows output_quantile_percent once replies are known", ["limits.output_quantile_percent"]);
+shownBy(LIMITS, "is first_output_tokens while nothing is known, and never more than the caller allows", [
+  "limits.first_output_tokens",
+]);
+shownBy(LIMITS, "is charged when its time is over: the request's own and reservation_slack_ms", [
+  "limits.reservation_slack_ms",
+]);
+shownBy(LIMITS, "is as much as limits.disclose says: ${disclose}", ["limits.disclose"]);
+shownBy(LIMITS, "of quotas is raised at alert_thresholds", ["limits.alert_thresholds"]);
+shownBy(LIMITS, "open requests are counted without limits where limits.count_connections says so", [
+  "limits.count_connections",
+]);
