@@ -8,7 +8,7 @@
 //
 // What is still running when the process ends, or is told to end, is stopped too.
 
-import { execFile, spawn } from "node:child_process";
+import { execFile, fork, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { connect, createServer } from "node:net";
@@ -85,11 +85,12 @@ export async function startMock({ port = 0, args = [], onLine = () => {} } = {})
  * - `persist`: the folder that keeps the stores, as wrangler's `--persist-to`; in memory unless given
  * - `port`: 0 takes a free one
  * - `build`: the Worker's folder, "build" or "build-test"
+ * - `isolates`: in how many isolates the Worker runs; those after the first have the first one's objects
  * - `onLog`: called with each line of the Worker's output
  *
- * @returns the gateway's `url`, `edgeUrl` (see startEdge), its `keys` by name, the KV namespace `kv`, the D1 database `db`, the Worker's output
+ * @returns the gateway's `url`, the `urls` of all its isolates, `edgeUrl` (see startEdge), its `keys` by name, the KV namespace `kv`, the D1 database `db`, the Worker's output
  *   `logs` (one entry a line), the configuration's `version`, `object(binding, name)` for a call to a Durable Object,
- *   `scheduled()`, which does what the cron trigger does, and `stop()`
+ *   `worker(name)` for one to a Worker beside it, `scheduled()`, which does what the cron trigger does, and `stop()`
  */
 export async function startGateway({
   mockUrl,
@@ -102,6 +103,7 @@ export async function startGateway({
   persist,
   port = 0,
   build = "build",
+  isolates = 1,
   onLog = () => {},
 } = {}) {
   const logs = [];
@@ -133,8 +135,9 @@ export async function startGateway({
     stripCfConnectingIp: false,
     ...override,
   };
+  const further = Array.from({ length: isolates - 1 }, (_, nth) => isolateBeside(worker, nth + 2));
   const miniflare = new Miniflare({
-    workers: [worker, ...others],
+    workers: [worker, ...further, ...others],
     host: "127.0.0.1",
     port: 0,
     cf: false,
@@ -166,9 +169,11 @@ export async function startGateway({
     if (rows.length > 0) await db.batch(rows.map((row) => db.prepare(row)));
     for (const { entry } of [...minted, ...(compiled ? [compiled] : [])]) await kv.put(entry.name, entry.value);
     const { origin: url, port: listening } = await miniflare.unsafeGetDirectURL();
+    const besides = await Promise.all(further.map(({ name }) => miniflare.unsafeGetDirectURL(name)));
     edge = await startEdge(Number(listening));
     return {
       url,
+      urls: [url, ...besides.map(({ origin }) => origin)],
       edgeUrl: `http://127.0.0.1:${edge.port}`,
       keys: Object.fromEntries(keys.map(({ name }, at) => [name, minted[at].key])),
       version: compiled?.version,
@@ -179,6 +184,7 @@ export async function startGateway({
         const namespace = await miniflare.getDurableObjectNamespace(binding);
         return namespace.get(namespace.idFromName(name));
       },
+      worker: (name) => miniflare.getWorker(name),
       scheduled: async () => (await miniflare.getWorker()).scheduled({ cron: "* * * * *" }),
       stop,
     };
@@ -186,6 +192,18 @@ export async function startGateway({
     await stop();
     throw error;
   }
+}
+
+/** The Worker once more, in an isolate of its own, in front of the same stores and objects. */
+function isolateBeside(worker, nth) {
+  const durableObjects = Object.fromEntries(
+    Object.entries(worker.durableObjects).map(([binding, object]) => [
+      binding,
+      { ...object, scriptName: object.scriptName ?? worker.name },
+    ]),
+  );
+  const unsafeDirectSockets = [{ host: "127.0.0.1", port: 0 }];
+  return { ...worker, name: `${worker.name}-${nth}`, durableObjects, unsafeDirectSockets };
 }
 
 /**
@@ -251,6 +269,76 @@ async function migrate(db) {
       ...statements.map((statement) => db.prepare(statement)),
       db.prepare("INSERT INTO d1_migrations (name) VALUES (?)").bind(name),
     ]);
+  }
+}
+
+/**
+ * Starts the gateway in a process of its own, which can be killed. Takes what `startGateway` takes, as far as JSON can
+ * tell it, and gives the same as far as tests of several processes need it; and `kill()`, which ends the process and its
+ * runtime at once, in the middle of whatever they do.
+ */
+export async function startGatewayProcess(options) {
+  const child = fork(path.join(import.meta.dirname, "gateway-process.mjs"), {
+    // A group of its own: the runtime is a process too, and dies at the same moment.
+    detached: true,
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+    execArgv: [],
+  });
+  const logs = [];
+  const asked = new Map();
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  const killed = async () => {
+    if (child.exitCode === null && child.signalCode === null) process.kill(-child.pid, "SIGKILL");
+    await ended;
+  };
+  const stop = whileRunning(killed);
+  child.on("message", ({ id, line, value, error }) => {
+    if (line !== undefined) return logs.push(line);
+    const { resolve, reject } = asked.get(id);
+    asked.delete(id);
+    return error === undefined ? resolve(value) : reject(new Error(error));
+  });
+  ended.then(() => asked.forEach(({ reject }) => reject(new Error("the gateway's process has ended"))));
+  let count = 0;
+  const ask = (what, ...args) =>
+    new Promise((resolve, reject) => {
+      const id = (count += 1);
+      asked.set(id, { resolve, reject });
+      child.send({ id, what, args }, (error) => error && reject(error));
+    });
+  try {
+    const started = await ask("start", options);
+    const prepared = (query, values) => ({
+      bind: (...bound) => prepared(query, bound),
+      all: () => ask("sql", query, values),
+      first: async () => (await ask("sql", query, values)).results[0] ?? null,
+    });
+    return {
+      ...started,
+      logs,
+      kv: { put: (name, value) => ask("put", name, value) },
+      db: { prepare: (query) => prepared(query, []) },
+      object: async (binding, name) => ({
+        fetch: async (url, init) => {
+          const { status, text } = await ask("object", binding, name, url, init);
+          return new Response(text, { status });
+        },
+      }),
+      worker: async (name) => ({
+        fetch: async (url, init) => {
+          const { status, text } = await ask("worker", name, url, init);
+          return new Response(text, { status });
+        },
+      }),
+      kill: stop,
+      stop: async () => {
+        await ask("stop").catch(() => {});
+        await stop();
+      },
+    };
+  } catch (error) {
+    await stop();
+    throw error;
   }
 }
 

@@ -214,13 +214,13 @@ export async function sendAndVanish(options, when) {
  * Sends a request and resolves once the reply's head is there, with the body as it comes: nothing is decompressed, no
  * redirect is followed, nothing is retried. `body` may be a string, bytes, or an async iterable of pieces (sent chunked).
  */
-export function open({ url, method = "GET", headers = {}, body, fresh = false }) {
+export function open({ url, method = "GET", headers = {}, body, fresh = false, agent: own = agent }) {
   return new Promise((resolve, reject) => {
     const target = new URL(url);
     const whole = typeof body === "string" || body instanceof Uint8Array;
     const request = http.request(target, {
       method,
-      agent: fresh ? new http.Agent() : agent,
+      agent: fresh ? new http.Agent() : own,
       headers: { ...(whole && { "content-length": Buffer.byteLength(body) }), ...headers },
     });
     request.once("error", reject);
