@@ -304,14 +304,14 @@ impl Subjects {
         subject?.counters(model)
     }
 
-    /// The counters that a row's mark speaks of.
-    pub(super) fn counters_mut(&mut self, counter: CounterId, row: &Row) -> Option<&mut Counters> {
+    /// The counters that a row's mark speaks of; the caller names a model.
+    pub(super) fn counters_mut(&mut self, counter: CounterId, caller: &Caller<'_>) -> Option<&mut Counters> {
         let subject = match counter.scope {
-            Scope::Key => entry(&mut self.keys, &row.key_id)?,
-            Scope::User => entry(&mut self.users, row.user.as_deref()?)?,
+            Scope::Key => entry(&mut self.keys, caller.key)?,
+            Scope::User => entry(&mut self.users, caller.user?)?,
             Scope::Account | Scope::Provider => &mut self.root,
         };
-        if counter.of_model { subject.model_mut(&row.model) } else { Some(&mut subject.all) }
+        if counter.of_model { subject.model_mut(caller.model?) } else { Some(&mut subject.all) }
     }
 
     /// Counts a row for what it is instead of for what it was.

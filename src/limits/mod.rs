@@ -25,6 +25,8 @@ pub mod queue;
 pub mod row;
 pub mod rule;
 mod rules;
+#[cfg(test)]
+mod simulation;
 pub mod usage;
 pub mod watch;
 pub mod window;

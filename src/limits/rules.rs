@@ -35,7 +35,7 @@ impl Rules {
     }
 
     /// The rules that apply to a caller: its own, and the defaults that no rule of its own of the same kind replaces. The
-    /// innermost scope comes first.
+    /// innermost scope comes first. A gauge knows one provider only, so whatever it is told of providers is meant for it.
     pub(super) fn applied<'a>(
         &'a self,
         root_scope: Scope,
@@ -49,7 +49,7 @@ impl Rules {
             applied.extend(own_ones.map(|rule| Applied { rule, subject: &rule.subject }));
             let by_default = defaults.iter().filter(|rule| {
                 rule.scope == scope
-                    && rule.subject == EVERYBODY
+                    && (rule.subject == EVERYBODY || scope == Scope::Provider)
                     && is_for(rule)
                     && !own.iter().any(|own| own.is_of_the_kind_of(rule))
             });

@@ -118,6 +118,9 @@ impl Window {
         let before = *amount;
         *amount = amount.saturating_sub(from).saturating_add(to);
         self.sum = self.sum.saturating_sub(before).saturating_add(*amount);
+        if *amount == 0 {
+            self.entries.remove(place.saturating_sub(1));
+        }
     }
 
     /// Forgets what does not count from now on.

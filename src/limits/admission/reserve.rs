@@ -19,7 +19,7 @@ pub(super) struct Rate {
     /// Whether each event has its own stamp.
     exact: bool,
     /// How a bucket drains; `None` for a window.
-    flow: Option<Flow>,
+    pub(super) flow: Option<Flow>,
 }
 
 impl Admission {
@@ -82,8 +82,9 @@ impl Admission {
     /// Counts a new row in its totals and in these rates.
     pub(super) fn charge(&mut self, now: u64, mut row: Row, rates: &[Rate]) {
         row.sequence = self.next_sequence();
+        let caller = Caller { key: &row.key_id, user: row.user.as_deref(), model: Some(&row.model) };
         for rate in rates {
-            let Some(counters) = self.subjects.counters_mut(rate.counter, &row) else { continue };
+            let Some(counters) = self.subjects.counters_mut(rate.counter, &caller) else { continue };
             let CounterId { dimension, period, .. } = rate.counter;
             let mark = match rate.flow {
                 Some(flow) => {

@@ -1,8 +1,8 @@
 //! Settlements, and what is never settled.
 
-use super::super::ask::{LeaseReturn, Settled, Settlement};
+use super::super::ask::{LeaseReturn, LeaseUse, Settled, Settlement};
 use super::super::bucket::Flow;
-use super::super::row::Leased;
+use super::super::row::{CounterId, Leased};
 use super::lease::lease_id;
 use super::*;
 
@@ -68,23 +68,34 @@ impl Admission {
     /// Counts a row for what it has become; it is no longer open.
     fn close(&mut self, now: u64, mut row: Row, before: Held) {
         row.sequence = self.next_sequence();
-        for mark in row.marks.iter_mut().filter(|mark| mark.bucket.is_some()) {
-            let counter = mark.counter;
-            let (from, to) = (before.amounts.of(counter.dimension), row.amounts.of(counter.dimension));
-            let (place, period_ms) = (mark.place, counter.period.window_ms().unwrap_or(0));
-            let of =
-                Row { key_id: row.key_id.clone(), user: row.user.clone(), model: row.model.clone(), ..Row::default() };
-            let changed = self.subjects.counters_mut(counter, &of).and_then(|counters| {
-                counters.with_bucket(counter.dimension, counter.period, row.sequence, |bucket| {
-                    bucket.adjust(Flow { rate: bucket.rate(), period_ms }, now, place, from, to);
-                    place
-                })
-            });
-            mark.bucket = changed.map(|(_, bucket)| bucket);
+        if row.marks.iter().any(|mark| mark.bucket.is_some()) {
+            self.adjust_buckets(now, &mut row, before);
         }
         self.subjects.shift(&row, Some(before), Some(Held::by(&row)));
         self.meta.count(&row);
         self.tell(row);
+    }
+
+    /// Corrects the buckets that a row was counted in, and notes how it leaves them.
+    fn adjust_buckets(&mut self, now: u64, row: &mut Row, before: Held) {
+        let caller = Caller { key: &row.key_id, user: row.user.as_deref(), model: Some(&row.model) };
+        let rates = self.rates_of(&caller);
+        for mark in row.marks.iter_mut().filter(|mark| mark.bucket.is_some()) {
+            let CounterId { dimension, period, .. } = mark.counter;
+            let (from, to) = (before.amounts.of(dimension), row.amounts.of(dimension));
+            let current = rates.iter().find(|rate| rate.counter == mark.counter).and_then(|rate| rate.flow);
+            let Some(counters) = self.subjects.counters_mut(mark.counter, &caller) else { continue };
+            let changed = counters.with_bucket(dimension, period, row.sequence, |bucket| {
+                if from != to {
+                    // A rule that is gone drains as it did last.
+                    let period_ms = period.window_ms().unwrap_or(0);
+                    let flow = current.unwrap_or(Flow { rate: bucket.rate(), period_ms });
+                    bucket.adjust(flow, now, mark.place, from, to);
+                }
+                mark.place
+            });
+            mark.bucket = changed.map(|(_, bucket)| bucket);
+        }
     }
 
     pub(super) fn late(&mut self) -> Settled {
@@ -92,13 +103,7 @@ impl Admission {
         Settled::Late
     }
 
-    fn settle_leased(
-        &mut self,
-        now: u64,
-        id: &str,
-        settlement: &Settlement,
-        used: &super::super::ask::LeaseUse,
-    ) -> Settled {
+    fn settle_leased(&mut self, now: u64, id: &str, settlement: &Settlement, used: &LeaseUse) -> Settled {
         let Some(Slot::Open(lease)) = self.slots.get(&used.id) else { return self.late() };
         let Leased::Lease { holder, ttl_ms, .. } = &lease.leased else { return self.late() };
         let (holder, ttl_ms) = (holder.clone(), *ttl_ms);

@@ -140,6 +140,21 @@ fn a_default_holds_for_whom_no_rule_of_its_kind_is_made() {
 }
 
 #[test]
+fn a_gauge_counts_a_provider_whoever_asks() {
+    let mut gauge = Admission::new(Scope::Provider);
+    let defaults = vec![rule("provider", "openai", terms("concurrency", "none", 2))];
+    let of = |id: &str, key: &str| Ask { key_id: key.into(), defaults: defaults.clone(), ..ask(id) };
+    granted(gauge.reserve(NOON, &of("1", "j")));
+    let grant = granted(gauge.reserve(NOON, &of("2", "k")));
+    assert_eq!((grant.states[0].used, grant.states[0].scope), (2, Scope::Provider));
+    assert_eq!(denied(gauge.reserve(NOON, &of("3", "l"))).dimension, crate::limits::rule::Dimension::Concurrency);
+    assert_eq!(gauge.connections(NOON), BTreeMap::from([("j".to_owned(), 1), ("k".to_owned(), 1)]));
+    gauge.settle(NOON, "1", &used(0, 0, 0, 0));
+    assert_eq!(gauge.totals(NOON, Scope::Provider, &CALLER).total.used().requests, 1);
+    granted(gauge.reserve(NOON, &of("3", "l")));
+}
+
+#[test]
 fn the_outputs_guess_keeps_nothing_out_whose_input_fits() {
     let mut admission = with([rule("key", "k", terms("total_tokens", "minute", 25))]);
     assert_eq!(granted(admission.reserve(NOON, &ask("1"))).reserved.output, 15);
