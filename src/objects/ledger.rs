@@ -7,7 +7,7 @@
 #![expect(missing_docs, reason = "the object's attribute makes methods that cannot be documented")]
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
@@ -138,16 +138,16 @@ impl Memory {
         Ok(())
     }
 
-    /// Stores what has changed. A request that is settled goes into a batch with its `entry`, and so does one that nobody
-    /// has settled in time, with an entry that says so.
-    fn store(&mut self, sql: &SqlStorage, settled: Option<(&str, &str)>) -> Result<()> {
+    /// Stores what has changed. A request that is settled goes into a batch with its entry, which `settled` has by id, and
+    /// so does one that nobody has settled in time, with an entry that says so.
+    fn store(&mut self, sql: &SqlStorage, settled: &HashMap<String, &str>) -> Result<()> {
         let (queue, account) = (&mut self.queue, &self.name);
         let mut spenders = BTreeSet::new();
         self.counting.store(sql, |row| {
             spenders.insert(Spender::of(row));
-            let entry = match settled {
-                Some((id, entry)) if id == row.id => entry.to_owned(),
-                _ => serde_json::to_string(&UsageEntry::never_settled(account, row))?,
+            let entry = match settled.get(&row.id) {
+                Some(entry) => (*entry).to_owned(),
+                None => serde_json::to_string(&UsageEntry::never_settled(account, row))?,
             };
             Ok((queue.accept(&row.id), Some(entry)))
         })?;
@@ -264,7 +264,7 @@ impl AccountLedger {
             let may_go_on =
                 !standing.account_suspended && matches!(standing.verdict, Verdict::Current | Verdict::Unknown);
             let answer = may_go_on.then(|| memory.counting.admission.reserve(now_ms(), &admit.ask));
-            memory.store(&sql, None)?;
+            memory.store(&sql, &HashMap::new())?;
             let account = memory.ledger.account();
             let rules = (admit.rules_of != Some(account.revision))
                 .then(|| RulesNow { revision: account.revision, rules: Rule::read_all(&account.limits) });
@@ -360,18 +360,20 @@ impl AccountLedger {
                 memory.thresholds = percentages(&post.thresholds);
             }
             let mut new: u64 = 0;
+            // Stored all at once, so that a lease which many of them draw on is written once.
+            let mut settled = HashMap::new();
             for text in &post.entries {
                 let entry: UsageEntry = serde_json::from_str(text.get())?;
                 memory.learn_name(&sql, &entry.account)?;
                 if memory.counting.admission.settle(now, &entry.id, &entry.settlement()) == Settled::Counted {
                     new = new.saturating_add(1);
+                    settled.insert(entry.id, text.get());
                 }
-                memory.store(&sql, Some((&entry.id, text.get())))?;
             }
             for lease in &post.returns {
                 memory.counting.admission.give_back(now, lease);
             }
-            memory.store(&sql, None)?;
+            memory.store(&sql, &settled)?;
             Ok(new)
         })??;
         self.set_alarm().await?;
@@ -382,7 +384,7 @@ impl AccountLedger {
     fn expire(&self) -> Result<()> {
         self.with(|memory| {
             memory.counting.admission.expire(now_ms());
-            memory.store(&self.sql(), None)
+            memory.store(&self.sql(), &HashMap::new())
         })?
     }
 
