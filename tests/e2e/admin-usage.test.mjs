@@ -456,6 +456,7 @@ describe("alerts", () => {
       { ...event, id: "", started_at: 0 },
       {
         id: "",
+        kind: "rule",
         rule_id: rule.id,
         account_id: "team-a",
         name: "Busy",
@@ -464,6 +465,7 @@ describe("alerts", () => {
         value: requests,
         started_at: 0,
         resolved_at: null,
+        detail: null,
       },
     );
     assert.ok(Math.abs(event.started_at - Date.now() / 1000) < 60);
