@@ -128,7 +128,7 @@ function weather(stream) {
 
 /** What a reply says that it has cost, in nano-dollars. */
 function told(headers, usages) {
-  const dollars = headers["x-gateway-cost"] ?? usages.map((usage) => usage.cost).filter((cost) => cost !== undefined).at(-1);
+  const dollars = headers["x-gateway-cost"] ?? usages.map((usage) => usage.cost).filter((cost) => cost != null).at(-1);
   return dollars === undefined ? undefined : Math.round(Number(dollars) * 1e9);
 }
 
@@ -137,7 +137,7 @@ async function send(made) {
   const { model, api } = one(MODELS);
   const stream = chance(0.5);
   const id = freshId();
-  const directives = { tag: "money", ...weather(stream) };
+  const directives = { tag: "money", ...weather(stream), ...(model === "gpt-inline" && { usage_inline: 1 }) };
   const headers = { "x-request-id": id, ...(chance(0.5) && { "x-gateway-include-cost": "true" }) };
   const leaves = chance(0.12) ? upTo(150) : undefined;
   const fields = {
@@ -145,11 +145,14 @@ async function send(made) {
     ...(stream && { stream: true }),
     ...(stream && api === "chat" && chance(0.5) && { stream_options: { include_usage: true } }),
   };
+  const asks = headers["x-gateway-include-cost"] !== undefined;
   const url = leaves === undefined ? one(gateway.urls) : gateway.edgeUrl;
   const request = chatWith({ url, key: made.key, model, directives, headers, ...fields });
   if (api === "messages") request.url = `${url}/v1/messages`;
   const began = performance.now();
-  const result = (more) => ({ id, account: made.account, priced: model !== "unpriced", began, ended: performance.now(), ...more });
+  // A stream in which the provider tells no usage has no place for what it cost.
+  const mustTell = model !== "unpriced" && (!stream || (asks && !directives.no_usage));
+  const result = (more) => ({ id, account: made.account, mustTell, asked: { model, api, stream, asks, directives }, began, ended: performance.now(), ...more });
   try {
     const reply = await open({ ...request, fresh: leaves !== undefined });
     if (leaves !== undefined) {
@@ -231,6 +234,8 @@ test(`${REQUESTS} requests and ${KILLS} kills later all books say the same`, asy
     .prepare("SELECT request_id, cost_nanos FROM request_records WHERE account_id <> 'demo'")
     .all();
   const recorded = new Map(rows.map((row) => [row.request_id, row.cost_nanos]));
+  const untold = results.filter(({ whole, told, mustTell }) => whole && mustTell && told === undefined);
+  assert.deepEqual(untold.map(({ asked }) => JSON.stringify(asked)), [], "all were told what they cost");
   let compared = 0;
   for (const result of results.filter(({ whole }) => whole)) {
     if (!recorded.has(result.id)) {
@@ -242,6 +247,7 @@ test(`${REQUESTS} requests and ${KILLS} kills later all books say the same`, asy
     compared += 1;
   }
   console.log(`${compared} were charged what they were told`);
+  assert.ok(compared > REQUESTS / 5);
 });
 
 test("nothing that the gateways wrote has a secret in it", () => {

@@ -131,8 +131,8 @@ export async function books(gateway, account) {
   const { reserved, settled } = totals.total;
   assert.deepEqual(reserved, { requests: 0, input: 0, output: 0, cost: 0 }, `${account} has nothing reserved`);
   const first = (query) => gateway.db.prepare(query).bind(account).first();
-  const input = "input + cache_read + cache_write_5m + cache_write_1h + input_audio";
-  const output = "output + output_reasoning + output_audio";
+  const input = "input + cache_read + cache_write_5m + cache_write_1h + input_audio + input_image";
+  const output = "output + output_reasoning + output_audio + output_image";
   const sums = await first(
     `SELECT SUM(requests) AS requests, SUM(${input}) AS input, SUM(${output}) AS output, SUM(cost_nanos) AS cost
      FROM usage WHERE account_id = ?`,
