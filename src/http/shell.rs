@@ -81,8 +81,8 @@ async fn work(
     let serving = exchange_of(request, &env, &context, started, Rc::clone(&reservation));
     let served = AssertUnwindSafe(serving).catch_unwind().await;
     let (mut exchange, mut reply, outgoing) = served.unwrap_or_else(|panic| {
-        // The request's own exchange is gone with the panic.
-        let mut exchange = read_head(&Request::from(raw), None, started);
+        // The request's own exchange is gone with the panic. What may be logged and kept of it still counts.
+        let mut exchange = read_head(&Request::from(raw), store::config::remembered(), started);
         if let Some(reservation) = reservation.borrow().as_ref() {
             reservation.complete(&mut exchange.record);
         }

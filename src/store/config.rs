@@ -68,13 +68,18 @@ pub async fn current(env: &Env, context: &Context) -> Option<Rc<LoadedConfig>> {
         }
         Step::Ask => ask(env).await,
     }
+    remembered()
+}
+
+/// The configuration that the isolate has, however old; nobody is asked.
+pub fn remembered() -> Option<Rc<LoadedConfig>> {
     MEMORY.with_borrow(|memory| memory.config.clone())
 }
 
 /// As [`current`], for work that nobody waits for: always asks.
 pub async fn newest(env: &Env) -> Option<Rc<LoadedConfig>> {
     ask(env).await;
-    MEMORY.with_borrow(|memory| memory.config.clone())
+    remembered()
 }
 
 /// The sealed provider credentials by id.
