@@ -174,19 +174,20 @@ mod tests {
             "variants": [
                 {"service_tier": "flex", "input": "0.5", "output": "1", "output_reasoning": "1"},
                 {"above_input_tokens": 100, "input": "4"},
-                {"inference_geo": "us", "multiplier": "1.1"},
+                {"account": "partners", "multiplier": "1.1"},
             ],
         }))
         .unwrap();
-        let pricing = Pricing::of(&Arc::new(price.card()), PriceSource::Configured, "a", Day::at(0)).unwrap();
-        let ask = |input, body| {
-            let AskPrices { input, output, fixed } = pricing.ask(input, &BillingFacts::asked(&body));
+        let card = Arc::new(price.card());
+        let ask = |input, tier, account| {
+            let pricing = Pricing::of(&card, PriceSource::Configured, account, Day::at(0)).unwrap();
+            let AskPrices { input, output, fixed } = pricing.ask(input, &BillingFacts::asked(tier));
             (input, output, fixed)
         };
-        assert_eq!(ask(100, json!({})), (1_000_000, 3_000_000, 1_000_000));
-        assert_eq!(ask(101, json!({"service_tier": "auto"})), (4_000_000, 3_000_000, 1_000_000));
-        assert_eq!(ask(100, json!({"service_tier": "flex"})), (500_000, 1_000_000, 1_000_000));
-        assert_eq!(ask(100, json!({"inference_geo": "us"})), (1_100_000, 3_300_000, 1_000_000));
+        assert_eq!(ask(100, None, "a"), (1_000_000, 3_000_000, 1_000_000));
+        assert_eq!(ask(101, Some("auto"), "a"), (4_000_000, 3_000_000, 1_000_000));
+        assert_eq!(ask(100, Some("flex"), "a"), (500_000, 1_000_000, 1_000_000));
+        assert_eq!(ask(100, None, "partners"), (1_100_000, 3_300_000, 1_000_000));
         let prices = AskPrices { input: 1, output: 1_000, fixed: 5 };
         assert_eq!((prices.cost(1, 2), prices.cost(0, 0), prices.cost(u64::MAX, u64::MAX)), (8, 5, u64::MAX));
     }

@@ -1,3 +1,5 @@
+#![expect(clippy::arithmetic_side_effects, reason = "a test whose arithmetic overflows fails, as it should")]
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -81,7 +83,116 @@ fn what_is_not_a_usage_object_is_none() {
     assert_eq!(Usage::from_openai(&json!("x")), None);
 }
 
+/// What a provider may put in the place of a count.
+fn anything() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<u64>().prop_map(Value::from),
+        (0..1_000u64).prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<bool>().prop_map(Value::from),
+        "[0-9a-z.-]{0,22}".prop_map(Value::from),
+        Just(json!([{"modality": "AUDIO", "tokenCount": 7}, {"ttl": "1h", "inputTokens": 9}, {"type": "compaction"}])),
+        Just(json!({"input_tokens": -1, "cached_tokens": 5, "total_cost": "x"})),
+    ]
+}
+
+/// A usage object with anything under the names that dialects have.
+fn any_usage() -> impl Strategy<Value = Value> {
+    const NAMES: &[&str] = &[
+        "prompt_tokens",
+        "completion_tokens",
+        "total_tokens",
+        "input_tokens",
+        "output_tokens",
+        "cached_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "iterations",
+        "server_tool_use",
+        "service_tier",
+        "promptTokenCount",
+        "candidatesTokenCount",
+        "thoughtsTokenCount",
+        "toolUsePromptTokenCount",
+        "totalTokenCount",
+        "cachedContentTokenCount",
+        "promptTokensDetails",
+        "candidatesTokensDetails",
+        "inputTokens",
+        "outputTokens",
+        "cacheReadInputTokens",
+        "cacheWriteInputTokens",
+        "cacheDetails",
+        "billed_units",
+        "tokens",
+        "cost",
+        "speed",
+    ];
+    const INNER: &[&str] = &[
+        "cached_tokens",
+        "cache_write_tokens",
+        "audio_tokens",
+        "image_tokens",
+        "reasoning_tokens",
+        "thinking_tokens",
+        "ephemeral_5m_input_tokens",
+        "ephemeral_1h_input_tokens",
+        "input_tokens",
+        "output_tokens",
+        "web_search_requests",
+    ];
+    const HOLDERS: &[&str] = &[
+        "prompt_tokens_details",
+        "completion_tokens_details",
+        "input_tokens_details",
+        "output_tokens_details",
+        "cache_creation",
+        "server_tool_use",
+        "billed_units",
+        "tokens",
+    ];
+    let members = |names: &'static [&'static str]| {
+        proptest::collection::vec((proptest::sample::select(names), anything()), 0..names.len())
+            .prop_map(|members| members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Value>())
+    };
+    let holders = proptest::collection::vec((proptest::sample::select(HOLDERS), members(INNER)), 0..HOLDERS.len());
+    (members(NAMES), holders).prop_map(|(mut usage, holders)| {
+        for (name, value) in holders {
+            usage[name] = value;
+        }
+        usage
+    })
+}
+
 proptest! {
+    #[test]
+    fn whatever_is_told_is_read_and_no_part_exceeds_its_whole(first in any_usage(), second in any_usage()) {
+        let number = |name: &str| super::count::count(&first, &format!("/{name}")).unwrap_or(0);
+        if let Some(usage) = Usage::from_openai(&first) {
+            prop_assert_eq!(usage.input_total(), number("prompt_tokens"));
+            prop_assert!(usage.output_total() >= number("completion_tokens"));
+        }
+        if let Some(usage) = Usage::from_responses(&first) {
+            prop_assert_eq!(usage.input_total(), number("input_tokens"));
+            prop_assert!(usage.output_total() >= number("output_tokens"));
+        }
+        if let Some(usage) = Usage::from_gemini(&first) {
+            prop_assert_eq!(usage.input_total(), number("promptTokenCount") + number("toolUsePromptTokenCount"));
+        }
+        if let Some(usage) = Usage::from_bedrock(&first) {
+            prop_assert_eq!(usage.cache_write_5m + usage.cache_write_1h, number("cacheWriteInputTokens"));
+        }
+        let _ = Usage::from_cohere(&first);
+        let mut told = Told::default();
+        told.merge_anthropic(&first);
+        told.merge_anthropic(&second);
+        let reply = json!({"usage": first, "service_tier": second, "serviceTier": second, "output": [first, second]});
+        let _ = (Told::from_openai(&reply), Usage::from_responses_reply(&reply), BillingFacts::from_bedrock(&reply));
+        let _ = (BillingFacts::from_openai(&reply), BillingFacts::from_gemini(&second));
+    }
+
     #[test]
     fn no_report_makes_a_part_exceed_its_whole(
         prompt: u64, completion: u64, cached: u64, written: u64, audio: u64, reasoning: u64, out_audio: u64, total: u64
