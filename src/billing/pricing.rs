@@ -181,7 +181,7 @@ mod tests {
         let card = Arc::new(price.card());
         let ask = |input, tier, account| {
             let pricing = Pricing::of(&card, PriceSource::Configured, account, Day::at(0)).unwrap();
-            let AskPrices { input, output, fixed } = pricing.ask(input, &BillingFacts::asked(tier));
+            let AskPrices { input, output, fixed } = pricing.ask(input, &BillingFacts::expected(tier));
             (input, output, fixed)
         };
         assert_eq!(ask(100, None, "a"), (1_000_000, 3_000_000, 1_000_000));

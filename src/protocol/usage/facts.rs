@@ -104,11 +104,6 @@ impl BillingFacts {
         Self { service_tier: reply.get("serviceTier").and_then(|it| tier(it, "type")), ..Self::default() }
     }
 
-    /// What a request asks for, by its `service_tier`: what it will cost is estimated by it.
-    pub fn asked(service_tier: Option<&str>) -> Self {
-        Self { service_tier: service_tier.and_then(ServiceTier::read), ..Self::default() }
-    }
-
     /// These facts, and for those that are not known the ones of `earlier`.
     #[must_use]
     pub fn or(self, earlier: Self) -> Self {
