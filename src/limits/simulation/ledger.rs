@@ -24,7 +24,8 @@ pub(super) struct Store {
 
 impl World {
     pub(super) fn asked(&mut self, isolate: usize, epoch: u64, ask: &Ask) {
-        let compared = ask.holder.is_empty().then(|| {
+        let compare = ask.holder.is_empty() && self.random.percent(25);
+        let compared = compare.then(|| {
             self.seen.count("compared", 1);
             self.restored().reserve(self.now, ask)
         });
@@ -42,15 +43,16 @@ impl World {
             Answer::Denied(denial) => {
                 self.seen.count("denied", 1);
                 let breach = &denial.breach;
-                if self.random.percent(25)
+                if self.random.percent(10)
                     && breach.dimension != Dimension::Concurrency
                     && let Some(wait) = breach.retry_after_ms
                     && wait > 0
                 {
                     let again = Ask { id: "later".into(), holder: String::new(), ..ask.clone() };
-                    let early = self.restored().reserve(self.now + wait - 1, &again);
+                    let mut restored = self.restored();
+                    let early = restored.reserve(self.now + wait - 1, &again);
                     assert!(matches!(early, Answer::Denied(_)), "refused for less than {wait} ms: {breach:?}");
-                    let later = self.restored().reserve(self.now + wait, &again);
+                    let later = restored.reserve(self.now + wait, &again);
                     // When connections end cannot be told.
                     let is_open = |denial: &Denial| denial.breach.dimension == Dimension::Concurrency;
                     let kept = matches!(&later, Answer::Denied(denial) if !is_open(denial));
