@@ -1,22 +1,23 @@
 //! What a rule says, and whether it holds.
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// What a rule looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// What a rule watches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Metric {
+pub enum AlertMetric {
     /// Requests.
     Requests,
-    /// Those that ended with an error.
+    /// Requests that failed.
     Errors,
-    /// Those that did, in per cent of all.
+    /// The share of requests that failed, in percent.
     ErrorPercent,
-    /// Cost in nano-dollars.
+    /// Money, in nano-dollars.
     Cost,
-    /// Tokens of all kinds.
+    /// Tokens.
     TotalTokens,
-    /// Requests whose model has no price.
+    /// Requests to models without a price.
     Unpriced,
 }
 
@@ -30,7 +31,7 @@ pub struct Rule {
     /// What its author calls it.
     pub name: String,
     /// What it looks at.
-    pub metric: Metric,
+    pub metric: AlertMetric,
     /// The value from which on it holds.
     pub threshold: u64,
     /// How many minutes back it looks, the running one included.
@@ -100,12 +101,12 @@ impl Rule {
     /// Its value. Per cent are whole, rounded down, so that 100 means all; none of none is 0.
     pub fn value(&self, sums: &Sums) -> u64 {
         match self.metric {
-            Metric::Requests => sums.requests,
-            Metric::Errors => sums.errors,
-            Metric::ErrorPercent => sums.errors.saturating_mul(100).checked_div(sums.requests).unwrap_or(0),
-            Metric::Cost => sums.cost,
-            Metric::TotalTokens => sums.total_tokens,
-            Metric::Unpriced => sums.unpriced,
+            AlertMetric::Requests => sums.requests,
+            AlertMetric::Errors => sums.errors,
+            AlertMetric::ErrorPercent => sums.errors.saturating_mul(100).checked_div(sums.requests).unwrap_or(0),
+            AlertMetric::Cost => sums.cost,
+            AlertMetric::TotalTokens => sums.total_tokens,
+            AlertMetric::Unpriced => sums.unpriced,
         }
     }
 

@@ -121,6 +121,22 @@ pub fn problems_of_terms(terms: &LimitTerms, place: &str) -> Vec<FieldProblem> {
     found.0
 }
 
+/// What is wrong with a list of limits' terms for the same subject, which stands at `path`.
+pub fn problems_of_list(list: &[LimitTerms], path: &str) -> Vec<FieldProblem> {
+    let mut found = Problems::default();
+    for (nth, terms) in list.iter().enumerate() {
+        let place = format!("{path}[{nth}]");
+        found.0.extend(problems_of_terms(terms, &place));
+        let same = |other: &&LimitTerms| {
+            (&other.model, other.dimension, other.period) == (&terms.model, terms.dimension, terms.period)
+        };
+        if list.iter().take(nth).any(|other| same(&other)) {
+            found.add(&place, "there is another limit of the same model, dimension and period in this list");
+        }
+    }
+    found.0
+}
+
 impl Problems {
     /// Checks a section of limits.
     pub(super) fn limits(&mut self, limits: &Limits) {
@@ -139,16 +155,7 @@ impl Problems {
 
     /// Checks a list of limits' terms.
     pub(super) fn list_of_terms(&mut self, path: &str, list: &[LimitTerms]) {
-        for (nth, terms) in list.iter().enumerate() {
-            let place = format!("{path}[{nth}]");
-            self.0.extend(problems_of_terms(terms, &place));
-            let same = |other: &&LimitTerms| {
-                (&other.model, other.dimension, other.period) == (&terms.model, terms.dimension, terms.period)
-            };
-            if list.iter().take(nth).any(|other| same(&other)) {
-                self.add(&place, "there is another limit of the same model, dimension and period in this list");
-            }
-        }
+        self.0.extend(problems_of_list(list, path));
     }
 }
 

@@ -38,7 +38,9 @@ pub use document::{Parts, compile, split};
 pub use endpoint::{EndpointError, PrivateHosts, check_base_url, check_jwks_uri};
 pub use http::{Cors, Http};
 pub use layers::{ENVIRONMENT_PREFIX, Effective, Origin, Overrides, effective};
-pub use limits::{Disclose, LimitOverrides, Limits, UnreachableCost, UnreachableRates, problems_of_terms};
+pub use limits::{
+    Disclose, LimitOverrides, Limits, UnreachableCost, UnreachableRates, problems_of_list, problems_of_terms,
+};
 pub use models::{Model, Route, RouteTarget, StructuredOutput};
 pub use observe::{ClientIp, LogLevel, Logging, Records, RecordsMode, Retention};
 pub use prices::{Billing, Price, PriceVariant, Unpriced};

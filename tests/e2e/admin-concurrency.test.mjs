@@ -102,13 +102,44 @@ test("changes of an account and its limits at the same time: its ledger ends wit
   await times(24, (nth) =>
     nth % 2 === 0
       ? owner.call("PATCH", at, { body: { status: nth % 4 === 0 ? "suspended" : "active" }, expected: [200, 412] })
-      : owner.call("POST", `${at}/limits`, { body: { dimension: "requests", period: "day", amount: nth }, expected: 201 }),
+      : owner.call("POST", `${at}/limits`, { body: { dimension: "requests", period: "day", model: `m${nth}`, amount: nth }, expected: 201 }),
   );
   await assertDelivered();
   const account = await owner.get(at);
   const status = await (await (await admin.object("LEDGER", id)).fetch("https://object/status")).json();
   assert.equal(status.suspended, account.status === "suspended");
   await assertChain();
+});
+
+test("of twenty limits of the same kind one is made, and no account gets more limits than it may have", async () => {
+  const { id } = await owner.post(`${V1}/accounts`, { name: "Team" });
+  const at = `${V1}/accounts/${id}/limits`;
+  const create = (body) => owner.call("POST", at, { body, expected: [201, 409] });
+  const terms = { dimension: "cost", period: "month", amount: 5 };
+  const same = await times(20, () => create(terms));
+  const [made] = same.filter((reply) => reply.status === 201);
+  assert.equal(same.filter((reply) => reply.status === 201).length, 1);
+  for (const { data } of same.filter((reply) => reply.status === 409)) {
+    assert.equal(data.code, "already_exists");
+    assert.ok(data.detail.includes(made.data.id), data.detail);
+  }
+  await db
+    .prepare(
+      "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 497) INSERT INTO limits " +
+        "(id, account_id, model, dimension, period, amount, created_at, updated_at) " +
+        "SELECT 'filler-' || i, ?1, 'filler-' || i, 'requests', 'day', 1, 0, 0 FROM n",
+    )
+    .bind(id)
+    .run();
+  const more = await times(6, (nth) => create({ ...terms, model: `m${nth}` }));
+  assert.deepEqual(more.map((reply) => reply.status).sort(), [201, 201, 409, 409, 409, 409]);
+  for (const { data } of more.filter((reply) => reply.status === 409)) assert.equal(data.code, "too_many_limits");
+  assert.equal(await one("SELECT COUNT(*) AS n FROM limits WHERE account_id = ?1", id), 500);
+  await owner.call("POST", `${V1}/accounts/${id}/keys`, { body: { name: "k", limits: [terms] }, expected: 409 });
+  assert.equal(await one("SELECT COUNT(*) AS n FROM api_keys WHERE account_id = ?1", id), 0);
+  await owner.delete(`${at}/filler-1`);
+  await create({ ...terms, period: "day" });
+  await assertDelivered();
 });
 
 test("the last thing that keeps another from being deleted does not slip in beside the deletion", async () => {

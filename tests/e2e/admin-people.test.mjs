@@ -401,6 +401,22 @@ describe("a limit", () => {
     assert.deepEqual(paths(period), ["burst"], "the whole must make sense after the change");
   });
 
+  test("is the only one of its kind", async () => {
+    const model = "gpt-only";
+    const daily = await owner.post(`${at}/limits`, { dimension: "cost", period: "day", amount: 5, model });
+    const monthly = await owner.post(`${at}/limits`, { dimension: "cost", period: "month", amount: 5, model });
+    const again = await owner.call("POST", `${at}/limits`, {
+      body: { dimension: "cost", period: "day", amount: 9, burst: null, mode: "shadow", model },
+      expected: 409,
+    });
+    assert.deepEqual([again.data.code, again.data.detail.includes(daily.id)], ["already_exists", true]);
+    const moved = await owner.call("PATCH", `${at}/limits/${monthly.id}`, { body: { period: "day" }, expected: 409 });
+    assert.ok(moved.data.detail.includes(daily.id), moved.data.detail);
+    await owner.patch(`${at}/limits/${daily.id}`, { amount: 6 });
+    await owner.delete(`${at}/limits/${daily.id}`);
+    assert.equal((await owner.patch(`${at}/limits/${monthly.id}`, { period: "day" })).period, "day");
+  });
+
   test("of a key is made with it and goes with it", async () => {
     const limits = [{ dimension: "cost", period: "month", amount: 5_000_000_000 }, { dimension: "concurrency", period: "none", amount: 3 }];
     const key = await owner.post(`${at}/keys`, { name: "k", limits });
@@ -410,6 +426,8 @@ describe("a limit", () => {
     const reply = await owner.call("POST", `${at}/keys`, { body: wrong, expected: 400 });
     assert.deepEqual(paths(reply), ["limits[2].ammount"], "what the description says comes first");
     wrong.limits.pop();
+    const twice = await owner.call("POST", `${at}/keys`, { body: { name: "k", limits: [limits[0], limits[0]] }, expected: 400 });
+    assert.deepEqual(paths(twice), ["limits[1]"]);
     const sense = await owner.call("POST", `${at}/keys`, { body: wrong, expected: 400 });
     assert.deepEqual(paths(sense), ["limits[1].burst", "limits[1].period"]);
     await owner.delete(`${at}/keys/${key.id}`);

@@ -12,7 +12,7 @@ use crate::admin::types::keys::{
 };
 use crate::auth::ip_ranges::IpRange;
 use crate::auth::opaque::{Opaque, OpaqueKind};
-use crate::config::problems_of_terms;
+use crate::config::problems_of_list;
 use crate::error::{FieldProblem, Problem};
 
 macro_rules! columns {
@@ -70,9 +70,7 @@ struct Made<'a> {
 pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
     let wanted: KeyCreate = context.body()?;
     let mut fields = problems(&wanted.settings, context.now());
-    for (nth, terms) in wanted.limits.iter().enumerate() {
-        fields.extend(problems_of_terms(terms, &format!("limits[{nth}]")));
-    }
+    fields.extend(problems_of_list(&wanted.limits, "limits"));
     Problem::of_fields(fields)?;
     let account = accounts::find(context, context.account()).await?;
     check_user(context, &wanted.settings).await?;
@@ -121,6 +119,10 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
         .then(effect(&key, key.revision));
     for limit in &limits {
         write = write.with(limits::insert(limit));
+    }
+    if !limits.is_empty() {
+        limits::check_number(context, limits.len()).await?;
+        write = write.with(limits::guard_number(&key.account_id));
     }
     let write = write.then(accounts::effect(&key.account_id));
     let issued = KeyIssued { api_key: secret.text().expose().clone(), key };

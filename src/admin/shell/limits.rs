@@ -1,7 +1,7 @@
 //! Limits and budgets.
 
 use super::accounts;
-use super::answer::{Answer, not_found};
+use super::answer::{Answer, conflict, not_found};
 use super::context::Context;
 use super::write::{Write, guard_revision};
 use crate::admin::statement::Statement;
@@ -21,6 +21,17 @@ macro_rules! columns {
 pub(super) const ALL_OF_ACCOUNT: &str = concat!(columns!(), "ORDER BY created_at, id");
 const LIST: &str = concat!(columns!(), "AND (created_at, id) < (?2, ?3) ORDER BY created_at DESC, id DESC LIMIT ?4");
 const GET: &str = concat!(columns!(), "AND id = ?2");
+
+/// Limits that an account may have: its ledger looks at all of them with each request.
+const MOST: u64 = 500;
+
+/// Limits of the same subject that say the same of the same thing; of two, one would be of no effect.
+macro_rules! same_kind {
+    () => {
+        " FROM limits WHERE account_id = ?1 AND user_id IS ?2 AND key_id IS ?3 AND model IS ?4 AND dimension = ?5 \
+         AND period = ?6"
+    };
+}
 
 async fn find(context: &Context<'_>) -> Result<Limit, Problem> {
     let id = context.parameter("limit");
@@ -48,12 +59,22 @@ pub(super) async fn create(context: &Context<'_>) -> Result<Answer, Problem> {
         created_at: now,
         updated_at: now,
     };
+    check_twin(context, &limit).await?;
+    check_number(context, 1).await?;
     let write = Write::new("limits:create", "limit", &limit.id)
         .in_account(&limit.account_id)
         .creates(&limit)
         .with(insert(&limit))
+        .with(guard_twin(&limit))
+        .with(guard_number(&limit.account_id))
         .then(accounts::effect(&limit.account_id));
-    context.commit(write, Answer::json(201, &limit)?.revision(1)).await
+    let done = context.commit(write, Answer::json(201, &limit)?.revision(1)).await;
+    if done.as_ref().is_err_and(|problem| problem.code == "outdated") {
+        // Somebody else was faster: it is told what is there now.
+        check_twin(context, &limit).await?;
+        check_number(context, 1).await?;
+    }
+    done
 }
 
 pub(super) async fn get(context: &Context<'_>) -> Result<Answer, Problem> {
@@ -71,6 +92,10 @@ pub(super) async fn update(context: &Context<'_>) -> Result<Answer, Problem> {
     }
     let after =
         Limit { settings, revision: before.revision.saturating_add(1), updated_at: context.now(), ..before.clone() };
+    let moved = kind(&before.settings) != kind(&after.settings);
+    if moved {
+        check_twin(context, &after).await?;
+    }
     let update = bind(
         Statement::new(
             "UPDATE limits SET account_id = ?2, user_id = ?3, key_id = ?4, model = ?5, dimension = ?6, period = ?7, \
@@ -78,12 +103,15 @@ pub(super) async fn update(context: &Context<'_>) -> Result<Answer, Problem> {
         ),
         &after,
     );
-    let write = Write::new("limits:update", "limit", &after.id)
+    let mut write = Write::new("limits:update", "limit", &after.id)
         .in_account(&after.account_id)
         .change(&before, &after)
         .with(Statement::new(guard_revision!("limits", "id")).bind(&after.id).bind(before.revision))
         .with(update)
         .then(accounts::effect(&after.account_id));
+    if moved {
+        write = write.with(guard_twin(&after));
+    }
     context.commit(write, Answer::ok(&after)?.revision(after.revision)).await
 }
 
@@ -110,10 +138,13 @@ pub(super) fn insert(limit: &Limit) -> Statement {
     )
 }
 
+/// Their names in the database are their names in JSON.
+fn name(value: serde_json::Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
 fn bind(statement: Statement, limit: &Limit) -> Statement {
     let (settings, terms) = (&limit.settings, &limit.settings.terms);
-    // Their names in the database are their names in JSON.
-    let name = |value: serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     statement
         .bind(&limit.id)
         .bind(&limit.account_id)
@@ -128,6 +159,69 @@ fn bind(statement: Statement, limit: &Limit) -> Statement {
         .bind(limit.revision)
         .bind(limit.created_at)
         .bind(limit.updated_at)
+}
+
+fn bind_kind(sql: &'static str, limit: &Limit) -> Statement {
+    let (settings, terms) = (&limit.settings, &limit.settings.terms);
+    Statement::new(sql)
+        .bind(&limit.account_id)
+        .bind(settings.user_id.clone())
+        .bind(settings.key_id.clone())
+        .bind(terms.model.clone())
+        .bind(name(serde_json::json!(terms.dimension)))
+        .bind(name(serde_json::json!(terms.period)))
+}
+
+/// Whom a limit holds for, and what it limits.
+fn kind(settings: &LimitSettings) -> impl PartialEq + use<> {
+    let terms = settings.terms.clone();
+    (settings.user_id.clone(), settings.key_id.clone(), terms.model, terms.dimension, terms.period)
+}
+
+/// 409 if there is another limit of the same kind.
+async fn check_twin(context: &Context<'_>, limit: &Limit) -> Result<(), Problem> {
+    #[derive(serde::Deserialize)]
+    struct Twin {
+        id: String,
+    }
+    let twin = bind_kind(concat!("SELECT id", same_kind!(), " AND id <> ?7 LIMIT 1"), limit).bind(&limit.id);
+    let Some(Twin { id }) = context.db.first(twin).await? else { return Ok(()) };
+    let message =
+        format!("The limit `{id}` is of the same kind (whom it holds for, model, dimension, period): change that one.");
+    Err(conflict("already_exists", message))
+}
+
+/// 409 if an account cannot have so many limits more.
+///
+/// # Errors
+/// 409; 503 if the database does not answer.
+pub(super) async fn check_number(context: &Context<'_>, more: usize) -> Result<(), Problem> {
+    #[derive(serde::Deserialize)]
+    struct Number {
+        limits: u64,
+    }
+    let number = Statement::new("SELECT count(*) AS limits FROM limits WHERE account_id = ?1").bind(context.account());
+    let there = context.db.first::<Number>(number).await?.map_or(0, |number| number.limits);
+    if there.saturating_add(more as u64) <= MOST {
+        return Ok(());
+    }
+    let message = format!(
+        "The account has {there} limits, and may have {MOST}. What holds for every key or user alike can be said once, in \
+         the configuration (`limits.per_key`, `limits.per_user`)."
+    );
+    Err(conflict("too_many_limits", message))
+}
+
+/// A guard that stands after what it watches: the batch fails if there is another limit of the same kind.
+fn guard_twin(limit: &Limit) -> Statement {
+    bind_kind(concat!("INSERT INTO guards SELECT 'same kind' WHERE (SELECT count(*)", same_kind!(), ") > 1"), limit)
+}
+
+/// A guard that stands after what it watches: the batch fails if the account has too many limits.
+pub(super) fn guard_number(account: &str) -> Statement {
+    Statement::new("INSERT INTO guards SELECT 'limits' WHERE (SELECT count(*) FROM limits WHERE account_id = ?1) > ?2")
+        .bind(account)
+        .bind(MOST)
 }
 
 /// What the description cannot say of a limit.

@@ -4,24 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::alerts::limits::LimitDetail;
-
-/// What a rule watches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AlertMetric {
-    /// Requests.
-    Requests,
-    /// Requests that failed.
-    Errors,
-    /// The share of requests that failed, in percent.
-    ErrorPercent,
-    /// Money, in nano-dollars.
-    Cost,
-    /// Tokens.
-    TotalTokens,
-    /// Requests to models without a price.
-    Unpriced,
-}
+pub use crate::alerts::rules::AlertMetric;
 
 /// What can be set of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
