@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 #[cfg(not(target_arch = "wasm32"))]
 use schemars::{Schema, SchemaGenerator};
 
-use super::types::{List, Page, alerts::*, catalog::*, configuration::*, identity::*, keys::*, people::*, records::*};
+use super::types::{
+    List, Page, alerts::*, catalog::*, configuration::*, identity::*, keys::*, people::*, records::*, standing::*,
+};
 use crate::auth::rbac::Permission::{self, *};
 use crate::config;
 
@@ -281,6 +283,8 @@ operations! {
     RotateKey Post "/admin/v1/accounts/{account}/keys/{key}/rotate" In(KeysWrite), "Give a key a new secret; it is shown only once", takes::<KeyRotation>, gives::<KeyIssued>, versioned;
     ListLimits Get "/admin/v1/accounts/{account}/limits" In(LimitsRead), "List an account's limits and budgets", pages::<Limit>;
     CreateLimit Post "/admin/v1/accounts/{account}/limits" In(LimitsWrite), "Create a limit or a budget", takes::<LimitSettings>, creates::<Limit>, versioned;
+    GetStanding Get "/admin/v1/accounts/{account}/limits/state" In(LimitsRead), "See how limits stand, and what was used in the running periods", asks::<StandingFilter>, gives::<Standing>;
+    GetConnections Get "/admin/v1/accounts/{account}/connections" In(LimitsRead), "See which requests are open", gives::<Connections>;
     GetLimit Get "/admin/v1/accounts/{account}/limits/{limit}" In(LimitsRead), "See a limit", gives::<Limit>, versioned;
     UpdateLimit Patch "/admin/v1/accounts/{account}/limits/{limit}" In(LimitsWrite), "Change a limit", merges::<LimitSettings>, gives::<Limit>;
     DeleteLimit Delete "/admin/v1/accounts/{account}/limits/{limit}" In(LimitsWrite), "Delete a limit", versioned;
@@ -300,6 +304,7 @@ operations! {
     UpdateProvider Patch "/admin/v1/providers/{name}" Global(ProvidersWrite), "Change a provider", merges::<config::Provider>, gives::<Entry<config::Provider>>;
     DeleteProvider Delete "/admin/v1/providers/{name}" Global(ProvidersWrite), "Delete a provider that no model uses", versioned;
     TestProvider Post "/admin/v1/providers/{name}/test" Global(ProvidersTest), "Test the connection to a provider", gives::<ConnectionTest>;
+    GetProviderConnections Get "/admin/v1/providers/{name}/connections" Global(ProvidersRead), "See which requests are open at a provider, and how its limits stand", gives::<ProviderConnections>;
     ListModels Get "/admin/v1/models" Global(ModelsRead), "List the draft's models", pages::<Entry<config::Model>>;
     GetModel Get "/admin/v1/models/{name}" Global(ModelsRead), "See a model", gives::<Entry<config::Model>>, versioned;
     PutModel Put "/admin/v1/models/{name}" Global(ModelsWrite), "Create or replace a model", takes::<config::Model>, gives::<Entry<config::Model>>, versioned;

@@ -225,6 +225,7 @@ async fn describe_key(exchange: &Exchange, env: &Env, principal: &Principal) -> 
         user: principal.user.clone(),
         model: None,
         defaults: exchange.config.as_ref().map(|config| config.default_rules().to_vec()).unwrap_or_default(),
+        all: false,
     };
     let ledger = Object::ledger(&principal.account);
     let limits =

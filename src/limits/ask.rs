@@ -86,6 +86,20 @@ pub struct Denial {
     pub states: Vec<RuleState>,
 }
 
+/// What would become of an [`Ask`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Preview {
+    /// What would be reserved, if there is room.
+    pub reserved: Amounts,
+    /// How every rule that applies stands.
+    pub states: Vec<RuleState>,
+    /// The shadow rules that would have refused it.
+    pub shadowed: Vec<Breach>,
+    /// The rule that would refuse it. Of several, the one that does so for longest.
+    pub breach: Option<Breach>,
+}
+
 /// A rule that has no room for a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Breach {

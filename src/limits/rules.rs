@@ -34,6 +34,13 @@ impl Rules {
         sorted
     }
 
+    /// The rules of users and keys, in the order of their ids.
+    pub(super) fn inner(&self) -> Vec<&Rule> {
+        let mut rules: Vec<&Rule> = self.users.values().chain(self.keys.values()).flatten().collect();
+        rules.sort_by(|one, other| one.id.cmp(&other.id));
+        rules
+    }
+
     /// The rules that apply to a caller: its own, and the defaults that no rule of its own of the same kind replaces. The
     /// innermost scope comes first. A gauge knows one provider only, so whatever it is told of providers is meant for it.
     pub(super) fn applied<'a>(

@@ -13,12 +13,14 @@ use worker::Env;
 
 use super::call::{Object, hub_name, hub_shards};
 use super::hub_state::Kind;
-use super::wire::{HubStatus, KeyNow, LedgerStatus, Pushed, PutKey};
+use super::wire::{GaugeQuery, GaugeState, HubStatus, KeyNow, LedgerStatus, LimitsNow, LimitsQuery, Pushed, PutKey};
 use crate::auth::api_key::record_name;
 use crate::config::CURRENT_SNAPSHOT;
 use crate::fault;
 use crate::http::shell::within;
+use crate::limits::ask::{Ask, Preview};
 use crate::limits::ledger::{AccountEntry, KeyState};
+use crate::limits::rule::Rule;
 use crate::store::{CREDENTIALS, KV, PUBLIC_KEYS};
 
 /// Longest time for one object or one KV entry, in milliseconds.
@@ -133,6 +135,34 @@ pub async fn push_account(
 pub async fn ledger_status(env: &Env, account_id: &str) -> Result<LedgerStatus, String> {
     let status = Object::ledger(account_id).call(env, "GET", "/status", None::<&()>, PATIENCE_MS).await;
     status.map_err(|error| format!("the ledger of account {account_id}: {error}"))
+}
+
+/// How the limits of an account stand.
+///
+/// # Errors
+/// That the ledger cannot be reached.
+pub async fn limits_now(env: &Env, account_id: &str, query: &LimitsQuery) -> Result<LimitsNow, String> {
+    let limits = Object::ledger(account_id).call(env, "POST", "/limits", Some(query), PATIENCE_MS).await;
+    limits.map_err(|error| format!("the ledger of account {account_id}: {error}"))
+}
+
+/// What would become of a request.
+///
+/// # Errors
+/// That the ledger cannot be reached.
+pub async fn preview(env: &Env, account_id: &str, ask: &Ask) -> Result<Preview, String> {
+    let preview = Object::ledger(account_id).call(env, "POST", "/preview", Some(ask), PATIENCE_MS).await;
+    preview.map_err(|error| format!("the ledger of account {account_id}: {error}"))
+}
+
+/// How a provider stands by these rules.
+///
+/// # Errors
+/// That the gauge cannot be reached.
+pub async fn gauge_state(env: &Env, provider: &str, rules: &[Rule]) -> Result<GaugeState, String> {
+    let query = GaugeQuery { rules: rules.to_vec() };
+    let state = Object::gauge(provider).call(env, "POST", "/state", Some(&query), PATIENCE_MS).await;
+    state.map_err(|error| format!("the gauge of provider {provider}: {error}"))
 }
 
 /// What each Hub is at, by name; an error where one cannot be reached.

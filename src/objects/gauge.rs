@@ -11,11 +11,11 @@ use worker::{DurableObject, Env, Request, Response, Result, State, durable_objec
 
 use super::counting::Counting;
 use super::sql::answer;
-use super::wire::{GaugeState, Release};
+use super::wire::{GaugeQuery, GaugeState, Release};
 use crate::http::shell::now_ms;
 use crate::limits::ask::Ask;
 use crate::limits::counters::Caller;
-use crate::limits::rule::Scope;
+use crate::limits::rule::{Rule, Scope};
 use crate::telemetry::log;
 
 /// Rows that are closed within the same so many milliseconds are folded together.
@@ -30,6 +30,7 @@ const BATCHES_REMEMBERED: u64 = 3;
 /// |---|---|
 /// | `POST /acquire` [`Ask`] | [`Answer`](crate::limits::ask::Answer) |
 /// | `POST /release` [`Release`] | [`Settled`](crate::limits::ask::Settled) |
+/// | `POST /state` [`GaugeQuery`] | [`GaugeState`] |
 /// | `GET /state` | [`GaugeState`] |
 #[durable_object(alarm)]
 pub struct ProviderGauge {
@@ -78,7 +79,11 @@ impl ProviderGauge {
                 let Release { id, settlement } = serde_json::from_str(&body)?;
                 answer(&self.change(|counting, now| counting.admission.settle(now, &id, &settlement))?)?
             }
-            ("GET", "/state") => self.tell()?,
+            ("POST", "/state") => {
+                let GaugeQuery { rules } = serde_json::from_str(&body)?;
+                self.tell(Some(&rules))?
+            }
+            ("GET", "/state") => self.tell(None)?,
             _ => return Response::error("no such request", 404),
         };
         self.set_alarm().await?;
@@ -141,16 +146,21 @@ impl ProviderGauge {
         })?
     }
 
-    fn tell(&self) -> Result<Response> {
+    /// How things stand by these rules, or by those that were in use last.
+    fn tell(&self, rules: Option<&[Rule]>) -> Result<Response> {
+        self.change(|counting, now| counting.admission.expire(now))?;
         let now = now_ms();
         let stored_bytes = self.state.storage().sql().database_size() as u64;
         let state = self.with(|memory| {
             let admission = &memory.counting.admission;
             let anybody = Caller { key: "", user: None, model: None };
+            let open_by_key = admission.connections(now);
             GaugeState {
-                states: admission.states(now, &anybody, admission.defaults()),
+                states: admission.states(now, &anybody, rules.unwrap_or_else(|| admission.defaults())),
                 totals: admission.totals(now, Scope::Provider, &anybody),
-                open: admission.connections(now).values().fold(0_u64, |sum, open| sum.saturating_add(*open)),
+                open: open_by_key.values().fold(0_u64, |sum, open| sum.saturating_add(*open)),
+                open_by_key,
+                open_since: admission.open_since(now),
                 stored_bytes,
             }
         })?;

@@ -23,7 +23,7 @@ use super::wire::{
 use crate::alerts::limits::LimitEvent;
 use crate::config::Limits;
 use crate::http::shell::now_ms;
-use crate::limits::ask::Settled;
+use crate::limits::ask::{Ask, Settled};
 use crate::limits::counters::Caller;
 use crate::limits::ledger::{AccountEntry, KeyEntry, Ledger, Verdict};
 use crate::limits::queue::Queue;
@@ -54,6 +54,7 @@ const FLUSH_AT_FIRST_MS: u64 = 5_000;
 /// |---|---|
 /// | `POST /check` [`Check`] | [`Standing`] |
 /// | `POST /admit` [`Admit`] | [`Admitted`]: the same, and whether a request may be sent |
+/// | `POST /preview` [`Ask`] | [`Preview`](crate::limits::ask::Preview): what would become of it |
 /// | `POST /limits` [`LimitsQuery`] | [`LimitsNow`] |
 /// | `POST /usage` [`PostUsage`] | [`Pushed`]: how many entries were new; what was reserved for them is settled |
 /// | `PUT /keys` [`PutKey`] | [`KeyNow`] |
@@ -203,6 +204,7 @@ impl AccountLedger {
         match (request.inner().method().as_str(), path.as_str()) {
             ("POST", "/check") => self.check(&serde_json::from_str(&body)?),
             ("POST", "/admit") => self.admit(&serde_json::from_str(&body)?).await,
+            ("POST", "/preview") => self.preview(&serde_json::from_str(&body)?),
             ("POST", "/limits") => self.limits(&serde_json::from_str(&body)?),
             ("POST", "/usage") => self.take(serde_json::from_str(&body)?).await,
             ("PUT", "/keys") => self.put_key(serde_json::from_str(&body)?),
@@ -274,7 +276,14 @@ impl AccountLedger {
         answer(&admitted)
     }
 
+    /// What has run out is charged before: it counts no more towards what may be open.
+    fn preview(&self, ask: &Ask) -> Result<Response> {
+        self.expire()?;
+        answer(&self.with(|memory| memory.counting.admission.preview(now_ms(), ask))?)
+    }
+
     fn limits(&self, query: &LimitsQuery) -> Result<Response> {
+        self.expire()?;
         let now = now_ms();
         let limits = self.with(|memory| {
             let admission = &memory.counting.admission;
@@ -289,11 +298,16 @@ impl AccountLedger {
                 "" => open_by_key.values().fold(0_u64, |sum, open| sum.saturating_add(*open)),
                 key => open_by_key.get(key).copied().unwrap_or(0),
             };
+            let mut states = admission.states(now, &caller, &query.defaults);
+            if query.all {
+                states.extend(admission.inner_states(now, query.model.as_deref()));
+            }
             LimitsNow {
-                states: admission.states(now, &caller, &query.defaults),
+                states,
                 totals: admission.totals(now, scope, &caller),
                 open,
                 open_by_key,
+                open_since: admission.open_since(now),
             }
         })?;
         answer(&limits)

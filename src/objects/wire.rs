@@ -200,6 +200,8 @@ pub struct LimitsQuery {
     pub model: Option<String>,
     /// The limits that hold by default.
     pub defaults: Vec<Rule>,
+    /// Whether the limits of all keys and users are to be told as well.
+    pub all: bool,
 }
 
 /// The answer to [`LimitsQuery`].
@@ -214,6 +216,8 @@ pub struct LimitsNow {
     pub open: u64,
     /// The same of every key that has any.
     pub open_by_key: BTreeMap<String, u64>,
+    /// Since when the oldest of each key's is open, in Unix milliseconds.
+    pub open_since: BTreeMap<String, u64>,
 }
 
 // === Gauge ===
@@ -227,7 +231,15 @@ pub struct Release {
     pub settlement: Settlement,
 }
 
-/// `GET /state`: what a gauge is at.
+/// `POST /state`: how does the provider stand?
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GaugeQuery {
+    /// The provider's limits.
+    pub rules: Vec<Rule>,
+}
+
+/// What a gauge is at. `GET /state` tells it by the limits that were in use last.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GaugeState {
@@ -237,6 +249,10 @@ pub struct GaugeState {
     pub totals: Totals,
     /// Requests that are open at the provider.
     pub open: u64,
+    /// The same of every key that has any.
+    pub open_by_key: BTreeMap<String, u64>,
+    /// Since when the oldest of each key's is open, in Unix milliseconds.
+    pub open_since: BTreeMap<String, u64>,
     /// The object's storage, in bytes.
     pub stored_bytes: u64,
 }

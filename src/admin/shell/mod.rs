@@ -29,6 +29,7 @@ mod sessions;
 mod sign_in;
 mod signing_keys;
 mod simulations;
+mod standing;
 mod tokens;
 mod turn;
 mod unpriced;

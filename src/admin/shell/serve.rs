@@ -14,7 +14,8 @@ use super::context::{Actor, Context, Idempotency, unpublished};
 use super::database::Database;
 use super::{
     accounts, alerts, audits, configuration, credentials, effects, entries, health, keys, limits, me, members, outbox,
-    probes, requests, roles, sessions, sign_in, signing_keys, simulations, tokens, unpriced, usage, users, versions,
+    probes, requests, roles, sessions, sign_in, signing_keys, simulations, standing, tokens, unpriced, usage, users,
+    versions,
 };
 use crate::admin::operations::{Access, Op, Operation};
 use crate::admin::router;
@@ -284,6 +285,8 @@ async fn perform(context: &Context<'_>) -> Result<Answer, Problem> {
         Op::RotateKey => keys::rotate(context).await,
         Op::ListLimits => limits::list(context).await,
         Op::CreateLimit => limits::create(context).await,
+        Op::GetStanding => standing::limits(context).await,
+        Op::GetConnections => standing::connections(context).await,
         Op::GetLimit => limits::get(context).await,
         Op::UpdateLimit => limits::update(context).await,
         Op::DeleteLimit => limits::delete(context).await,
@@ -299,6 +302,7 @@ async fn perform(context: &Context<'_>) -> Result<Answer, Problem> {
         Op::UpdateProvider => entries::update(context, entries::PROVIDERS).await,
         Op::DeleteProvider => entries::delete(context, entries::PROVIDERS).await,
         Op::TestProvider => probes::test_provider(context).await,
+        Op::GetProviderConnections => standing::provider(context).await,
         Op::ListModels => entries::list(context, entries::MODELS).await,
         Op::GetModel => entries::get(context, entries::MODELS).await,
         Op::PutModel => entries::put(context, entries::MODELS).await,

@@ -8,6 +8,7 @@ pub mod identity;
 pub mod keys;
 pub mod people;
 pub mod records;
+pub mod standing;
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Reservations.
 
 use super::super::amounts::{Amounts, of_request};
-use super::super::ask::{Answer, Ask, Breach, Denial, Grant};
+use super::super::ask::{Answer, Ask, Breach, Denial, Grant, Preview};
 use super::super::bucket::{Bucket, Flow};
 use super::super::row::{CounterId, Mark, Row, Stage};
 use super::super::rule::{Dimension, LimitMode};
@@ -40,23 +40,10 @@ impl Admission {
             return Answer::Granted(Grant { reserved, states, shadowed: Vec::new(), lease, repeated: true });
         }
         let applied = self.rules.applied(self.subjects.root_scope(), &caller, &ask.defaults);
-        let quantile = ask.output_quantile_percent;
-        let learned = self.meta.profiles.estimate(&ask.key_id, &ask.model, ask.first_output_tokens, quantile);
-        let output = learned.min(ask.max_output_tokens);
-        let amounts = fitted(&applied, ask, output);
-
-        let (mut worst, mut shadowed): (Option<Breach>, Vec<Breach>) = (None, Vec::new());
-        for applied in &applied {
-            let Err(until) = self.room(now, &caller, applied, &amounts) else { continue };
-            let breach = self.breach(now, &caller, applied, &amounts, until);
-            if applied.rule.terms.mode == LimitMode::Shadow {
-                shadowed.push(breach);
-            } else if worst.as_ref().is_none_or(|worst| lasts(worst) < lasts(&breach)) {
-                worst = Some(breach);
-            }
-        }
-        if let Some(breach) = worst {
-            return Answer::Denied(Denial { breach, states: self.states_of(now, &caller, &applied) });
+        let learned = self.learned(ask);
+        let Preview { reserved: amounts, states, shadowed, breach } = self.judge(now, ask, &applied, learned);
+        if let Some(breach) = breach {
+            return Answer::Denied(Denial { breach, states });
         }
         let rates = rates(&applied);
         let takes_leases = ask.lease.ttl_ms > 0 && !ask.holder.is_empty();
@@ -77,6 +64,34 @@ impl Admission {
         let lease = lease.map(|size| self.grant_lease(now, ask, size, learned, &amounts, &rates));
         let states = self.states(now, &caller, &ask.defaults);
         Answer::Granted(Grant { reserved: amounts, states, shadowed, lease, repeated: false })
+    }
+
+    /// What [`Self::reserve`] would reserve for a new request, and which rules would have no room for it. Nothing is counted.
+    pub fn preview(&self, now: u64, ask: &Ask) -> Preview {
+        let applied = self.rules.applied(self.subjects.root_scope(), &ask.caller(), &ask.defaults);
+        self.judge(self.clock(now), ask, &applied, self.learned(ask))
+    }
+
+    /// The output that a request like this has, as far as is known.
+    fn learned(&self, ask: &Ask) -> u64 {
+        let quantile = ask.output_quantile_percent;
+        self.meta.profiles.estimate(&ask.key_id, &ask.model, ask.first_output_tokens, quantile)
+    }
+
+    fn judge(&self, now: u64, ask: &Ask, applied: &[Applied<'_>], learned: u64) -> Preview {
+        let caller = ask.caller();
+        let amounts = fitted(applied, ask, learned.min(ask.max_output_tokens));
+        let (mut worst, mut shadowed): (Option<Breach>, Vec<Breach>) = (None, Vec::new());
+        for applied in applied {
+            let Err(until) = self.room(now, &caller, applied, &amounts) else { continue };
+            let breach = self.breach(now, &caller, applied, &amounts, until);
+            if applied.rule.terms.mode == LimitMode::Shadow {
+                shadowed.push(breach);
+            } else if worst.as_ref().is_none_or(|worst| lasts(worst) < lasts(&breach)) {
+                worst = Some(breach);
+            }
+        }
+        Preview { reserved: amounts, states: self.states_of(now, &caller, applied), shadowed, breach: worst }
     }
 
     /// Counts a new row in its totals and in these rates.

@@ -40,6 +40,21 @@ impl Admission {
         self.states_of(now, caller, &self.rules.applied(self.subjects.root_scope(), caller, defaults))
     }
 
+    /// How the rules of all users and keys stand, those by default left out; for one model, or for all.
+    pub fn inner_states(&self, now: u64, model: Option<&str>) -> Vec<RuleState> {
+        let now = self.clock(now);
+        let rules = self.rules.inner().into_iter().filter(|rule| model.is_none_or(|model| rule.is_for_model(model)));
+        let states = rules.flat_map(|rule| {
+            let subject = rule.subject.as_str();
+            let caller = match rule.scope {
+                Scope::Key => Caller { key: subject, user: None, model },
+                _ => Caller { key: "", user: Some(subject), model },
+            };
+            self.states_of(now, &caller, &[Applied { rule, subject }])
+        });
+        states.collect()
+    }
+
     /// Whether any rule applies to a caller.
     pub fn applies(&self, caller: &Caller<'_>, defaults: &[Rule]) -> bool {
         !self.rules.applied(self.subjects.root_scope(), caller, defaults).is_empty()
@@ -67,16 +82,31 @@ impl Admission {
     /// How many requests of each key are open. Those that were admitted from a lease are not known here.
     pub fn connections(&self, now: u64) -> Connections {
         let mut connections = Connections::new();
-        for slot in self.slots.values() {
-            if let Slot::Open(row) = slot
-                && !row.leased.is_lease()
-                && matches!(row.stage, Stage::Open(until) if until > now)
-            {
-                let count = connections.entry(row.key_id.clone()).or_default();
-                *count = count.saturating_add(1);
-            }
+        for row in self.open_requests(now) {
+            let count = connections.entry(row.key_id.clone()).or_default();
+            *count = count.saturating_add(1);
         }
         connections
+    }
+
+    /// Since when the oldest open request of each key is open, in Unix milliseconds.
+    pub fn open_since(&self, now: u64) -> BTreeMap<String, u64> {
+        let mut oldest = BTreeMap::new();
+        for row in self.open_requests(now) {
+            let at = oldest.entry(row.key_id.clone()).or_insert(row.at);
+            *at = row.at.min(*at);
+        }
+        oldest
+    }
+
+    fn open_requests(&self, now: u64) -> impl Iterator<Item = &Row> {
+        self.slots.values().filter_map(move |slot| match slot {
+            Slot::Open(row) => {
+                let is_open = !row.leased.is_lease() && matches!(row.stage, Stage::Open(until) if until > now);
+                is_open.then_some(row.as_ref())
+            }
+            Slot::Settled | Slot::Expired => None,
+        })
     }
 
     pub(super) fn states_of(&self, now: u64, caller: &Caller<'_>, applied: &[Applied<'_>]) -> Vec<RuleState> {

@@ -291,3 +291,55 @@ fn tight_limits_leave_no_room_for_leases() {
     let midnight = NOON + DAY_MS / 2;
     assert_eq!(lease(&mut admission, midnight - 500).ttl_ms, 499);
 }
+
+#[test]
+fn a_preview_says_what_a_request_would_meet_and_changes_nothing() {
+    let shadow = json!({"dimension": "requests", "period": "minute", "amount": 0, "mode": "shadow"});
+    let mut admission = with([rule("account", "acc", terms("requests", "day", 1)), rule("key", "k", shadow)]);
+    let room = admission.preview(NOON, &ask("1"));
+    assert_eq!((room.reserved.cost, room.breach), (55, None));
+    assert_eq!(room.shadowed.len(), 1);
+    assert!(admission.take_changes().is_empty());
+    let grant = granted(admission.reserve(NOON, &ask("1")));
+    assert_eq!((grant.reserved, grant.shadowed), (room.reserved, room.shadowed));
+    let full = admission.preview(NOON + 1, &ask("2"));
+    assert_eq!(Some(denied(admission.reserve(NOON + 1, &ask("2")))), full.breach);
+    assert_eq!(full.reserved, room.reserved, "what it would take is told all the same");
+}
+
+#[test]
+fn what_users_and_keys_have_of_their_own_can_be_seen_at_once() {
+    let for_model = json!({"dimension": "requests", "period": "day", "amount": 5, "model": "n"});
+    let mut admission = with([
+        rule("account", "acc", terms("requests", "day", 9)),
+        rule("user", "u", terms("requests", "day", 8)),
+        rule("key", "k", terms("requests", "day", 7)),
+        rule("key", "k", for_model),
+        rule("key", "other", terms("requests", "day", 6)),
+    ]);
+    granted(admission.reserve(NOON, &ask("1")));
+    let seen = |model| {
+        let states = admission.inner_states(NOON, model);
+        states.into_iter().map(|state| (state.subject, state.limit, state.used)).collect::<Vec<_>>()
+    };
+    let expected = [("k", 7, 1), ("k", 5, 0), ("other", 6, 0), ("u", 8, 1)];
+    let named = |all: &[(&str, u64, u64)]| {
+        all.iter().map(|(subject, limit, used)| ((*subject).to_owned(), *limit, *used)).collect::<Vec<_>>()
+    };
+    let mut all = seen(None);
+    all.sort_by(|one, other| (&one.0, other.1).cmp(&(&other.0, one.1)));
+    assert_eq!(all, named(&expected));
+    assert_eq!(seen(Some("m")).len(), 3);
+}
+
+#[test]
+fn since_when_requests_are_open_is_known() {
+    let mut admission = with([]);
+    for (id, at) in [("1", 5), ("2", 9)] {
+        granted(admission.reserve(NOON + at, &ask(id)));
+    }
+    assert_eq!(admission.open_since(NOON + 10), BTreeMap::from([("k".to_owned(), NOON + 5)]));
+    admission.settle(NOON + 11, "1", &used(1, 1, 1, 1));
+    assert_eq!(admission.open_since(NOON + 12), BTreeMap::from([("k".to_owned(), NOON + 9)]));
+    assert!(admission.open_since(NOON + 9 + 60_000).is_empty());
+}
