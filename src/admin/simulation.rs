@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::types::configuration::{Endpoint, SampleRequest};
+use super::types::configuration::{Endpoint, SampleAdmission, SampleRequest, SampleResult};
+use super::types::standing::LimitState;
 use crate::auth::{AuthError, Principal};
+use crate::config::Disclose;
 use crate::error::{FieldProblem, Problem};
+use crate::gateway::limit_refusal::refusal;
 use crate::gateway::plan::LoadedConfig;
-use crate::gateway::simulate::{Sample, ScopedLimit, Simulated, refused, simulate};
+use crate::gateway::simulate::{Sample, ScopedLimit, Tried, refused, simulate};
+use crate::limits::ask::{Ask, Preview};
 use crate::providers::Api;
 use crate::store::standing::Refused;
 
@@ -107,12 +111,7 @@ pub fn problems(samples: &[SampleRequest], keys: &BTreeMap<String, SampleKey>) -
 }
 
 /// Tries a sample; `now` is in Unix seconds.
-pub fn outcome(
-    loaded: &LoadedConfig,
-    sample: &SampleRequest,
-    keys: &BTreeMap<String, SampleKey>,
-    now: u64,
-) -> Simulated {
+pub fn outcome(loaded: &LoadedConfig, sample: &SampleRequest, keys: &BTreeMap<String, SampleKey>, now: u64) -> Tried {
     let (api, path) = match sample.endpoint {
         Endpoint::ChatCompletions => (Api::ChatCompletions, "/v1/chat/completions"),
         Endpoint::Messages => (Api::Messages, "/v1/messages"),
@@ -127,7 +126,7 @@ pub fn outcome(
         refusal.or_else(|| (!principal.may_call(path)).then(|| crate::auth::Refusal::Endpoint(path.to_owned()).into()));
     if let Some(refusal) = refusal {
         let named = sample.body.as_ref().and_then(|body| body.get("model")?.as_str()).unwrap_or(model);
-        return refused(named, refusal);
+        return Tried { told: refused(named, refusal), ask: None };
     }
     let described = Sample::Described {
         model,
@@ -137,6 +136,35 @@ pub fn outcome(
     };
     let tried = body.as_ref().map_or(described, |body| Sample::Body(body.as_bytes()));
     simulate(loaded, &principal, api, tried, &key.map(SampleKey::limits).unwrap_or_default(), now)
+}
+
+/// What an account's ledger is to be asked about a sample; nothing without a key.
+pub fn question<'a>(
+    tried: &'a Tried,
+    sample: &SampleRequest,
+    keys: &BTreeMap<String, SampleKey>,
+) -> Option<(String, &'a Ask)> {
+    let key = sample.key_id.as_ref().and_then(|id| keys.get(id))?;
+    Some((key.account_id.clone(), tried.ask.as_ref()?))
+}
+
+/// What is answered about a sample, with what the ledger of the account says; `now_ms` is in Unix milliseconds.
+pub fn result(tried: Tried, ledger: Option<(String, Preview)>, disclose: Disclose, now_ms: u64) -> SampleResult {
+    let mut simulated = tried.told;
+    let admission = ledger.map(|(account, preview)| {
+        if let Some(breach) = &preview.breach {
+            simulated.error = Some(refusal(breach, disclose, now_ms).into());
+        }
+        SampleAdmission {
+            admitted: preview.breach.is_none(),
+            reserved: preview.reserved.into(),
+            limits: preview.states.iter().map(|state| LimitState::of(state, &account, now_ms)).collect(),
+            retry_after_ms: preview.breach.as_ref().and_then(|breach| breach.retry_after_ms),
+            refused_by: preview.breach.map(|breach| breach.rule_id),
+            shadowed: preview.shadowed.into_iter().map(|breach| breach.rule_id).collect(),
+        }
+    });
+    SampleResult { simulated, admission }
 }
 
 #[cfg(test)]
@@ -176,7 +204,7 @@ mod tests {
         serde_json::from_value(sample).unwrap()
     }
 
-    fn code(tried: &Simulated) -> Option<&str> {
+    fn code(tried: &crate::gateway::simulate::Simulated) -> Option<&str> {
         tried.error.as_ref().map(|error| error.code.as_str())
     }
 
@@ -187,12 +215,13 @@ mod tests {
             &sample(json!({"model": "m", "key_id": "key_1", "max_tokens": 10})),
             &keys(json!({})),
             1,
-        );
+        )
+        .told;
         assert_eq!((code(&told), told.limits.as_slice()), (None, ["lim_1".to_owned()].as_slice()));
         assert_eq!((told.input_tokens, told.target.unwrap().timeouts.total_ms), (1_000, 5_000));
-        let told = outcome(&loaded(), &sample(json!({"model": "other", "key_id": "key_1"})), &keys(json!({})), 1);
+        let told = outcome(&loaded(), &sample(json!({"model": "other", "key_id": "key_1"})), &keys(json!({})), 1).told;
         assert_eq!(code(&told), Some("model_not_found"));
-        let told = outcome(&loaded(), &sample(json!({"model": "other"})), &keys(json!({})), 1);
+        let told = outcome(&loaded(), &sample(json!({"model": "other"})), &keys(json!({})), 1).told;
         assert_eq!(code(&told), None);
     }
 
@@ -200,7 +229,7 @@ mod tests {
     fn a_key_that_is_refused_is_refused_here() {
         let by = |change: Value, endpoint: &str, now| {
             let sample = sample(json!({"body": {"model": "m"}, "endpoint": endpoint, "key_id": "key_1"}));
-            let told = outcome(&loaded(), &sample, &keys(change), now);
+            let told = outcome(&loaded(), &sample, &keys(change), now).told;
             assert_eq!(told.model, "m");
             code(&told).unwrap_or_default().to_owned()
         };
@@ -213,8 +242,35 @@ mod tests {
     #[test]
     fn a_whole_body_can_be_tried() {
         let body = json!({"model": "m", "max_tokens": 7, "messages": [{"role": "user", "content": "hello"}]});
-        let told = outcome(&loaded(), &sample(json!({"body": body})), &BTreeMap::new(), 1);
+        let told = outcome(&loaded(), &sample(json!({"body": body})), &BTreeMap::new(), 1).told;
         assert_eq!((code(&told), told.max_output_tokens), (None, Some(7)));
+    }
+
+    #[test]
+    fn the_ledger_is_asked_for_keys_alone_and_its_refusal_is_the_error() {
+        let asked = |sample: Value| {
+            let (sample, keys) = (self::sample(sample), keys(json!({})));
+            let tried = outcome(&loaded(), &sample, &keys, 1);
+            question(&tried, &sample, &keys).map(|(account, ask)| (account, ask.model.clone()))
+        };
+        assert_eq!(asked(json!({"model": "m", "key_id": "key_1"})), Some(("a".to_owned(), "m".to_owned())));
+        assert_eq!(asked(json!({"model": "m"})), None);
+        assert_eq!(asked(json!({"model": "other", "key_id": "key_1"})), None, "nobody would answer");
+
+        let tried = || outcome(&loaded(), &sample(json!({"model": "m", "key_id": "key_1"})), &keys(json!({})), 1);
+        let breach = json!({"rule_id": "lim_1", "scope": "key", "subject": "key_1", "dimension": "requests",
+            "period": "minute", "limit": 5, "used": 5, "asked": 1, "retry_after_ms": 900});
+        let preview = |breach: Value| Preview { breach: serde_json::from_value(breach).unwrap(), ..Preview::default() };
+        let told = result(tried(), Some(("a".to_owned(), preview(breach))), Disclose::All, 0);
+        let admission = told.admission.unwrap();
+        assert_eq!(
+            (admission.admitted, admission.refused_by.as_deref(), admission.retry_after_ms),
+            (false, Some("lim_1"), Some(900))
+        );
+        assert_eq!(told.simulated.error.unwrap().status, 429);
+        let told = result(tried(), Some(("a".to_owned(), preview(Value::Null))), Disclose::All, 0);
+        assert_eq!((told.admission.unwrap().admitted, told.simulated.error), (true, None));
+        assert_eq!(result(tried(), None, Disclose::All, 0).admission, None);
     }
 
     #[test]

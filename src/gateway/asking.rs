@@ -10,6 +10,27 @@ use crate::limits::ask::{Ask, LeaseTerms};
 use crate::limits::rule::{EVERYBODY, LimitTerms, Rule, Scope};
 use crate::protocol::usage::BillingFacts;
 
+/// What matters of a request for what may be reserved for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted<'a> {
+    /// Tokens that go in.
+    pub input_tokens: u64,
+    /// The most output tokens that the caller asks for, all choices together.
+    pub max_output: Option<u64>,
+    /// How many answers are asked for.
+    pub choices: u64,
+    /// The service tier that is asked for.
+    pub service_tier: Option<&'a str>,
+}
+
+impl<'a> Wanted<'a> {
+    /// What a request says of so many input tokens.
+    pub fn of(envelope: &'a Envelope<'_>, input_tokens: u64) -> Self {
+        let Envelope { max_output, choices, ref service_tier, .. } = *envelope;
+        Self { input_tokens, max_output, choices, service_tier: service_tier.as_deref() }
+    }
+}
+
 /// The ask for a request. `id` is its settlement id, `holder` the isolate's name.
 pub fn ask(
     loaded: &LoadedConfig,
@@ -19,29 +40,36 @@ pub fn ask(
     id: &str,
     holder: &str,
 ) -> Ask {
+    let wanted = Wanted::of(envelope, Input::Body(envelope.body).tokens());
+    // An isolate with a lease admits requests that the ledger hears of only later: then it cannot count what is open.
+    let limits = &loaded.config.limits;
+    let holder = if limits.lease_ms > 0 && !limits.count_connections { holder.to_owned() } else { String::new() };
+    Ask { id: id.to_owned(), holder, ..ask_for(loaded, plan, principal, wanted) }
+}
+
+/// As [`ask`], of nobody in particular.
+pub fn ask_for(loaded: &LoadedConfig, plan: &Plan<'_>, principal: &Principal, wanted: Wanted<'_>) -> Ask {
     let limits = &loaded.config.limits;
     let model_bound = loaded.config.models.get(plan.model_name).and_then(|model| model.max_output_tokens);
-    let model_bound = model_bound.map(|most| most.saturating_mul(envelope.choices));
-    let input_tokens = Input::Body(envelope.body).tokens();
-    let bound = [envelope.max_output, model_bound].into_iter().flatten().min();
+    let model_bound = model_bound.map(|most| most.saturating_mul(wanted.choices));
+    let bound = [wanted.max_output, model_bound].into_iter().flatten().min();
     Ask {
-        id: id.to_owned(),
+        id: String::new(),
         key_id: principal.key_id.clone(),
         user: principal.user.clone(),
         model: plan.model_name.to_owned(),
-        input_tokens,
+        input_tokens: wanted.input_tokens,
         max_output_tokens: bound.unwrap_or(u64::MAX),
         prices: plan.pricing.as_ref().map(|pricing| {
-            let facts = BillingFacts::expected(envelope.service_tier.as_deref());
-            let prices = pricing.ask(input_tokens, &facts);
+            let facts = BillingFacts::expected(wanted.service_tier);
+            let prices = pricing.ask(wanted.input_tokens, &facts);
             AskPrices { input: prices.input, output: prices.output, fixed: prices.fixed }
         }),
         lifetime_ms: plan.timeouts.total_ms.saturating_add(limits.reservation_slack_ms),
         defaults: loaded.default_rules().to_vec(),
-        // What is admitted from a lease is not known to be open.
-        holder: if limits.lease_ms > 0 && !limits.count_connections { holder.to_owned() } else { String::new() },
+        holder: String::new(),
         lease: LeaseTerms { ttl_ms: limits.lease_ms, share_percent: percent(limits.lease_share_percent) },
-        first_output_tokens: limits.first_output_tokens.saturating_mul(envelope.choices),
+        first_output_tokens: limits.first_output_tokens.saturating_mul(wanted.choices),
         output_quantile_percent: percent(limits.output_quantile_percent),
     }
 }
@@ -152,15 +180,21 @@ mod tests {
 
     #[test]
     fn defaults_go_along_and_a_provider_gets_its_own() {
-        let loaded = loaded(json!({
+        let defaults = loaded(json!({
             "per_key": [{"dimension": "requests", "period": "minute", "amount": 9}],
             "per_account": [{"dimension": "cost", "period": "month", "amount": 9, "model": "m"}],
         }));
-        let asked_for = asked(&loaded, r#"{"model":"m","messages":[1]}"#);
+        let asked_for = asked(&defaults, r#"{"model":"m","messages":[1]}"#);
         let ids = |ask: &Ask| ask.defaults.iter().map(|rule| rule.id.clone()).collect::<Vec<_>>();
         assert_eq!(ids(&asked_for), ["default:key:requests:minute", "default:account:cost:month:m"]);
         assert_eq!((asked_for.holder.as_str(), asked_for.lease.ttl_ms), ("isolate", 2_000));
-        let provider = of_provider(&asked_for, &loaded, "p");
+        let counted = loaded(json!({"count_connections": true}));
+        assert_eq!(
+            asked(&counted, r#"{"model":"m","messages":[1]}"#).holder,
+            "",
+            "the ledger must hear of every request"
+        );
+        let provider = of_provider(&asked_for, &defaults, "p");
         assert_eq!((ids(&provider), provider.holder.as_str()), (vec!["provider:p:requests:second".to_owned()], ""));
     }
 

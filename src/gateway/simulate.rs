@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::asking::{Wanted, ask_for};
 use super::envelope::Envelope;
 use super::estimate::Input;
 use super::plan::{Asked, LoadedConfig, Plan, decide};
@@ -10,6 +11,7 @@ use crate::auth::Principal;
 use crate::billing::Nanodollars;
 use crate::config::{Model, Timeouts};
 use crate::error::Problem;
+use crate::limits::ask::Ask;
 use crate::protocol::usage::{BillingFacts, Usage};
 use crate::providers::Api;
 
@@ -42,16 +44,16 @@ pub struct ScopedLimit {
     pub user: Option<String>,
     /// The only key it concerns.
     pub key: Option<String>,
-    /// The only model it concerns, by a name that callers use.
+    /// The only model it concerns, by its name in the configuration.
     pub model: Option<String>,
 }
 
 impl ScopedLimit {
-    fn concerns(&self, principal: &Principal, names: &[&str]) -> bool {
+    fn concerns(&self, principal: &Principal, model: &str) -> bool {
         self.account == principal.account
             && self.user.as_ref().is_none_or(|user| Some(user) == principal.user.as_ref())
             && self.key.as_ref().is_none_or(|key| *key == principal.key_id)
-            && self.model.as_deref().is_none_or(|model| names.contains(&model))
+            && self.model.as_deref().is_none_or(|only| only == model)
     }
 }
 
@@ -139,6 +141,15 @@ pub fn refused(model: &str, problem: Problem) -> Simulated {
     Simulated { model: model.to_owned(), error: Some(problem.into()), ..Simulated::default() }
 }
 
+/// A request that was tried.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tried {
+    /// What would become of it, as far as its account's ledger is not asked.
+    pub told: Simulated,
+    /// What the ledger would be asked; `None` if nobody would answer.
+    pub ask: Option<Ask>,
+}
+
 /// Tries a request of a principal's at a time in Unix seconds. Limits of other accounts may be among `limits`.
 pub fn simulate(
     loaded: &LoadedConfig,
@@ -147,12 +158,16 @@ pub fn simulate(
     sample: Sample<'_>,
     limits: &[ScopedLimit],
     at: u64,
-) -> Simulated {
-    let mut simulated = Simulated::default();
-    if let Err(problem) = fill(&mut simulated, loaded, principal, api, sample, limits, at) {
-        simulated.error = Some(problem.into());
-    }
-    simulated
+) -> Tried {
+    let mut told = Simulated::default();
+    let ask = match fill(&mut told, loaded, principal, api, sample, limits, at) {
+        Ok(ask) => ask,
+        Err(problem) => {
+            told.error = Some(problem.into());
+            None
+        }
+    };
+    Tried { told, ask }
 }
 
 fn fill(
@@ -163,7 +178,7 @@ fn fill(
     sample: Sample<'_>,
     limits: &[ScopedLimit],
     at: u64,
-) -> Result<(), Problem> {
+) -> Result<Option<Ask>, Problem> {
     let envelope = match sample {
         Sample::Body(body) => Some(Envelope::read(body, api, loaded.config.http.max_json_depth)?),
         Sample::Described { .. } => None,
@@ -177,7 +192,7 @@ fn fill(
             let input = Input::Tokens(input_tokens);
             (Asked { api, model, stream, include_usage: false, include_cost: false, input, at }, max_tokens)
         }
-        (None, Sample::Body(_)) => return Ok(()),
+        (None, Sample::Body(_)) => return Ok(None),
     };
     simulated.model = asked.model.to_owned();
     simulated.input_tokens = asked.input.tokens();
@@ -194,21 +209,26 @@ fn fill(
         lane: plan.lane.name().to_owned(),
         timeouts: plan.timeouts,
     });
-    let names = [asked.model, plan.model_name];
-    let concerned = limits.iter().filter(|limit| limit.concerns(principal, &names));
+    let concerned = limits.iter().filter(|limit| limit.concerns(principal, plan.model_name));
     simulated.limits = concerned.map(|limit| limit.id.clone()).collect();
     simulated.max_output_tokens = max_tokens.or_else(|| bound_by_gateway(loaded, &plan, api));
     simulated.cost = Some(estimate(&plan, simulated.input_tokens, simulated.max_output_tokens));
     // What a provider cannot be asked is found out in translating the request for it.
-    match envelope {
+    match &envelope {
         Some(envelope) if api == Api::ChatCompletions => {
-            plan.adapter.chat_request(&envelope.source(), plan.target).map(|_| ())
+            plan.adapter.chat_request(&envelope.source(), plan.target)?;
         }
         Some(envelope) => {
-            plan.adapter.messages_request(&envelope.source(), plan.target).map_or(Ok(()), |it| it.map(|_| ()))
+            plan.adapter.messages_request(&envelope.source(), plan.target).transpose()?;
         }
-        None => Ok(()),
+        None => {}
     }
+    let input_tokens = simulated.input_tokens;
+    let wanted = match &envelope {
+        Some(envelope) => Wanted::of(envelope, input_tokens),
+        None => Wanted { input_tokens, max_output: max_tokens, choices: 1, service_tier: None },
+    };
+    Ok(Some(ask_for(loaded, &plan, principal, wanted)))
 }
 
 /// The most output tokens that the gateway asks for where the caller says nothing and the provider insists on a number.
@@ -276,7 +296,7 @@ mod tests {
             limit("other model", "acme", None, None, Some("gpt")),
             limit("other account", "else", None, None, None),
         ];
-        simulate(&loaded(), &principal(), api, sample, &limits, 0)
+        simulate(&loaded(), &principal(), api, sample, &limits, 0).told
     }
 
     #[test]
@@ -296,6 +316,17 @@ mod tests {
         assert_eq!((cost.unpriced, cost.price_source.as_deref()), (false, Some("configured")));
         assert_eq!(cost.input_nanodollars, Some(Nanodollars(300_000 + 1_000_000)));
         assert_eq!(cost.max_nanodollars, Some(Nanodollars(300_000 + 150_000 + 1_000_000)));
+    }
+
+    #[test]
+    fn what_the_ledger_would_be_asked_is_what_the_request_may_use() {
+        let tried = |sample| simulate(&loaded(), &principal(), Api::ChatCompletions, sample, &[], 0);
+        let ask = tried(described("best", Some(10))).ask.unwrap();
+        assert_eq!((ask.model.as_str(), ask.key_id.as_str(), ask.user.as_deref()), ("claude", "key1", Some("u1")));
+        assert_eq!((ask.input_tokens, ask.max_output_tokens), (100, 10));
+        let two = br#"{"model": "claude", "n": 1, "messages": [{"role": "user", "content": "hello"}]}"#;
+        assert_eq!(tried(Sample::Body(two)).ask.unwrap().max_output_tokens, 1_000);
+        assert_eq!(tried(described("nope", None)).ask, None);
     }
 
     #[test]

@@ -569,7 +569,8 @@ describe("lists", () => {
   test("are read page by page, each entry once, while others are added and deleted", async () => {
     const { id } = await newAccount();
     const at = `${V1}/accounts/${id}/limits`;
-    const add = () => owner.post(at, { dimension: "requests", period: "day", amount: 1 });
+    let made = 0;
+    const add = () => owner.post(at, { dimension: "requests", period: "day", model: `m${(made += 1)}`, amount: 1 });
     const before = [];
     for (let n = 0; n < 23; n += 1) before.push((await add()).id);
     const gone = before[1];

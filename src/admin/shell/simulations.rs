@@ -2,19 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use futures::future::try_join_all;
 use serde_json::json;
 
 use super::answer::Answer;
 use super::context::Context;
-use super::drafts;
+use super::{drafts, standing};
 use crate::admin::draft;
-use crate::admin::simulation::{SampleKey, outcome, problems};
+use crate::admin::simulation::{SampleKey, outcome, problems, question, result};
 use crate::admin::statement::Statement;
 use crate::admin::types::configuration::{Simulation, SimulationResult};
 use crate::auth::rbac::Permission;
 use crate::config::Snapshot;
 use crate::error::Problem;
 use crate::gateway::plan::LoadedConfig;
+use crate::gateway::simulate::Tried;
+use crate::objects::client;
 use crate::store::config::deployment;
 
 const KEYS: &str = "SELECT json_object('id', k.id, 'account_id', k.account_id, 'user_id', k.user_id, \
@@ -50,6 +53,17 @@ pub(super) async fn simulate(context: &Context<'_>) -> Result<Answer, Problem> {
         Ok(_) => return Answer::ok(&SimulationResult { results: Vec::new(), errors }),
         Err(errors) => return Answer::ok(&SimulationResult { results: Vec::new(), errors }),
     };
-    let results = wanted.requests.iter().map(|sample| outcome(&loaded, sample, &keys, context.now())).collect();
+    let tried: Vec<Tried> =
+        wanted.requests.iter().map(|sample| outcome(&loaded, sample, &keys, context.now())).collect();
+    let previews = tried.iter().zip(&wanted.requests).map(|(tried, sample)| async {
+        let Some((account, ask)) = question(tried, sample, &keys) else { return Ok::<_, Problem>(None) };
+        let preview =
+            client::preview(context.env, &account, ask).await.map_err(|error| standing::unavailable(&error))?;
+        Ok(Some((account, preview)))
+    });
+    let previews: Vec<_> = try_join_all(previews).await?;
+    let disclose = loaded.config.limits.disclose;
+    let results = tried.into_iter().zip(previews);
+    let results = results.map(|(tried, preview)| result(tried, preview, disclose, context.now_ms)).collect();
     Answer::ok(&SimulationResult { results, errors })
 }

@@ -54,10 +54,8 @@ pub(super) async fn provider(context: &Context<'_>) -> Result<Answer, Problem> {
     let name = context.parameter("name");
     let known = context.config.as_ref().and_then(|loaded| Some((loaded, loaded.config.providers.get(name)?)));
     let Some((loaded, provider)) = known else { return Err(not_found("provider in effect", name)) };
-    let state = client::gauge_state(context.env, name, loaded.provider_rules(name)).await.map_err(|error| {
-        tracing::error!(target: "admin", message = "a provider's gauge cannot be asked", provider = name, error);
-        unavailable("The provider's gauge does not answer. Try again shortly.")
-    })?;
+    let state = client::gauge_state(context.env, name, loaded.provider_rules(name)).await;
+    let state = state.map_err(|error| unavailable(&error))?;
     Answer::ok(&ProviderConnections {
         connections: Connections::of(&state.open_by_key, &state.open_since, provider.count_connections),
         limits: state.states.iter().map(|state| LimitState::of(state, name, context.now_ms)).collect(),
@@ -83,13 +81,12 @@ fn defaults(context: &Context<'_>, scopes: &[Scope]) -> Vec<Rule> {
 }
 
 async fn ask(context: &Context<'_>, query: &LimitsQuery) -> Result<LimitsNow, Problem> {
-    client::limits_now(context.env, context.account(), query).await.map_err(|error| {
-        let account = context.account();
-        tracing::error!(target: "admin", message = "an account's ledger cannot be asked", account, error);
-        unavailable("The account's ledger does not answer. Try again shortly.")
-    })
+    client::limits_now(context.env, context.account(), query).await.map_err(|error| unavailable(&error))
 }
 
-fn unavailable(message: &str) -> Problem {
+/// 503: an object does not answer.
+pub(super) fn unavailable(error: &str) -> Problem {
+    tracing::error!(target: "admin", message = "an object that counts cannot be asked", error);
+    let message = "What counts requests does not answer at the moment. Try again shortly.";
     Problem::new(Kind::Unavailable, "limits_unavailable", message)
 }

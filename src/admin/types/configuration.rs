@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::standing::{LimitState, UsedAmounts};
 use crate::config::{Change, Origin};
 use crate::error::FieldProblem;
 use crate::gateway::simulate::Simulated;
@@ -193,11 +194,38 @@ pub struct SampleRequest {
     pub max_tokens: Option<u64>,
 }
 
+/// What would become of a request.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SampleResult {
+    /// By the configuration. What a limit says against it is its error.
+    #[serde(flatten)]
+    pub simulated: Simulated,
+    /// By the limits, at this moment; null without a key, or if nobody would answer. Nothing is reserved.
+    pub admission: Option<SampleAdmission>,
+}
+
+/// What the limits would say of a request at this moment. The provider's are not asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SampleAdmission {
+    /// Whether it would be admitted.
+    pub admitted: bool,
+    /// What would be reserved for it until it has ended: its input, and as much output as such requests have.
+    pub reserved: UsedAmounts,
+    /// How the limits stand that it counts against.
+    pub limits: Vec<LimitState>,
+    /// The limit that would refuse it, by id.
+    pub refused_by: Option<String>,
+    /// After how many milliseconds there is room, if nothing else happens; null if there is room, or never will be.
+    pub retry_after_ms: Option<u64>,
+    /// The limits in shadow mode that would refuse it, by id.
+    pub shadowed: Vec<String>,
+}
+
 /// What would become of the requests.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SimulationResult {
     /// In the order of the requests.
-    pub results: Vec<Simulated>,
+    pub results: Vec<SampleResult>,
     /// What is wrong with the configuration; the results are empty then.
     pub errors: Vec<FieldProblem>,
 }
