@@ -354,8 +354,8 @@ operations! {
     GetAlertRule Get "/admin/v1/alerts/rules/{rule}" Global(AlertsRead), "See an alert rule", gives::<AlertRule>, versioned;
     UpdateAlertRule Patch "/admin/v1/alerts/rules/{rule}" Global(AlertsWrite), "Change an alert rule", merges::<AlertRuleSettings>, gives::<AlertRule>;
     DeleteAlertRule Delete "/admin/v1/alerts/rules/{rule}" Global(AlertsWrite), "Delete an alert rule", versioned;
-    ListAlertEvents Get "/admin/v1/alerts/events" Global(AlertsRead), "List what alert rules raised", asks::<AlertEventFilter>, pages::<AlertEvent>;
-    ListAccountAlertEvents Get "/admin/v1/accounts/{account}/alerts/events" In(AlertsRead), "List what alert rules raised about an account", asks::<AlertEventFilter>, pages::<AlertEvent>;
+    ListAlertEvents Get "/admin/v1/alerts/events" Global(AlertsRead), "List what alert rules and limits raised", asks::<AlertEventFilter>, pages::<AlertEvent>;
+    ListAccountAlertEvents Get "/admin/v1/accounts/{account}/alerts/events" In(AlertsRead), "List what alert rules and limits raised about an account", asks::<AlertEventFilter>, pages::<AlertEvent>;
     GetHealth Get "/admin/v1/health" Global(HealthRead), "See the state of the gateway's parts", gives::<SystemHealth>;
     ListHealthHistory Get "/admin/v1/health/history" Global(HealthRead), "List looks at providers' health", asks::<HealthFilter>, pages::<HealthEntry>;
     SearchAudit Get "/admin/v1/audit" Global(AuditRead), "Search the audit log", asks::<AuditFilter>, pages::<AuditEntry>;

@@ -66,7 +66,7 @@ pub struct LimitTerms {
     pub dimension: Dimension,
     /// Over which time; `none` for `concurrency` and for it alone.
     pub period: Period,
-    /// How much.
+    /// How much. Money is in nano-dollars: 500,000,000,000 are 500 dollars.
     #[schemars(range(max = 9_007_199_254_740_991_u64))]
     pub amount: u64,
     /// How much at once, for a limit a second, a minute or an hour; null for as much as `amount`.

@@ -28,7 +28,7 @@ const LIST_OF_ACCOUNT: &str =
     rules!("WHERE account_id = ?1 AND (created_at, id) < (?2, ?3) ORDER BY created_at DESC, id DESC LIMIT ?4");
 const GET: &str = rules!("WHERE id = ?1");
 
-/// `?1` is the account, or null.
+/// `?1` is the account, `?2` the kind; either may be null.
 macro_rules! events {
     ($choice:literal) => {
         concat!(
@@ -37,7 +37,7 @@ macro_rules! events {
              'detail', json(detail)) AS row \
              FROM alert_events ",
             $choice,
-            " AND (started_at, id) < (?2, ?3) ORDER BY started_at DESC, id DESC LIMIT ?4"
+            " AND (?2 IS NULL OR kind = ?2) AND (started_at, id) < (?3, ?4) ORDER BY started_at DESC, id DESC LIMIT ?5"
         )
     };
 }
@@ -146,7 +146,9 @@ pub(super) async fn events(context: &Context<'_>) -> Result<Answer, Problem> {
         (None, Some(_)) => EVENTS_OF_ACCOUNT,
     };
     let place = |event: &AlertEvent| (event.started_at, event.id.clone());
-    context.paged(Statement::new(sql).bind(account), place).await
+    // Its name in the database is its name in JSON.
+    let kind = filter.kind.and_then(|kind| serde_json::json!(kind).as_str().map(str::to_owned));
+    context.paged(Statement::new(sql).bind(account).bind(kind), place).await
 }
 
 /// Ends the event that a rule has open.

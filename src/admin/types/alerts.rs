@@ -128,9 +128,11 @@ pub struct AlertRuleFilter {
 /// Which events.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 pub struct AlertEventFilter {
-    /// Only those of rules that watch this account.
+    /// Only those of rules that watch this account, and of its limits.
     #[schemars(length(max = 64))]
     pub account_id: Option<String>,
     /// Only those that last, or only those that are over.
     pub open: Option<bool>,
+    /// Only those that tell of this.
+    pub kind: Option<AlertKind>,
 }
