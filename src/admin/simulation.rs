@@ -148,17 +148,18 @@ pub fn question<'a>(
     Some((key.account_id.clone(), tried.ask.as_ref()?))
 }
 
-/// What is answered about a sample, with what the ledger of the account says; `now_ms` is in Unix milliseconds.
-pub fn result(tried: Tried, ledger: Option<(String, Preview)>, disclose: Disclose, now_ms: u64) -> SampleResult {
+/// What is answered about a sample, with what the ledger of the account says.
+pub fn result(tried: Tried, ledger: Option<(String, Preview)>, disclose: Disclose) -> SampleResult {
     let mut simulated = tried.told;
     let admission = ledger.map(|(account, preview)| {
+        let now = preview.at;
         if let Some(breach) = &preview.breach {
-            simulated.error = Some(refusal(breach, disclose, now_ms).into());
+            simulated.error = Some(refusal(breach, disclose, now).into());
         }
         SampleAdmission {
             admitted: preview.breach.is_none(),
             reserved: preview.reserved.into(),
-            limits: preview.states.iter().map(|state| LimitState::of(state, &account, now_ms)).collect(),
+            limits: preview.states.iter().map(|state| LimitState::of(state, &account, now)).collect(),
             retry_after_ms: preview.breach.as_ref().and_then(|breach| breach.retry_after_ms),
             refused_by: preview.breach.map(|breach| breach.rule_id),
             shadowed: preview.shadowed.into_iter().map(|breach| breach.rule_id).collect(),
@@ -261,16 +262,16 @@ mod tests {
         let breach = json!({"rule_id": "lim_1", "scope": "key", "subject": "key_1", "dimension": "requests",
             "period": "minute", "limit": 5, "used": 5, "asked": 1, "retry_after_ms": 900});
         let preview = |breach: Value| Preview { breach: serde_json::from_value(breach).unwrap(), ..Preview::default() };
-        let told = result(tried(), Some(("a".to_owned(), preview(breach))), Disclose::All, 0);
+        let told = result(tried(), Some(("a".to_owned(), preview(breach))), Disclose::All);
         let admission = told.admission.unwrap();
         assert_eq!(
             (admission.admitted, admission.refused_by.as_deref(), admission.retry_after_ms),
             (false, Some("lim_1"), Some(900))
         );
         assert_eq!(told.simulated.error.unwrap().status, 429);
-        let told = result(tried(), Some(("a".to_owned(), preview(Value::Null))), Disclose::All, 0);
+        let told = result(tried(), Some(("a".to_owned(), preview(Value::Null))), Disclose::All);
         assert_eq!((told.admission.unwrap().admitted, told.simulated.error), (true, None));
-        assert_eq!(result(tried(), None, Disclose::All, 0).admission, None);
+        assert_eq!(result(tried(), None, Disclose::All).admission, None);
     }
 
     #[test]

@@ -90,6 +90,8 @@ pub struct Denial {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Preview {
+    /// When this was so, in Unix milliseconds by the object's clock.
+    pub at: u64,
     /// What would be reserved, if there is room.
     pub reserved: Amounts,
     /// How every rule that applies stands.

@@ -156,6 +156,7 @@ impl ProviderGauge {
             let anybody = Caller { key: "", user: None, model: None };
             let open_by_key = admission.connections(now);
             GaugeState {
+                at: now,
                 states: admission.states(now, &anybody, rules.unwrap_or_else(|| admission.defaults())),
                 totals: admission.totals(now, Scope::Provider, &anybody),
                 open: open_by_key.values().fold(0_u64, |sum, open| sum.saturating_add(*open)),

@@ -303,6 +303,7 @@ impl AccountLedger {
                 states.extend(admission.inner_states(now, query.model.as_deref()));
             }
             LimitsNow {
+                at: now,
                 states,
                 totals: admission.totals(now, scope, &caller),
                 open,

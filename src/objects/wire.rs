@@ -208,6 +208,8 @@ pub struct LimitsQuery {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LimitsNow {
+    /// When this was so, in Unix milliseconds by the object's clock.
+    pub at: u64,
     /// How each limit stands.
     pub states: Vec<RuleState>,
     /// What the key has used in the running calendar periods; the account, if no key was named.
@@ -243,6 +245,8 @@ pub struct GaugeQuery {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GaugeState {
+    /// When this was so, in Unix milliseconds by the object's clock.
+    pub at: u64,
     /// How each of the provider's limits stands.
     pub states: Vec<RuleState>,
     /// What was used in the running calendar periods.

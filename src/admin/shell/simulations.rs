@@ -64,6 +64,6 @@ pub(super) async fn simulate(context: &Context<'_>) -> Result<Answer, Problem> {
     let previews: Vec<_> = try_join_all(previews).await?;
     let disclose = loaded.config.limits.disclose;
     let results = tried.into_iter().zip(previews);
-    let results = results.map(|(tried, preview)| result(tried, preview, disclose, context.now_ms)).collect();
+    let results = results.map(|(tried, preview)| result(tried, preview, disclose)).collect();
     Answer::ok(&SimulationResult { results, errors })
 }

@@ -37,7 +37,7 @@ pub(super) async fn limits(context: &Context<'_>) -> Result<Answer, Problem> {
         defaults: defaults(context, scopes),
     };
     let now = ask(context, &query).await?;
-    let limits = now.states.iter().map(|state| LimitState::of(state, &account.id, context.now_ms)).collect();
+    let limits = now.states.iter().map(|state| LimitState::of(state, &account.id, now.at)).collect();
     Answer::ok(&Standing { limits, usage: now.totals.into(), open: now.open })
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn provider(context: &Context<'_>) -> Result<Answer, Problem> {
     let state = state.map_err(|error| unavailable(&error))?;
     Answer::ok(&ProviderConnections {
         connections: Connections::of(&state.open_by_key, &state.open_since, provider.count_connections),
-        limits: state.states.iter().map(|state| LimitState::of(state, name, context.now_ms)).collect(),
+        limits: state.states.iter().map(|told| LimitState::of(told, name, state.at)).collect(),
         usage: state.totals.into(),
     })
 }

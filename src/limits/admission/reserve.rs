@@ -41,7 +41,7 @@ impl Admission {
         }
         let applied = self.rules.applied(self.subjects.root_scope(), &caller, &ask.defaults);
         let learned = self.learned(ask);
-        let Preview { reserved: amounts, states, shadowed, breach } = self.judge(now, ask, &applied, learned);
+        let Preview { reserved: amounts, states, shadowed, breach, .. } = self.judge(now, ask, &applied, learned);
         if let Some(breach) = breach {
             return Answer::Denied(Denial { breach, states });
         }
@@ -91,7 +91,7 @@ impl Admission {
                 worst = Some(breach);
             }
         }
-        Preview { reserved: amounts, states: self.states_of(now, &caller, applied), shadowed, breach: worst }
+        Preview { at: now, reserved: amounts, states: self.states_of(now, &caller, applied), shadowed, breach: worst }
     }
 
     /// Counts a new row in its totals and in these rates.
