@@ -8,7 +8,7 @@ use super::authenticate::authenticate;
 use super::confirm::{identified, told};
 use super::dispatch::{Upstream, dispatch};
 use super::envelope::Envelope;
-use super::estimate::Input;
+use super::estimate::{Input, InputBody};
 use super::meter::TellCost;
 use super::patience::Patience;
 use super::plan::{Asked, Lane, LoadedConfig, Plan, Unusable, plan};
@@ -73,13 +73,14 @@ pub async fn chat(
     exchange.record.stream = envelope.stream;
     let tells_cost = loaded.config.billing.tell_cost;
     let include_cost = tells_cost && exchange.header("x-gateway-include-cost").is_some_and(|it| it.trim() == "true");
+    let measured = InputBody::new(&body);
     let asked = Asked {
         api,
         model: &envelope.model,
         stream: envelope.stream,
         include_usage: envelope.include_usage,
         include_cost,
-        input: Input::Body(&body),
+        input: Input::Body(&measured),
         at: inbound.started / 1000,
     };
     let (plan, request) = loop {

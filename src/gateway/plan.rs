@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::estimate::Input;
+use super::estimate::{Family, Input};
 use crate::auth::Principal;
 use crate::billing::Pricing;
 use crate::config::{Model, Overrides, Provider, StreamUsage, Timeouts, Unpriced};
@@ -73,6 +73,13 @@ pub struct Plan<'a> {
     pub timeouts: Timeouts,
     /// What the model costs; `None` if it has no price.
     pub pricing: Option<Pricing>,
+}
+
+impl Plan<'_> {
+    /// How the model that answers counts tokens.
+    pub fn family(&self) -> Family {
+        Family::of(self.target.upstream_model, self.adapter.speaks(Api::Messages))
+    }
 }
 
 /// Why a model cannot answer a request.
@@ -250,8 +257,9 @@ fn candidate<'a>(
     if !adapter.serves(asked.api) {
         return Err(Unusable::WrongApi);
     }
+    let upstream_model = model.upstream_model.as_deref().unwrap_or(model_name);
     if let Some(limit) = model.context_tokens {
-        let estimated = asked.input.tokens();
+        let estimated = asked.input.tokens(Family::of(upstream_model, adapter.speaks(Api::Messages)));
         if estimated > limit {
             return Err(Unusable::TooLong { estimated, limit });
         }
@@ -268,7 +276,7 @@ fn candidate<'a>(
         endpoint,
         target: Target {
             provider,
-            upstream_model: model.upstream_model.as_deref().unwrap_or(model_name),
+            upstream_model,
             max_output_tokens: model.max_output_tokens.unwrap_or(Model::MAX_OUTPUT_TOKENS),
             structured_output: model.structured_output,
         },

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::asking::{Wanted, ask_for};
 use super::envelope::Envelope;
-use super::estimate::Input;
+use super::estimate::{Family, Input, InputBody};
 use super::plan::{Asked, LoadedConfig, Plan, decide};
 use crate::auth::Principal;
 use crate::billing::Nanodollars;
@@ -183,10 +183,12 @@ fn fill(
         Sample::Body(body) => Some(Envelope::read(body, api, loaded.config.http.max_json_depth)?),
         Sample::Described { .. } => None,
     };
-    let (asked, max_tokens) = match (&envelope, sample) {
-        (Some(envelope), _) => {
-            let Envelope { ref model, stream, include_usage, body, max_output, .. } = *envelope;
-            (Asked { api, model, stream, include_usage, include_cost: false, input: Input::Body(body), at }, max_output)
+    let measured = envelope.as_ref().map(|envelope| InputBody::new(envelope.body));
+    let (asked, max_tokens) = match (envelope.as_ref().zip(measured.as_ref()), sample) {
+        (Some((envelope, measured)), _) => {
+            let Envelope { ref model, stream, include_usage, max_output, .. } = *envelope;
+            let input = Input::Body(measured);
+            (Asked { api, model, stream, include_usage, include_cost: false, input, at }, max_output)
         }
         (None, Sample::Described { model, stream, input_tokens, max_tokens }) => {
             let input = Input::Tokens(input_tokens);
@@ -195,12 +197,13 @@ fn fill(
         (None, Sample::Body(_)) => return Ok(None),
     };
     simulated.model = asked.model.to_owned();
-    simulated.input_tokens = asked.input.tokens();
+    simulated.input_tokens = asked.input.tokens(Family::of(asked.model, api == Api::Messages));
     simulated.max_output_tokens = max_tokens;
     let skipped = &mut simulated.skipped;
     let plan = decide(loaded, principal, asked, &mut |left_out| {
         skipped.push(SkippedTarget { model: left_out.model.to_owned(), reason: left_out.reason.to_string() });
     })?;
+    simulated.input_tokens = asked.input.tokens(plan.family());
     simulated.route = plan.route.map(str::to_owned);
     simulated.target = Some(SimulatedTarget {
         model: plan.model_name.to_owned(),
