@@ -11,6 +11,8 @@
 
 #[path = "published/inputs.rs"]
 mod inputs;
+#[path = "published/policies.rs"]
+mod policies;
 #[path = "published/recordings.rs"]
 mod recordings;
 

@@ -84,7 +84,7 @@ describe("a configured gateway", { concurrency: true }, () => {
     assert.equal(reply.status, 200, reply.text);
     const line = await logOf(at.gateway, reply.id);
     assert.deepEqual([line.model, line.route, line.deployment, line.provider], ["best", "best", "small", "openai"]);
-    const long = await call(at, "best", { fields: { metadata: { long: "word ".repeat(200) } } });
+    const long = await call(at, "best", { fields: { messages: [{ role: "user", content: "word ".repeat(200) }] } });
     assert.equal(long.status, 200, long.text);
     assert.equal((await logOf(at.gateway, long.id)).deployment, "named");
   });
@@ -99,7 +99,7 @@ describe("a configured gateway", { concurrency: true }, () => {
     assert.deepEqual(await told("of-off"), [503, "provider_unavailable"]);
     assert.deepEqual(await told("sealed"), [503, "provider_unavailable"]);
     assert.deepEqual(await told("nowhere"), [503, "no_target_available"]);
-    const long = { fields: { metadata: { long: "word ".repeat(200) } } };
+    const long = { fields: { messages: [{ role: "user", content: "word ".repeat(200) }] } };
     assert.deepEqual(await told("small", long), [400, "context_length_exceeded"]);
   });
 

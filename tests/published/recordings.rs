@@ -14,6 +14,8 @@ pub(crate) struct Recording {
     pub(crate) body: Value,
     /// The input tokens that the provider counted.
     pub(crate) input: u64,
+    /// The output tokens that the provider counted.
+    pub(crate) output: u64,
 }
 
 /// What a provider fetches by itself, or keeps from before, nobody else can count.
@@ -88,11 +90,11 @@ pub(crate) fn recordings() -> Option<Vec<Recording>> {
         let events = stream.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("data:")?).ok());
         let replies: Vec<Value> = events.chain([exchange["response"]["body"].clone()]).collect();
         let largest = |count: fn(&Value) -> Option<u64>| replies.iter().filter_map(usage).filter_map(count).max();
-        let Some(input) = largest(input) else { continue };
+        let (Some(input), Some(output)) = (largest(input), largest(output)) else { continue };
         if input == 0 || model.contains("cohere") || model.contains("command-") {
             continue;
         }
-        found.push(Recording { family: Family::of(&model, false), body, input });
+        found.push(Recording { family: Family::of(&model, false), body, input, output });
     }
     Some(found)
 }
@@ -109,6 +111,12 @@ fn input(usage: &Value) -> Option<u64> {
         .or(count("promptTokenCount"))
         .or(count("inputTokens").map(|n| n + of_bedrock))
         .or(count("input_tokens").map(|n| n + cached))
+}
+
+fn output(usage: &Value) -> Option<u64> {
+    let count = |name: &str| usage[name].as_u64();
+    let of_gemini = count("candidatesTokenCount").map(|n| n + count("thoughtsTokenCount").unwrap_or(0));
+    count("completion_tokens").or(of_gemini).or(count("outputTokens")).or(count("output_tokens"))
 }
 
 fn model_of_path(exchange: &Value) -> String {

@@ -129,7 +129,7 @@ check("models.served.upstream_model", {
 check("models.talkative.max_output_tokens", { plain: [undefined, 8_192], tight: [77, 77] }, async (at) =>
   (await arrived(at, "talkative")).json.max_tokens);
 check("models.small.context_tokens", { plain: [undefined, 200], tight: [100, 400] }, async (at) =>
-  (await chat(at, "small", { fields: { metadata: { padding: "word ".repeat(200) } } })).status);
+  (await chat(at, "small", { fields: { messages: [{ role: "user", content: "word ".repeat(200) }] } })).status);
 check("models.served.description", {
   plain: [undefined, undefined],
   tight: ["The good one", "The good one"],
