@@ -9,8 +9,10 @@
 )]
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use llm_gateway::billing::{Day, Parts, Picodollars, PriceCard, PriceSource, Pricing, Variant};
 use llm_gateway::gateway::estimate::{Family, Measure};
 use llm_gateway::limits::admission::Admission;
 use llm_gateway::limits::amounts::{Amounts, AskPrices, of_request};
@@ -21,6 +23,7 @@ use llm_gateway::limits::holder::{Holder, Lessee, Need};
 use llm_gateway::limits::profile::Profiles;
 use llm_gateway::limits::rule::{Dimension, LimitMode, LimitTerms, Period, Rule, Scope};
 use llm_gateway::limits::window::Window;
+use llm_gateway::protocol::usage::{BillingFacts, Usage};
 
 /// 2026-01-14, a Wednesday, 12:00 UTC.
 const START: u64 = 1_768_392_000_000;
@@ -189,6 +192,24 @@ fn profiles(c: &mut Criterion) {
     c.bench_function("estimate a reply", |b| b.iter(|| black_box(profiles.estimate("key 7", "m", 1_000, 95))));
 }
 
+fn costs(c: &mut Criterion) {
+    let parts = |input: u64| Parts {
+        input: Some(Picodollars(input)),
+        cache_read: Some(Picodollars(input / 10)),
+        output: Some(Picodollars(input * 4)),
+        ..Parts::default()
+    };
+    let tier = |above: u64| Variant { above_input_tokens: Some(above), parts: parts(above * 20), ..Variant::default() };
+    let usage = Usage { input: 150_000, cache_read: 90_000, output: 700, output_reasoning: 1_300, ..Usage::default() };
+    let mut group = c.benchmark_group("cost of a request");
+    for (name, variants) in [("one price", vec![]), ("three tiers", [128_000, 200_000, 272_000].map(tier).to_vec())] {
+        let card = Arc::new(PriceCard { base: parts(2_500_000), variants });
+        let pricing = Pricing::of(&card, PriceSource::Configured, "a", Day::at(START / 1_000)).unwrap();
+        group.bench_function(name, |b| b.iter(|| black_box(pricing.cost(black_box(&usage), &BillingFacts::default()))));
+    }
+    group.finish();
+}
+
 const PROSE: &str = "A gateway stands between many teams and a handful of providers. It decides who may ask, how much may \
     be asked, and who pays for the answer. Most of the work is ordinary: reading a request, finding its owner.\\n";
 const CODE: &str = "    for counter in self.counters_of(&reservation) {\\n        counter.adjust(reservation.at, reserved, \
@@ -219,5 +240,5 @@ fn estimates(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, admission, windows, holder, profiles, estimates);
+criterion_group!(benches, admission, windows, holder, profiles, costs, estimates);
 criterion_main!(benches);

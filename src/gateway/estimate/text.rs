@@ -2,8 +2,8 @@
 //!
 //! Tokenizers of today's models agree in what they do with a text before they look anything up: words with the space
 //! before them, digits in threes, runs of punctuation and of white space. How many tokens such a run becomes depends on
-//! its length far more than on what it says. The weights were fitted to OpenAI's `o200k_base` over 1,300 pieces of text in
-//! 38 languages, program code and data; `docs/limits.md` has the error. They are thousandths of a token.
+//! its length far more than on what it says. The weights were fitted to OpenAI's `o200k_base` over 1,000 pieces of text in
+//! 40 languages, program code and data; `docs/limits.md` has the error. They are thousandths of a token.
 
 /// Thousandths of tokens, by what tokenizers differ in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
