@@ -1,11 +1,9 @@
 //! What is asked of the account's ledger, and of the provider's gauge, before a request is sent.
 
 use super::envelope::Envelope;
-use super::estimate::Input;
 use super::plan::{LoadedConfig, Plan};
 use crate::auth::Principal;
 use crate::config::{Config, Limits};
-use crate::limits::amounts::AskPrices;
 use crate::limits::ask::{Ask, LeaseTerms};
 use crate::limits::rule::{EVERYBODY, LimitTerms, Rule, Scope};
 use crate::protocol::usage::BillingFacts;
@@ -40,7 +38,7 @@ pub fn ask(
     id: &str,
     holder: &str,
 ) -> Ask {
-    let wanted = Wanted::of(envelope, Input::Body(envelope.body).tokens());
+    let wanted = Wanted::of(envelope, envelope.input.measure().tokens(plan.family()));
     // An isolate with a lease admits requests that the ledger hears of only later: then it cannot count what is open.
     let limits = &loaded.config.limits;
     let holder = if limits.lease_ms > 0 && !limits.count_connections { holder.to_owned() } else { String::new() };
@@ -60,11 +58,10 @@ pub fn ask_for(loaded: &LoadedConfig, plan: &Plan<'_>, principal: &Principal, wa
         model: plan.model_name.to_owned(),
         input_tokens: wanted.input_tokens,
         max_output_tokens: bound.unwrap_or(u64::MAX),
-        prices: plan.pricing.as_ref().map(|pricing| {
-            let facts = BillingFacts::expected(wanted.service_tier);
-            let prices = pricing.ask(wanted.input_tokens, &facts);
-            AskPrices { input: prices.input, output: prices.output, fixed: prices.fixed }
-        }),
+        prices: plan
+            .pricing
+            .as_ref()
+            .map(|pricing| pricing.ask(wanted.input_tokens, &BillingFacts::expected(wanted.service_tier))),
         lifetime_ms: plan.timeouts.total_ms.saturating_add(limits.reservation_slack_ms),
         defaults: loaded.default_rules().to_vec(),
         holder: String::new(),
@@ -126,6 +123,7 @@ fn percent(percent: u64) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::estimate::Input;
     use super::super::loaded::loaded_for_tests;
     use super::super::plan::{Asked, plan};
     use super::*;
@@ -169,7 +167,10 @@ mod tests {
         let loaded = loaded(json!({"lease_ms": 0, "first_output_tokens": 70, "reservation_slack_ms": 1_000}));
         let asked_for = asked(&loaded, r#"{"model":"m","messages":[1],"max_tokens":40,"n":2}"#);
         assert_eq!((asked_for.max_output_tokens, asked_for.first_output_tokens), (80, 140));
-        assert_eq!(asked_for.prices, Some(AskPrices { input: 1_000_000, output: 2_000_000, fixed: 10_000_000 }));
+        assert_eq!(
+            asked_for.prices,
+            Some(crate::billing::AskPrices { input: 1_000_000, output: 2_000_000, fixed: 10_000_000 })
+        );
         assert_eq!((asked_for.lifetime_ms, asked_for.holder.as_str()), (10_000, ""));
         assert_eq!((asked_for.user.as_deref(), asked_for.model.as_str()), (Some("u"), "m"));
         let bounded = asked(&loaded, r#"{"model":"m","messages":[1],"max_tokens":400}"#);

@@ -3,6 +3,7 @@
 //! Only the envelope's own fields are judged here. Everything else is the provider's to judge, or the translation's,
 //! which names the exact place.
 
+use super::estimate::InputBody;
 use crate::error::Problem;
 use crate::protocol::json_scan::{Member, Members, ScanLimits, ValueKind, scan_object};
 use crate::providers::openai::scan_problem;
@@ -13,6 +14,8 @@ use crate::providers::{Api, Source};
 pub struct Envelope<'a> {
     /// The body as it came.
     pub body: &'a [u8],
+    /// What of it a model reads.
+    pub input: InputBody<'a>,
     members: Members<'a>,
     /// The model as the caller named it.
     pub model: String,
@@ -56,7 +59,8 @@ impl<'a> Envelope<'a> {
         }
         let max_output = max_output.map(|each| each.saturating_mul(choices));
         let service_tier = reader.service_tier()?;
-        Ok(Self { body, members, model, stream, include_usage, max_output, choices, service_tier })
+        let input = InputBody::new(body);
+        Ok(Self { body, input, members, model, stream, include_usage, max_output, choices, service_tier })
     }
 
     /// The request as adapters take it.

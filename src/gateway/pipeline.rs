@@ -8,7 +8,7 @@ use super::authenticate::authenticate;
 use super::confirm::{identified, told};
 use super::dispatch::{Upstream, dispatch};
 use super::envelope::Envelope;
-use super::estimate::{Input, InputBody};
+use super::estimate::Input;
 use super::meter::TellCost;
 use super::patience::Patience;
 use super::plan::{Asked, Lane, LoadedConfig, Plan, Unusable, plan};
@@ -73,14 +73,13 @@ pub async fn chat(
     exchange.record.stream = envelope.stream;
     let tells_cost = loaded.config.billing.tell_cost;
     let include_cost = tells_cost && exchange.header("x-gateway-include-cost").is_some_and(|it| it.trim() == "true");
-    let measured = InputBody::new(&body);
     let asked = Asked {
         api,
         model: &envelope.model,
         stream: envelope.stream,
         include_usage: envelope.include_usage,
         include_cost,
-        input: Input::Body(&measured),
+        input: Input::Body(&envelope.input),
         at: inbound.started / 1000,
     };
     let (plan, request) = loop {
@@ -199,6 +198,7 @@ fn prepare<'a>(
     exchange.record.route = plan.route.unwrap_or_default().to_owned();
     exchange.record.deployment = plan.model_name.to_owned();
     exchange.record.price(plan.pricing.clone());
+    exchange.record.estimated_input = Some(envelope.input.measure().tokens(plan.family()));
     if let Some(overrides) = &principal.overrides {
         exchange.record.policy.apply(&Overrides::read(overrides));
     }

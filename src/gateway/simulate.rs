@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::asking::{Wanted, ask_for};
 use super::envelope::Envelope;
-use super::estimate::{Family, Input, InputBody};
+use super::estimate::{Family, Input};
 use super::plan::{Asked, LoadedConfig, Plan, decide};
 use crate::auth::Principal;
 use crate::billing::Nanodollars;
@@ -183,11 +183,10 @@ fn fill(
         Sample::Body(body) => Some(Envelope::read(body, api, loaded.config.http.max_json_depth)?),
         Sample::Described { .. } => None,
     };
-    let measured = envelope.as_ref().map(|envelope| InputBody::new(envelope.body));
-    let (asked, max_tokens) = match (envelope.as_ref().zip(measured.as_ref()), sample) {
-        (Some((envelope, measured)), _) => {
+    let (asked, max_tokens) = match (&envelope, sample) {
+        (Some(envelope), _) => {
             let Envelope { ref model, stream, include_usage, max_output, .. } = *envelope;
-            let input = Input::Body(measured);
+            let input = Input::Body(&envelope.input);
             (Asked { api, model, stream, include_usage, include_cost: false, input, at }, max_output)
         }
         (None, Sample::Described { model, stream, input_tokens, max_tokens }) => {

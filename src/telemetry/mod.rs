@@ -137,6 +137,9 @@ pub struct RequestRecord {
     pub policy: LogPolicy,
     /// Body bytes in.
     pub bytes_in: u64,
+    /// Tokens that the body is for the model that was chosen, by estimate.
+    #[serde(skip)]
+    pub estimated_input: Option<u64>,
     /// Body bytes out, as far as they passed through the gateway's hands.
     pub bytes_out: u64,
     /// Milliseconds until the provider's reply began.
@@ -207,7 +210,7 @@ impl RequestRecord {
     /// something. `output` is the estimate for the output, in tokens.
     pub fn told_or_estimated(&mut self, told: Option<Told>, output: u64) {
         self.usage_estimated = told.is_none();
-        let input = self.bytes_in.div_ceil(BYTES_PER_TOKEN);
+        let input = self.estimated_input.unwrap_or_else(|| self.bytes_in.div_ceil(BYTES_PER_TOKEN));
         let Told { usage, facts } = told.unwrap_or(Usage { input, output, ..Usage::default() }.into());
         self.cost_nanodollars = self.pricing.as_ref().map(|pricing| pricing.cost(&usage, &facts));
         self.usage = Some(usage);
@@ -291,6 +294,9 @@ mod tests {
         record.told_or_estimated(None, 7);
         assert_eq!(record.usage.map(|usage| (usage.input, usage.output)), Some((11, 7)));
         assert!(record.usage_estimated);
+        record.estimated_input = Some(5);
+        record.told_or_estimated(None, 7);
+        assert_eq!(record.usage.map(|usage| usage.input), Some(5));
         let told = Usage { input: 3, output: 2, ..Usage::default() };
         record.told_or_estimated(Some(told.into()), 7);
         assert_eq!((record.usage, record.usage_estimated), (Some(told), false));
