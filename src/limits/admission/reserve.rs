@@ -22,6 +22,16 @@ pub(super) struct Rate {
     pub(super) flow: Option<Flow>,
 }
 
+/// What is found of an ask.
+struct Judged {
+    /// What it takes.
+    amounts: Amounts,
+    /// The shadow rules without room for it.
+    shadowed: Vec<Breach>,
+    /// The rule that stands against it for longest.
+    breach: Option<Breach>,
+}
+
 impl Admission {
     /// Reserves what a request may use, or says which rule has no room for it. Asking again with the same id reserves
     /// nothing more; asking after the settlement reserves nothing at all.
@@ -41,9 +51,9 @@ impl Admission {
         }
         let applied = self.rules.applied(self.subjects.root_scope(), &caller, &ask.defaults);
         let learned = self.learned(ask);
-        let Preview { reserved: amounts, states, shadowed, breach, .. } = self.judge(now, ask, &applied, learned);
+        let Judged { amounts, shadowed, breach } = self.judge(now, ask, &applied, learned);
         if let Some(breach) = breach {
-            return Answer::Denied(Denial { breach, states });
+            return Answer::Denied(Denial { breach, states: self.states_of(now, &caller, &applied) });
         }
         let rates = rates(&applied);
         let takes_leases = ask.lease.ttl_ms > 0 && !ask.holder.is_empty();
@@ -69,7 +79,9 @@ impl Admission {
     /// What [`Self::reserve`] would reserve for a new request, and which rules would have no room for it. Nothing is counted.
     pub fn preview(&self, now: u64, ask: &Ask) -> Preview {
         let applied = self.rules.applied(self.subjects.root_scope(), &ask.caller(), &ask.defaults);
-        self.judge(self.clock(now), ask, &applied, self.learned(ask))
+        let at = self.clock(now);
+        let Judged { amounts, shadowed, breach } = self.judge(at, ask, &applied, self.learned(ask));
+        Preview { at, reserved: amounts, states: self.states_of(at, &ask.caller(), &applied), shadowed, breach }
     }
 
     /// The output that a request like this has, as far as is known.
@@ -78,7 +90,7 @@ impl Admission {
         self.meta.profiles.estimate(&ask.key_id, &ask.model, ask.first_output_tokens, quantile)
     }
 
-    fn judge(&self, now: u64, ask: &Ask, applied: &[Applied<'_>], learned: u64) -> Preview {
+    fn judge(&self, now: u64, ask: &Ask, applied: &[Applied<'_>], learned: u64) -> Judged {
         let caller = ask.caller();
         let amounts = fitted(applied, ask, learned.min(ask.max_output_tokens));
         let (mut worst, mut shadowed): (Option<Breach>, Vec<Breach>) = (None, Vec::new());
@@ -91,7 +103,7 @@ impl Admission {
                 worst = Some(breach);
             }
         }
-        Preview { at: now, reserved: amounts, states: self.states_of(now, &caller, applied), shadowed, breach: worst }
+        Judged { amounts, shadowed, breach: worst }
     }
 
     /// Counts a new row in its totals and in these rates.
