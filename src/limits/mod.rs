@@ -18,6 +18,7 @@ pub mod bucket;
 pub mod calendar;
 pub mod counters;
 pub mod fallback;
+pub mod handed_on;
 pub mod holder;
 pub mod ledger;
 pub mod profile;

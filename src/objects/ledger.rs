@@ -7,7 +7,7 @@
 #![expect(missing_docs, reason = "the object's attribute makes methods that cannot be documented")]
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::config::Limits;
 use crate::http::shell::now_ms;
 use crate::limits::ask::{Ask, Settled};
 use crate::limits::counters::Caller;
+use crate::limits::handed_on::HandedOn;
 use crate::limits::ledger::{AccountEntry, KeyEntry, Ledger, Verdict};
 use crate::limits::queue::Queue;
 use crate::limits::row::Row;
@@ -36,11 +37,11 @@ use crate::telemetry::log;
 /// Batches that one alarm hands on at most.
 const BATCHES_AN_ALARM: usize = 20;
 
-/// How long the ids of entries that were handed on are remembered, in milliseconds. A sender gives up long before.
-const REMEMBER_MS: u64 = 120_000;
-
 /// How long alerts wait that could not be written, in milliseconds.
 const ALERT_RETRY_MS: u64 = 5_000;
+
+/// In the table of notes: which batches were handed on, and until when they are remembered.
+const HANDED_ON: &str = "handed_on";
 
 /// Bounds of the time for which entries are gathered, in milliseconds.
 const FLUSH_MS: (u64, u64) = (100, 300_000);
@@ -79,8 +80,8 @@ struct Memory {
     counting: Counting,
     queue: Queue,
     applied: u64,
-    /// Batches that were handed on, and when.
-    handed_on: VecDeque<(u64, u64)>,
+    /// Batches that were handed on and are still remembered.
+    handed_on: HandedOn,
     /// When the alarm will ring, as far as is known.
     alarm_at: Option<u64>,
     /// The database has failed: not before this time.
@@ -159,8 +160,7 @@ impl Memory {
     fn next_task(&self, now: u64) -> Option<u64> {
         let pending = self.queue.pending() > 0 || self.has_alerts;
         let flush = pending.then(|| now.saturating_add(self.flush_ms).max(self.not_before));
-        let forget = self.handed_on.front().map(|(_, at)| at.saturating_add(REMEMBER_MS));
-        [flush, forget, self.counting.admission.next_expiry()].into_iter().flatten().min()
+        [flush, self.handed_on.next(), self.counting.admission.next_expiry()].into_iter().flatten().min()
     }
 }
 
@@ -435,7 +435,9 @@ impl AccountLedger {
                         keep(&self.sql(), "applied", batch.to_string())?;
                         memory.applied = batch;
                         memory.queue.handed_on(batch);
-                        memory.handed_on.push_back((batch, now_ms()));
+                        if memory.handed_on.add(batch, now_ms()) {
+                            keep(&self.sql(), HANDED_ON, serde_json::to_string(&memory.handed_on)?)?;
+                        }
                         memory.not_before = 0;
                         memory.last_error.clear();
                         Ok(false)
@@ -513,12 +515,8 @@ impl AccountLedger {
     fn forget(&self) -> Result<()> {
         let sql = self.sql();
         self.with(|memory| {
-            let old = now_ms().saturating_sub(REMEMBER_MS);
-            let mut up_to = None;
-            while memory.handed_on.front().is_some_and(|(_, at)| *at <= old) {
-                up_to = memory.handed_on.pop_front().map(|(batch, _)| batch);
-            }
-            let Some(up_to) = up_to else { return Ok(()) };
+            let Some(up_to) = memory.handed_on.due(now_ms()) else { return Ok(()) };
+            keep(&sql, HANDED_ON, serde_json::to_string(&memory.handed_on)?)?;
             memory.queue.forget(up_to);
             memory.counting.fold(&sql, up_to)
         })?
@@ -566,12 +564,14 @@ fn load(sql: &SqlStorage) -> Result<Memory> {
     let mut account = None;
     let mut name = String::new();
     let mut applied = 0;
+    let mut handed_on = HandedOn::default();
     for memo in rows::<Memo>(sql, "SELECT name, value FROM memo", Vec::new())? {
         match memo.name.as_str() {
             "account" => account = Some(serde_json::from_str::<AccountEntry>(&memo.value)?),
             "name" => name = memo.value,
             "watch" => watch = serde_json::from_str(&memo.value)?,
             "applied" => applied = memo.value.parse().unwrap_or(0),
+            HANDED_ON => handed_on = serde_json::from_str(&memo.value)?,
             _ => {}
         }
     }
@@ -581,7 +581,11 @@ fn load(sql: &SqlStorage) -> Result<Memory> {
     }
     let (mut counting, batches) = Counting::load(sql, Scope::Account)?;
     let ledger = Ledger::restore(account, keys);
-    let handed_on = batches.iter().any(|(batch, _)| *batch <= applied).then(|| (applied, now_ms()));
+    let mut handed_on = handed_on.restore(applied);
+    // An earlier version has handed something on and not noted when.
+    if handed_on.is_empty() && batches.iter().any(|(batch, _)| *batch <= applied) && handed_on.add(applied, now_ms()) {
+        keep(sql, HANDED_ON, serde_json::to_string(&handed_on)?)?;
+    }
     counting.admission.set_rules(Rule::read_all(&ledger.account().limits));
     Ok(Memory {
         name,
@@ -589,7 +593,7 @@ fn load(sql: &SqlStorage) -> Result<Memory> {
         counting,
         queue: Queue::restore(applied, batches),
         applied,
-        handed_on: VecDeque::from_iter(handed_on),
+        handed_on,
         alarm_at: None,
         not_before: 0,
         flush_ms: FLUSH_AT_FIRST_MS,
