@@ -158,7 +158,7 @@ fn holder(c: &mut Criterion) {
     let need = Need { input_tokens: 1_000, max_output_tokens: 500, prices: Some(PRICES) };
     let block = Amounts { requests: 1 << 40, input: 1 << 50, output: 1 << 50, cost: 1 << 60 };
     let lease = Some(LeaseGrant { id: "l".into(), block, output_tokens: 400, ttl_ms: 1 << 40 });
-    c.bench_function("admit from a lease, settle", |b| {
+    c.bench_function("admit eight requests from a lease, settle them", |b| {
         b.iter_batched_ref(
             || {
                 let mut holder = Holder::default();
