@@ -152,7 +152,11 @@ impl World {
         let most_rules = if one { 1 } else { 4 };
         for n in 0..world.random.within(most_rules / 4, most_rules) {
             let rule = world.any_rule(n);
-            if rule.subject == "*" { &mut world.defaults } else { &mut world.rules }.push(rule);
+            let rules = if rule.subject == "*" { &mut world.defaults } else { &mut world.rules };
+            // Nobody can set two of a kind.
+            if !rules.iter().any(|other| other.subject == rule.subject && other.is_of_the_kind_of(&rule)) {
+                rules.push(rule);
+            }
         }
         world.apply_rules();
         for isolate in 0..world.isolates.len() {
