@@ -17,17 +17,22 @@ pub fn refusal(breach: &Breach, disclose: Disclose, now: u64) -> Problem {
     let when = when(breach, now);
     if breach.dimension == Dimension::Cost {
         let message = match (told, fits_never) {
-            (false, _) => {
-                "The budget is used up. Sending the request again does not help before there is a new one.".to_owned()
-            }
+            (false, _) => "A budget has no room for this request. Sending it again does not help before there is a new or \
+                           a larger one."
+                .to_owned(),
             (true, true) => format!(
                 "This request is reserved {}, more than {} has in all. Ask for less output, or for a larger budget.",
                 amount(breach, breach.asked),
                 name(breach),
             ),
+            (true, false) if breach.used >= breach.limit => format!(
+                "{} is used up: {} of it are spent or reserved. {when} Wait for that, or ask for a larger budget.",
+                sentence(&name(breach)),
+                amount(breach, breach.used),
+            ),
             (true, false) => format!(
-                "{} is used up: {} of it are spent or reserved, and this request is reserved {}. {when} Wait for that, \
-                 or ask for a larger budget.",
+                "{} has no room for this request: {} of it are spent or reserved, and this request needs {} to be \
+                 reserved. {when} Ask for less output, wait for that, or ask for a larger budget.",
                 sentence(&name(breach)),
                 amount(breach, breach.used),
                 amount(breach, breach.asked),
@@ -189,6 +194,13 @@ mod tests {
         );
         let account = breach(Scope::Account, Dimension::Cost, Period::Day);
         assert!(words(&account, Disclose::All).starts_with("The account's budget of $0.00000006 a day is used up"));
+        let nearly = Breach { used: 50, asked: 20, ..account.clone() };
+        assert_eq!(
+            words(&nearly, Disclose::All),
+            "The account's budget of $0.00000006 a day has no room for this request: $0.00000005 of it are spent or \
+             reserved, and this request needs $0.00000002 to be reserved. There is room again in 12.345s, at \
+             2001-09-09T01:46:52.345Z. Ask for less output, wait for that, or ask for a larger budget."
+        );
         for disclose in [Disclose::Own, Disclose::None] {
             let hidden = words(&account, disclose);
             assert!(!hidden.contains("account") && !hidden.contains("60"), "{hidden}");

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Observations below which a profile says nothing.
+/// Observations below which a profile knows no quantile.
 pub const ENOUGH: u32 = 20;
 
 /// Observations that weigh in at most; beyond, all lose half of their weight.
@@ -99,6 +99,16 @@ impl Histogram {
         None
     }
 
+    /// The length in tokens to reserve as long as there is no quantile: `first`, but no more than the longest reply times
+    /// a factor that sinks with each reply seen; and no less than the longest reply.
+    fn guess(&self, first: u64) -> u64 {
+        let Some((longest, _)) = self.weights.last() else { return first };
+        let longest = upper_edge(*longest);
+        let seen = self.weight().checked_div(u64::from(FRESH)).unwrap_or(0).max(1);
+        let factor = u64::from(ENOUGH).div_ceil(seen).saturating_add(1);
+        longest.saturating_mul(factor).min(first).max(longest)
+    }
+
     fn weight(&self) -> u64 {
         self.weights.iter().map(|(_, weight)| u64::from(*weight)).sum()
     }
@@ -108,11 +118,12 @@ impl Histogram {
 
 impl Profiles {
     /// How many output tokens to reserve for a request, as `percent` of the replies needed no more: by the key's own
-    /// replies if there are enough of them, else by all keys' replies of this model, else `first`.
+    /// replies if there are enough of them, else by all keys' replies of this model. While those are few, it is between
+    /// the longest of them and `first`, which is also what is reserved when nothing is known.
     pub fn estimate(&self, key: &str, model: &str, first: u64, percent: u8) -> u64 {
         let Some(model) = self.models.get(model) else { return first };
         let own = model.keys.get(key).and_then(|profile| profile.1.quantile(percent));
-        own.or_else(|| model.pooled.1.quantile(percent)).unwrap_or(first)
+        own.or_else(|| model.pooled.1.quantile(percent)).unwrap_or_else(|| model.pooled.1.guess(first))
     }
 
     /// Learns from a reply that was settled.
@@ -210,7 +221,6 @@ mod tests {
         let mut profiles = Profiles::default();
         assert_eq!(profiles.estimate("a", "m", 1000, 95), 1000, "nothing is known");
         learned(&mut profiles, "a", [100; 19]);
-        assert_eq!(profiles.estimate("a", "m", 1000, 95), 1000);
         learned(&mut profiles, "a", [100]);
         assert_eq!(profiles.estimate("a", "m", 1000, 95), 111);
         assert_eq!(profiles.estimate("b", "m", 1000, 95), 111, "by the others of its model");
@@ -220,6 +230,19 @@ mod tests {
         assert_eq!(profiles.estimate("a", "m", 1000, 95), 111);
         assert_eq!(profiles.estimate("c", "m", 1000, 95), 111);
         assert_eq!(profiles.estimate("c", "m", 1000, 50), 5);
+    }
+
+    #[test]
+    fn the_first_few_replies_already_tell_something() {
+        let mut profiles = Profiles::default();
+        let mut after = |replies: &[u64]| {
+            learned(&mut profiles, "a", replies.iter().copied());
+            profiles.estimate("b", "m", 1_000, 95)
+        };
+        assert_eq!((after(&[]), after(&[15])), (1_000, 315));
+        assert_eq!((after(&[9; 4]), after(&[9; 5])), (75, 45));
+        assert_eq!((after(&[400]), after(&[9; 8])), (1_000, 895));
+        assert_eq!(after(&[1_500]), 1_535, "what was longer is believed at once");
     }
 
     #[test]
