@@ -1,8 +1,9 @@
 //! Stage 4: whether the request may be sent, as far as limits and the caller's standing go.
 //!
 //! One call to the account's ledger says both and reserves what the request may use; the provider's gauge is asked at the
-//! same time. No call is made where the isolate knows that nothing applies, and none to the ledger while the isolate holds
-//! a lease that has room. What was reserved stands in the exchange's slot until the request has ended.
+//! same time. No call is made where the isolate knows that nothing applies or has just heard of a refusal that stands, and
+//! none to the ledger while the isolate holds a lease that has room. What was reserved stands in the exchange's slot until
+//! the request has ended.
 
 use futures::future::join;
 use worker::Env;
@@ -13,12 +14,12 @@ use super::limit_refusal::{provider_refusal, refusal};
 use super::plan::{LoadedConfig, Plan};
 use super::reservation::{Admission, Fallback, Reservation};
 use crate::auth::Principal;
-use crate::config::Overrides;
+use crate::config::{Disclose, Overrides};
 use crate::error::{Kind, Problem};
 use crate::http::Exchange;
 use crate::http::shell::now_ms;
 use crate::limits::amounts::{Amounts, of_request};
-use crate::limits::ask::{Answer, Ask, Breach, LeaseGrant};
+use crate::limits::ask::{Answer, Ask, Breach, Denial, LeaseGrant};
 use crate::limits::fallback::{Decision, FallbackTerms};
 use crate::limits::holder::Local;
 use crate::objects::call::{CallError, Object};
@@ -58,8 +59,16 @@ pub async fn admit(exchange: &mut Exchange, env: &Env, applicant: Applicant<'_>)
     let id = exchange.record.settlement_id.clone();
     let ask = asking::ask(loaded, plan, principal, envelope, &id, &limits::holder());
     let asked_at = now_ms();
-    // A lease says nothing of the caller's standing, which must not be older than it may be.
-    let leased = if announced && known.standing.is_some() { limits::admit(principal, &ask, asked_at) } else { None };
+    // A lease and a refusal say nothing of the caller's standing, which must not be older than it may be.
+    let is_judged = announced && known.standing.is_some();
+    let leased = if is_judged { limits::admit(principal, &ask, asked_at) } else { None };
+    if is_judged
+        && leased.is_none()
+        && let Some(denial) = limits::refusal_of(principal, &ask, asked_at)
+    {
+        exchange.limits_at = asked_at;
+        return Err(denied(exchange, denial, loaded.config.limits.disclose, asked_at));
+    }
     let alone = known.standing.is_some() && limits::is_silent(&principal.account, asked_at);
     let asks_ledger = announced && leased.is_none() && !alone;
     let decides_alone = announced && leased.is_none() && alone;
@@ -119,6 +128,13 @@ async fn ask_gauge(env: &Env, loaded: &LoadedConfig, plan: &Plan<'_>, ask: &Ask)
     Object::gauge(plan.provider_name).call(env, "POST", "/acquire", Some(&ask), PATIENCE_MS).await
 }
 
+/// The refusal of a request that the ledger has no room for.
+fn denied(exchange: &mut Exchange, denial: Denial, disclose: Disclose, now: u64) -> Problem {
+    exchange.limit_states = denial.states;
+    exchange.record.refused_by = Some((&denial.breach).into());
+    refusal(&denial.breach, disclose, now)
+}
+
 /// The refusal of a request whose limits nobody can tell.
 fn cannot_be_told(code: &str, what: &str) -> Problem {
     let message = format!("The {what} cannot be looked after at the moment. Try again shortly.");
@@ -168,9 +184,8 @@ impl Stage<'_> {
                 self.exchange.limit_states = grant.states;
             }
             Some(Answer::Denied(denial)) => {
-                self.exchange.limit_states = denial.states;
-                self.exchange.record.refused_by = Some((&denial.breach).into());
-                return Err(refusal(&denial.breach, self.loaded.config.limits.disclose, now));
+                limits::refused(self.principal, self.ask, &denial, self.asked_at, now);
+                return Err(denied(self.exchange, denial, self.loaded.config.limits.disclose, now));
             }
             None => {}
         }

@@ -17,9 +17,11 @@ pub fn refusal(breach: &Breach, disclose: Disclose, now: u64) -> Problem {
     let when = when(breach, now);
     if breach.dimension == Dimension::Cost {
         let message = match (told, fits_never) {
-            (false, _) => "A budget has no room for this request. Sending it again does not help before there is a new or \
+            (false, _) => {
+                "A budget has no room for this request. Sending it again does not help before there is a new or \
                            a larger one."
-                .to_owned(),
+                    .to_owned()
+            }
             (true, true) => format!(
                 "This request is reserved {}, more than {} has in all. Ask for less output, or for a larger budget.",
                 amount(breach, breach.asked),

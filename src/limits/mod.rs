@@ -4,7 +4,8 @@
 //! - [`rule`]: what can be limited; [`ask`]: what is asked and answered about it, in [`amounts`]
 //! - [`admission`]: decides and counts, in [`window`]s, [`bucket`]s and [`calendar`] periods; its state is a [`base`] and
 //!   [`row`]s
-//! - [`holder`]: an isolate's leases; [`fallback`]: what it decides while the ledger cannot be reached
+//! - [`holder`]: an isolate's leases; [`refusals`]: what it need not ask again; [`fallback`]: what it decides while the
+//!   ledger cannot be reached
 //! - [`watch`]: when a limit is nearly used up
 //! - [`profile`]: how many output tokens to reserve, learned from replies
 //! - [`usage`]: what a request used, and how many of them become rows
@@ -23,6 +24,7 @@ pub mod holder;
 pub mod ledger;
 pub mod profile;
 pub mod queue;
+pub mod refusals;
 pub mod row;
 pub mod rule;
 mod rules;

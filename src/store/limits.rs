@@ -1,5 +1,5 @@
-//! What an isolate knows of limits: the leases that it holds, the rules of the accounts that it serves, and its own counts
-//! for while their ledgers cannot be reached.
+//! What an isolate knows of limits: the leases that it holds, the refusals it has heard, the rules of the accounts that it
+//! serves, and its own counts for while their ledgers cannot be reached.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -8,10 +8,11 @@ use std::rc::Rc;
 use super::bounded_cache::BoundedCache;
 use crate::auth::Principal;
 use crate::limits::admission::Admission;
-use crate::limits::ask::{Ask, Grant, LeaseReturn, LeaseUse, Settlement};
+use crate::limits::ask::{Ask, Denial, Grant, LeaseReturn, LeaseUse, Settlement};
 use crate::limits::counters::Caller;
 use crate::limits::fallback::{Decision, Fallback, FallbackCounts, FallbackTerms};
 use crate::limits::holder::{Holder, Lessee, Local, Need};
+use crate::limits::refusals::Refusals;
 use crate::limits::rule::{Dimension, EVERYBODY, LimitMode, LimitTerms, Period, Rule, Scope};
 use crate::objects::wire::RulesNow;
 
@@ -35,6 +36,7 @@ thread_local! {
     static HOLDER: RefCell<Holder> = RefCell::new(Holder::default());
     /// Leases that a request sees to: it will send what waits, and give the lease back, when its time is over.
     static WATCHED: RefCell<BTreeSet<String>> = const { RefCell::new(BTreeSet::new()) };
+    static REFUSALS: RefCell<Refusals> = RefCell::new(Refusals::default());
     static FALLBACK: RefCell<Fallback> = RefCell::new(Fallback::default());
     static RULES: RefCell<BoundedCache<String, Rc<Known>>> = RefCell::new(BoundedCache::new(ACCOUNTS));
     static SILENT: RefCell<BoundedCache<String, ()>> = RefCell::new(BoundedCache::new(ACCOUNTS));
@@ -113,6 +115,18 @@ pub fn not_returned(account: &str, returns: Vec<LeaseReturn>) {
 /// The accounts to whose ledgers leases are to be given back.
 pub fn accounts_due(now: u64) -> Vec<String> {
     HOLDER.with_borrow(|holder| holder.accounts_due(now))
+}
+
+// === Refusals ===
+
+/// The ledger has refused a request, asked for at `asked_at`; `now` is when it said so.
+pub fn refused(principal: &Principal, ask: &Ask, denial: &Denial, asked_at: u64, now: u64) {
+    REFUSALS.with_borrow_mut(|refusals| refusals.learn(asked_at, now, lessee(principal, ask), ask, denial));
+}
+
+/// The refusal that the ledger would give.
+pub fn refusal_of(principal: &Principal, ask: &Ask, now: u64) -> Option<Denial> {
+    REFUSALS.with_borrow(|refusals| refusals.of(now, &lessee(principal, ask), ask))
 }
 
 // === Rules ===

@@ -77,7 +77,7 @@ export async function startMock({ port = 0, args = [], onLine = () => {} } = {})
  * Starts the gateway with its stores filled.
  *
  * - `mockUrl`: where the mock provider listens: allowed as an upstream, and put into the configuration's place for it
- * - `config`: an object, TOML text or a TOML file's path; the demo configuration unless given; null for none
+ * - `config`: an object, TOML text or a TOML file's path; config.toml beside this file unless given; null for none
  * - `keys`: API keys to make: `{name, account?, models?, expires_at?, disabled?, key?}`
  * - `vars`, `secrets`: the Worker's settings and secrets on top of wrangler.toml's and the tests' own; a secret that is
  *   undefined is not set at all
@@ -94,7 +94,7 @@ export async function startMock({ port = 0, args = [], onLine = () => {} } = {})
  */
 export async function startGateway({
   mockUrl,
-  config = path.join(ROOT, "config/demo.toml"),
+  config = path.join(ROOT, "tests/e2e/config.toml"),
   keys = [],
   vars = {},
   secrets = {},

@@ -67,16 +67,12 @@ impl World {
     }
 
     pub(super) fn posted(&mut self, isolate: usize, epoch: u64, post: u64, entries: &[Entry], returns: &[LeaseReturn]) {
-        let mut counted = Vec::new();
+        let (mut counted, mut late) = (Vec::new(), Vec::new());
         for (id, settlement) in entries {
             match self.ledger.settle(self.now, id, settlement) {
                 Settled::Counted => counted.push((id, settlement.amounts)),
                 Settled::Repeated => self.seen.count("repeated", 1),
-                Settled::Late => {
-                    self.seen.count("late", 1);
-                    let lease = settlement.lease.as_ref().is_some_and(|used| self.expired.contains(&used.id));
-                    assert!(self.expired.contains(id) || lease, "{id} is too late, but nothing has expired");
-                }
+                Settled::Late => late.push((id, settlement)),
             }
         }
         for returned in returns {
@@ -84,6 +80,12 @@ impl World {
             self.ledger.give_back(self.now, returned);
         }
         let (stored, lives) = self.store_changes();
+        // What has expired may have done so just now, with this message.
+        for (id, settlement) in late.into_iter().filter(|_| stored) {
+            self.seen.count("late", 1);
+            let lease = settlement.lease.as_ref().is_some_and(|used| self.expired.contains(&used.id));
+            assert!(self.expired.contains(id) || lease, "{id} is too late, but nothing has expired");
+        }
         for (id, amounts) in counted.into_iter().filter(|_| stored) {
             self.oracle.settled(id, amounts);
         }
