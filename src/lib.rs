@@ -20,6 +20,8 @@ pub mod protocol;
 pub mod providers;
 pub mod seal;
 pub mod secret;
+#[cfg(test)]
+mod seeded;
 pub mod store;
 pub mod telemetry;
 

@@ -19,6 +19,8 @@ mod client;
 mod fixtures;
 #[path = "goldens/oracle.rs"]
 mod oracle;
+#[path = "goldens/recorded.rs"]
+mod recorded;
 
 use http::HeaderMap;
 use llm_gateway::config::{Model, Provider, StructuredOutput};

@@ -13,8 +13,12 @@
 mod inputs;
 #[path = "published/policies.rs"]
 mod policies;
+#[path = "goldens/recorded.rs"]
+mod recorded;
 #[path = "published/recordings.rs"]
 mod recordings;
+#[path = "../src/seeded.rs"]
+mod seeded;
 
 use std::fs;
 

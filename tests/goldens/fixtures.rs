@@ -1,7 +1,6 @@
 //! The recorded provider traffic, read from where it lies.
 
 use std::fs;
-use std::path::PathBuf;
 
 use serde_json::Value;
 
@@ -59,16 +58,7 @@ impl Recording {
 
 /// Everything in the fixtures folder that is not excluded; `None`, with a note, if there is no such folder.
 pub(crate) fn recordings() -> Option<Vec<Recording>> {
-    let root = std::env::var_os("FIXTURES_DIR")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures")), PathBuf::from);
-    let Ok(index) = fs::read(root.join("index.json")) else {
-        eprintln!(
-            "SKIPPED: there is no recorded traffic at {}; set FIXTURES_DIR to the folder with its index.json",
-            root.display()
-        );
-        return None;
-    };
-    let index: Vec<Value> = serde_json::from_slice(&index).unwrap();
+    let (root, index) = crate::recorded::index()?;
     let mut recordings = Vec::new();
     for entry in &index {
         let text = |name: &str| entry[name].as_str().unwrap().to_owned();

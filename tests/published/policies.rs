@@ -15,6 +15,7 @@ use llm_gateway::limits::rule::{Dimension, LimitMode, LimitTerms, Period, Rule, 
 
 use crate::published;
 use crate::recordings::recordings;
+use crate::seeded::Random;
 
 const REQUESTS: usize = 10_000;
 const SEEDS: u64 = 3;
@@ -45,31 +46,14 @@ struct Request {
     max_output: u64,
 }
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
-    }
-
-    /// A factor in thousandths, at least 1,000: half of all are below 1,414, one of a hundred is above 10,000.
-    fn heavy_tail(&mut self) -> u64 {
-        1_000_000_000 / (1 + self.below(1_000_000)).isqrt() / 1_000
-    }
+/// A factor in thousandths, at least 1,000: half of all are below 1,414, one of a hundred is above 10,000.
+fn heavy_tail(random: &mut Random) -> u64 {
+    1_000_000_000 / (1 + random.below(1_000_000)).isqrt() / 1_000
 }
 
 /// Twenty keys with habits of their own, some forty requests at a time, in bursts.
 fn load(seed: u64, samples: &[(u64, u64, u64)]) -> Vec<Request> {
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut at = START;
     let mut requests = Vec::with_capacity(REQUESTS);
     while requests.len() < REQUESTS {
@@ -81,7 +65,7 @@ fn load(seed: u64, samples: &[(u64, u64, u64)]) -> Vec<Request> {
             5..8 => 4_096,
             _ => 1_024,
         };
-        let output = (output + 20 * (key + 1)) * random.heavy_tail() / 1_000;
+        let output = (output + 20 * (key + 1)) * heavy_tail(&mut random) / 1_000;
         requests.push(Request {
             at,
             key: key as usize,

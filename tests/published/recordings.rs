@@ -1,7 +1,6 @@
 //! Recorded requests with what their providers counted, as Chat Completions or Messages would have asked.
 
 use std::fs;
-use std::path::PathBuf;
 
 use llm_gateway::gateway::estimate::Family;
 use serde_json::{Map, Value, json};
@@ -61,16 +60,7 @@ const UNKNOWABLE: &[&str] = &[
 
 /// The recordings of which both the request and the counts are there; `None`, with a note, without the folder.
 pub(crate) fn recordings() -> Option<Vec<Recording>> {
-    let root = std::env::var_os("FIXTURES_DIR")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/fixtures")), PathBuf::from);
-    let Ok(index) = fs::read(root.join("index.json")) else {
-        eprintln!(
-            "SKIPPED: there is no recorded traffic at {}; set FIXTURES_DIR to the folder with its index.json",
-            root.display()
-        );
-        return None;
-    };
-    let index: Vec<Value> = serde_json::from_slice(&index).unwrap();
+    let (root, index) = crate::recorded::index()?;
     let mut found = Vec::new();
     for entry in &index {
         let file = root.join(entry["file"].as_str().unwrap());

@@ -94,7 +94,7 @@ pub(super) struct World {
 
 /// Runs a schedule to its end.
 pub(super) fn run(seed: u64) -> Seen {
-    let mut world = World::new(Random(seed));
+    let mut world = World::new(Random::new(seed));
     while let Some(((at, _), event)) = world.events.pop_first() {
         world.now = at;
         world.happen(event);
