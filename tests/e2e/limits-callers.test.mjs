@@ -133,11 +133,12 @@ describe("a budget", () => {
     assert.ok(linesOf(at, who.account).every(({ shadow_limits }) => shadow_limits === "shade"));
   });
 
-  test("that is raised is there at once", async () => {
+  test("that is raised is there within the second that an isolate remembers a refusal, and one that is lowered at once", async () => {
     const who = await limited(at, [{ dimension: "cost", period: "month", amount: 3 * COST }]);
     const spend = () => chat({ url: at.url, key: who.key, directives: dear, max_tokens: 100 });
     await eventually(async () => (await spend()).status === 402, "it is used up");
     await who.set({ dimension: "cost", period: "month", amount: 100 * COST });
+    await sleep(1_000);
     assert.equal((await spend()).status, 200);
     await who.set({ dimension: "cost", period: "month", amount: 1 });
     assert.equal((await spend()).status, 402);

@@ -56,6 +56,25 @@ describe("leases", () => {
     assert.ok(by(account, "lease") > 0.6 * requests);
   });
 
+  test("and a limit that is hammered at is asked about once a second", async () => {
+    const account = "hammered";
+    const [made] = await makeKeys(at.gateway, [{ account }]);
+    await limit(at.gateway, account, { ...HOUR, amount: 1 });
+    const ask = () => chat({ url: at.gateway.urls[0], key: made.key });
+    assert.equal((await ask()).status, 200);
+    assert.equal((await ask()).status, 429);
+    await calls();
+    const began = Date.now();
+    const replies = await crowd(300, ask);
+    const seconds = Math.ceil((Date.now() - began) / 1_000);
+    assert.deepEqual(tally(replies), { 429: 300 });
+    const waits = replies.map(({ headers }) => Number(headers["retry-after-ms"]));
+    assert.ok(waits.every((wait) => wait > 3_500_000 && wait <= 3_600_000), "each is told how long to wait from then on");
+    const asked = (await calls())["/admit"] ?? 0;
+    // Whoever comes while the answer is on its way asks as well.
+    assert.ok(asked <= seconds * CLIENTS && asked < 150, `${asked} calls in ${seconds} s`);
+  });
+
   for (const [amount, runs] of [[10, 5], [1_000, 3]]) {
     test(`admit ${amount} times and no more in two isolates, ${runs} times over`, async () => {
       for (let run = 0; run < runs; run += 1) {
