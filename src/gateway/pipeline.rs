@@ -247,10 +247,7 @@ impl Answer<'_, '_> {
             started: self.started,
         };
         let outgoing = if self.plan.lane == Lane::Native {
-            relay::native(body, self.wanted.api, around).map_err(|error| {
-                self.exchange.record.error_detail = format!("{error:?}");
-                Problem::new(Kind::Internal, "internal_error", "The reply could not be passed on.")
-            })?
+            relay::native(body, self.wanted.api, around).await.map_err(|fault| note(self.exchange, &fault))?
         } else {
             let processor = processor(self.plan.lane, self.plan.adapter, self.plan.target, self.wanted);
             relay::processed(body, processor, around).await.map_err(|fault| note(self.exchange, &fault))?

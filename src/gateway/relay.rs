@@ -224,15 +224,22 @@ fn pipe() -> Result<(ReadableStream, WritableStream), JsValue> {
     Ok((pipe.readable(), pipe.writable()))
 }
 
-/// Passes a stream on as it is.
+/// Passes a stream on as it is. Waits for its first bytes, as [`processed`] does: they are read on the second branch, so
+/// that the first one stays the runtime's.
 ///
 /// # Errors
-/// What the runtime says if it cannot set the streams up.
-pub fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Result<Outgoing, JsValue> {
+/// The fault with which the stream began.
+pub async fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Result<Outgoing, ReplyFault> {
     let branches = body.tee();
     let to_client: ReadableStream = branches.get(0).unchecked_into();
     let to_meter: ReadableStream = branches.get(1).unchecked_into();
-    let (readable, writable) = pipe()?;
+    let mut meter =
+        Metering { pieces: Pieces::new(&to_meter, BLOCK_BYTES), meter: Meter::new(api), bytes: 0, first_byte: None };
+    if let Err(fault) = meter.begin(around.patience).await {
+        around.abort.abort();
+        return Err(fault);
+    }
+    let (readable, writable) = pipe().map_err(|_| ReplyFault::Broken)?;
     let options = StreamPipeOptions::new();
     options.set_prevent_close(true);
     options.set_prevent_abort(true);
@@ -240,12 +247,6 @@ pub fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Result<O
     let end = writable.clone();
     let task = Box::new(move |mut record: RequestRecord| -> LocalBoxFuture<'static, RequestRecord> {
         Box::pin(async move {
-            let meter = Metering {
-                pieces: Pieces::new(&to_meter, BLOCK_BYTES),
-                meter: Meter::new(api),
-                bytes: 0,
-                first_byte: None,
-            };
             let Piped { metered, bytes, first_byte, client_left } = meter.run(pump, &around).await;
             record.bytes_out = bytes;
             record.told_or_estimated(metered.told, metered.pieces);
@@ -290,22 +291,20 @@ struct Piped {
 const BREAK_SHOWS_WITHIN_MS: u64 = 50;
 
 impl Metering {
-    /// Runs until both branches have ended.
+    /// Waits for the first bytes.
+    async fn begin(&mut self, patience: Patience) -> Result<(), ReplyFault> {
+        let Some(block) = self.pieces.next_within(patience, None).await? else { return Err(ReplyFault::Truncated) };
+        self.take(&block)?;
+        // The caller has not seen anything yet: it can still get an error status, or another provider's answer.
+        self.meter.began_with_fault().map_or(Ok(()), Err)
+    }
+
+    /// Runs until both branches have ended: now and then looks at what has come.
     async fn run(mut self, mut pump: JsFuture, around: &Surroundings) -> Piped {
         let mut pumping = true;
         let mut pump_failed = false;
         let mut client_left = false;
-        let mut waiting_since = None;
         let fault = loop {
-            match self.pieces.next_within(around.patience, waiting_since).await {
-                Ok(None) => break None,
-                Ok(Some(block)) => {
-                    if let Err(fault) = self.take(&block) {
-                        break Some(fault);
-                    }
-                }
-                Err(fault) => break Some(fault),
-            }
             if pumping {
                 let tick = std::pin::pin!(sleep(BLOCK_INTERVAL_MS));
                 if let Either::Left((result, _)) = select(&mut pump, tick).await {
@@ -318,7 +317,15 @@ impl Metering {
                 }
             }
             // When bytes came while nobody looked is not known, so silence counts from the next look on.
-            waiting_since = Some(now_ms());
+            match self.pieces.next_within(around.patience, Some(now_ms())).await {
+                Ok(None) => break None,
+                Ok(Some(block)) => {
+                    if let Err(fault) = self.take(&block) {
+                        break Some(fault);
+                    }
+                }
+                Err(fault) => break Some(fault),
+            }
         };
         if fault.is_some() {
             around.abort.abort();

@@ -84,6 +84,9 @@ pub struct RequestRecord {
     pub upstream_model: String,
     /// How often a provider was asked.
     pub attempts: u32,
+    /// Every attempt, in their order; left out where the first one went well, which the record itself describes.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<Attempt>,
     /// The caller's parameters that the provider cannot honour, separated by commas.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub dropped_params: String,
@@ -157,6 +160,37 @@ pub struct RequestRecord {
     pub config_version: String,
 }
 
+/// One time that a provider was asked, or found to be out of the question.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// The model of the configuration.
+    pub deployment: String,
+    /// Its provider.
+    pub provider: String,
+    /// `ok`, or the fault.
+    pub outcome: &'static str,
+    /// The status that the provider gave.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Milliseconds until the reply began, or the attempt failed.
+    pub millis: u64,
+    /// Milliseconds that were waited before it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub waited_ms: u64,
+    /// What the provider presumably charges for it although it failed: its reply had begun. Tokens, by estimate; part of
+    /// the record's `usage`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_usage: Option<Usage>,
+    /// What they cost, in nano-dollars: part of the record's `cost_nanodollars`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost_nanodollars: Option<Nanodollars>,
+}
+
+/// Whether there is nothing to tell.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// What limits have reserved for a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Reserved {
@@ -215,6 +249,68 @@ impl RequestRecord {
         self.cost_nanodollars = self.pricing.as_ref().map(|pricing| pricing.cost(&usage, &facts));
         self.usage = Some(usage);
         self.facts = facts;
+        self.add_what_is_lost();
+    }
+
+    /// Notes that the attempt which is running has failed, `millis` after it began. If the provider's reply had begun, it
+    /// is charged by estimate: `reply_bytes` are what came of it.
+    pub fn attempt_failed(&mut self, fault: &'static str, millis: u64, waited_ms: u64, reply_bytes: Option<usize>) {
+        let mut attempt = self.attempt(fault, millis, waited_ms);
+        if let Some(bytes) = reply_bytes {
+            let mut alone = Self {
+                bytes_in: self.bytes_in,
+                estimated_input: self.estimated_input,
+                pricing: self.pricing.clone(),
+                ..Self::default()
+            };
+            alone.told_or_estimated_whole(None, bytes);
+            (attempt.lost_usage, attempt.lost_nanodollars) = (alone.usage, alone.cost_nanodollars);
+        }
+        self.tried.push(attempt);
+    }
+
+    /// Notes that the attempt which is running has brought a reply.
+    pub fn attempt_succeeded(&mut self, millis: u64, waited_ms: u64) {
+        if !self.tried.is_empty() {
+            let attempt = self.attempt("ok", millis, waited_ms);
+            self.tried.push(attempt);
+        }
+    }
+
+    fn attempt(&self, outcome: &'static str, millis: u64, waited_ms: u64) -> Attempt {
+        Attempt {
+            deployment: self.deployment.clone(),
+            provider: self.provider.clone(),
+            outcome,
+            status: self.upstream_status,
+            millis,
+            waited_ms,
+            ..Attempt::default()
+        }
+    }
+
+    /// What failed attempts have cost, in nano-dollars.
+    pub fn lost_nanodollars(&self) -> u64 {
+        self.tried.iter().filter_map(|attempt| attempt.lost_nanodollars).fold(0, |sum, lost| sum.saturating_add(lost.0))
+    }
+
+    /// Charges what failed attempts have cost, if nothing else of the request has been charged.
+    pub fn charge_what_is_lost(&mut self) {
+        if self.usage.is_none() {
+            self.add_what_is_lost();
+        }
+    }
+
+    fn add_what_is_lost(&mut self) {
+        for attempt in &self.tried {
+            let Some(usage) = &attempt.lost_usage else { continue };
+            self.usage = Some(self.usage.unwrap_or_default().plus(usage, u64::MAX));
+            self.usage_estimated = true;
+            if let Some(lost) = attempt.lost_nanodollars {
+                let cost = self.cost_nanodollars.map_or(0, |cost| cost.0);
+                self.cost_nanodollars = Some(Nanodollars(cost.saturating_add(lost.0)));
+            }
+        }
     }
 
     /// Notes what the model that was chosen costs.
@@ -286,6 +382,37 @@ mod tests {
         record.outcome = Outcome::Failed;
         record.error_code = "upstream_stalled".into();
         assert!(record.summary().contains("failed: upstream_stalled"));
+    }
+
+    #[test]
+    fn an_attempt_that_broke_off_is_charged_with_the_one_that_did_not() {
+        let priced = |picos| {
+            let price = Some(crate::billing::Picodollars(picos));
+            Some(Pricing::flat(crate::billing::Parts { input: price, output: price, ..Default::default() }))
+        };
+        let mut record =
+            RequestRecord { deployment: "a".into(), estimated_input: Some(10), ..RequestRecord::default() };
+        record.pricing = priced(1_000);
+        record.attempt_failed("server_error", 5, 0, None);
+        record.attempt_failed("cut", 7, 100, Some(8 * BYTES_PER_TOKEN as usize));
+        assert_eq!(record.tried[0].lost_usage, None);
+        assert_eq!(record.lost_nanodollars(), 18);
+        let mut given_up = record.clone();
+        given_up.charge_what_is_lost();
+        assert_eq!(given_up.usage.map(|usage| (usage.input, usage.output)), Some((10, 8)));
+        assert_eq!((given_up.cost_nanodollars, given_up.usage_estimated), (Some(Nanodollars(18)), true));
+        record.deployment = "b".into();
+        record.pricing = priced(2_000);
+        record.attempt_succeeded(3, 0);
+        record.told_or_estimated(Some(Usage { input: 11, output: 2, ..Usage::default() }.into()), 0);
+        record.charge_what_is_lost();
+        assert_eq!(record.usage.map(|usage| (usage.input, usage.output)), Some((21, 10)));
+        assert_eq!(record.cost_nanodollars, Some(Nanodollars(26 + 18)));
+        let tried: Vec<_> = record.tried.iter().map(|it| (it.deployment.as_str(), it.outcome, it.waited_ms)).collect();
+        assert_eq!(tried, [("a", "server_error", 0), ("a", "cut", 100), ("b", "ok", 0)]);
+        let mut at_once = RequestRecord::default();
+        at_once.attempt_succeeded(3, 0);
+        assert!(at_once.tried.is_empty());
     }
 
     #[test]
