@@ -152,7 +152,10 @@ async fn ask(env: &Env) {
 fn learn(env: &Env, asked_at: u64, state: State) {
     let news = MEMORY.with_borrow_mut(|memory| {
         let news = memory.freshness.is_news(asked_at);
-        memory.freshness.learnt(asked_at);
+        // A Hub without a configuration has answered half of the question: KV is read next.
+        if state.config_sequence > 0 {
+            memory.freshness.learnt(asked_at);
+        }
         news
     });
     if !news {
