@@ -23,7 +23,7 @@ use crate::limits::ask::{Answer, Ask, Breach, Denial, LeaseGrant};
 use crate::limits::fallback::{Decision, FallbackTerms};
 use crate::limits::holder::Local;
 use crate::objects::call::{CallError, Object};
-use crate::objects::wire::{Admit, Admitted, PATIENCE_MS};
+use crate::objects::wire::{Acquire, Acquired, Admit, Admitted, CandidateAsk, PATIENCE_MS};
 use crate::store::keys::{self, Confirmed, Known};
 use crate::store::limits;
 
@@ -87,7 +87,7 @@ pub async fn admit(exchange: &mut Exchange, env: &Env, applicant: Applicant<'_>)
         amounts,
         admission,
         unanswered: asks_ledger,
-        gauged,
+        gauge: if gauged { loaded.pools.gauge(plan.provider_name).to_owned() } else { String::new() },
         ..Reservation::default()
     }));
     if let Some(Local { states, .. }) = leased {
@@ -124,8 +124,12 @@ async fn ask_ledger(env: &Env, principal: &Principal, ask: &Ask) -> Result<Admit
 }
 
 async fn ask_gauge(env: &Env, loaded: &LoadedConfig, plan: &Plan<'_>, ask: &Ask) -> Result<Answer, CallError> {
-    let ask = asking::of_provider(ask, loaded, plan.provider_name);
-    Object::gauge(plan.provider_name).call(env, "POST", "/acquire", Some(&ask), PATIENCE_MS).await
+    let provider = plan.provider_name;
+    let candidate =
+        CandidateAsk { provider: provider.to_owned(), weight: 1, ask: asking::of_provider(ask, loaded, provider) };
+    let acquire = Acquire { id: ask.id.clone(), candidates: vec![candidate], pick: false };
+    let gauge = Object::gauge(loaded.pools.gauge(provider));
+    gauge.call::<Acquired>(env, "POST", "/acquire", Some(&acquire), PATIENCE_MS).await.map(|acquired| acquired.answer)
 }
 
 /// The refusal of a request that the ledger has no room for.
@@ -254,7 +258,7 @@ impl Stage<'_> {
                 Ok(())
             }
             Some(Ok(Answer::Denied(denial))) => {
-                self.reservation(|reservation| reservation.gauged = false);
+                self.reservation(|reservation| reservation.gauge.clear());
                 if self.exchange.record.refused_by.is_none() {
                     self.exchange.record.refused_by = Some((&denial.breach).into());
                 }

@@ -11,6 +11,7 @@ use crate::config::{
     Config, ConfigProblem, Effective, EndpointError, PrivateHosts, Snapshot, check_base_url, effective,
 };
 use crate::limits::rule::Rule;
+use crate::objects::pool::Pools;
 
 /// What a deployment, and not the configuration, says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct LoadedConfig {
     pub problems: Vec<ConfigProblem>,
     /// What its models cost.
     pub prices: Prices,
+    /// Which gauge counts for which provider.
+    pub pools: Pools,
     endpoints: BTreeMap<String, Result<Url, EndpointError>>,
     default_rules: Vec<Rule>,
     provider_rules: BTreeMap<String, Vec<Rule>>,
@@ -63,6 +66,7 @@ impl LoadedConfig {
             config,
             problems,
             prices,
+            pools: Pools::default(),
             endpoints,
             default_rules,
             provider_rules,

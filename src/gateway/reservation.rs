@@ -64,8 +64,8 @@ pub struct Reservation {
     pub unanswered: bool,
     /// The lease that came with it, and until when that is good, in Unix milliseconds: its watch is this request's.
     pub watches: Option<(String, u64)>,
-    /// Whether the provider's gauge was asked: it may count the request.
-    pub gauged: bool,
+    /// The gauge that was asked, and may count the request; empty for none.
+    pub gauge: String,
     /// Whether the provider has been asked.
     pub dispatched: bool,
 }
@@ -131,7 +131,7 @@ mod tests {
             refused: false,
             watches: None,
             unanswered: false,
-            gauged: false,
+            gauge: String::new(),
             dispatched: true,
         };
         let mut record = RequestRecord { settlement_id: "fresh".into(), ..RequestRecord::default() };

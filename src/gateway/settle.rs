@@ -70,9 +70,10 @@ pub async fn charge(
         }
     }
     let gauge = async {
-        if let Some(Reservation { gauged: true, id, provider, .. }) = &reservation {
+        if let Some(Reservation { gauge, id, provider, .. }) = reservation.as_ref().filter(|it| !it.gauge.is_empty()) {
             let settlement = entry.as_ref().map(UsageEntry::settlement).unwrap_or_default();
-            usage::release(env, provider, &Release { id: id.clone(), settlement }).await;
+            let release = Release { provider: provider.clone(), id: id.clone(), settlement };
+            usage::release(env, gauge, &release).await;
         }
     };
     let how = usage::How { flush_ms: settings.flush_ms, thresholds: &exchange.settings().limits.alert_thresholds };

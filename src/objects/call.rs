@@ -57,9 +57,9 @@ impl<'a> Object<'a> {
         Self { binding: LEDGER, name: account }
     }
 
-    /// The gauge of a provider.
-    pub fn gauge(provider: &'a str) -> Self {
-        Self { binding: GAUGE, name: provider }
+    /// A gauge, by the name that [`Pools::gauge`](super::pool::Pools::gauge) gives.
+    pub fn gauge(name: &'a str) -> Self {
+        Self { binding: GAUGE, name }
     }
 
     /// Sends JSON and reads JSON.

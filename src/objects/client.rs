@@ -155,13 +155,13 @@ pub async fn preview(env: &Env, account_id: &str, ask: &Ask) -> Result<Preview, 
     preview.map_err(|error| format!("the ledger of account {account_id}: {error}"))
 }
 
-/// How a provider stands by these rules.
+/// How a provider stands by these rules, as `gauge` counts.
 ///
 /// # Errors
 /// That the gauge cannot be reached.
-pub async fn gauge_state(env: &Env, provider: &str, rules: &[Rule]) -> Result<GaugeState, String> {
-    let query = GaugeQuery { rules: rules.to_vec() };
-    let state = Object::gauge(provider).call(env, "POST", "/state", Some(&query), PATIENCE_MS).await;
+pub async fn gauge_state(env: &Env, gauge: &str, provider: &str, rules: &[Rule]) -> Result<GaugeState, String> {
+    let query = GaugeQuery { provider: provider.to_owned(), rules: rules.to_vec() };
+    let state = Object::gauge(gauge).call(env, "POST", "/state", Some(&query), PATIENCE_MS).await;
     state.map_err(|error| format!("the gauge of provider {provider}: {error}"))
 }
 

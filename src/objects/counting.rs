@@ -25,13 +25,28 @@ const STATEMENT_BYTES: usize = 1_000_000;
 /// The batch that a closed row belongs to, if it is not known by one already, and what is handed on with it.
 pub(super) type Closed = (Option<u64>, Option<String>);
 
-/// The counters of an object.
+/// The counters of an object, or of a part of one.
 pub(super) struct Counting {
     /// What decides.
     pub(super) admission: Admission,
     root_scope: Scope,
+    tables: Tables,
     /// The batch that was folded last.
     folded: u64,
+}
+
+/// The names of its tables.
+struct Tables {
+    rows: String,
+    base: String,
+}
+
+impl Tables {
+    /// Those of an object, or of the part of it that has this number.
+    fn of(part: Option<u64>) -> Self {
+        let named = |name: &str| part.map_or_else(|| name.to_owned(), |part| format!("{name}_{part}"));
+        Self { rows: named("rows"), base: named("base") }
+    }
 }
 
 #[derive(Deserialize)]
@@ -46,38 +61,49 @@ struct Named {
 }
 
 impl Counting {
-    /// Reads everything; the second part is the batch of each closed row, in the batches' order.
+    /// Reads everything that an object counts, or the part of it that has this number; the second part of the result is
+    /// the batch of each closed row, in the batches' order.
     ///
     /// # Errors
     /// What the database says, or that something in it cannot be read.
-    pub(super) fn load(sql: &SqlStorage, root_scope: Scope) -> Result<(Self, Vec<(u64, String)>)> {
+    pub(super) fn load(sql: &SqlStorage, root_scope: Scope, part: Option<u64>) -> Result<(Self, Vec<(u64, String)>)> {
         #[derive(Deserialize)]
         struct Batch {
             batch: u64,
             id: String,
         }
+        let tables = Tables::of(part);
+        let Tables { rows: of_rows, base: of_base } = &tables;
         for table in [
-            "CREATE TABLE IF NOT EXISTS rows (id TEXT PRIMARY KEY, batch INTEGER, state TEXT NOT NULL, entry TEXT) \
-             STRICT, WITHOUT ROWID",
-            "CREATE TABLE IF NOT EXISTS base (name TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT, WITHOUT ROWID",
+            format!(
+                "CREATE TABLE IF NOT EXISTS {of_rows} (id TEXT PRIMARY KEY, batch INTEGER, state TEXT NOT NULL, \
+                 entry TEXT) STRICT, WITHOUT ROWID"
+            ),
+            format!(
+                "CREATE TABLE IF NOT EXISTS {of_base} (name TEXT PRIMARY KEY, state TEXT NOT NULL) \
+                 STRICT, WITHOUT ROWID"
+            ),
         ] {
-            run(sql, table, Vec::new())?;
+            run(sql, &table, Vec::new())?;
         }
-        let base: Vec<Named> = rows(sql, "SELECT name, state FROM base", Vec::new())?;
+        let base: Vec<Named> = rows(sql, &format!("SELECT name, state FROM {of_base}"), Vec::new())?;
         let special = |name: &str| base.iter().find(|it| it.name == name).map(|it| it.state.as_str());
         let folded: u64 = special(FOLDED).and_then(|text| text.parse().ok()).unwrap_or(0);
         let defaults: Vec<Rule> = special(DEFAULTS).map(serde_json::from_str).transpose()?.unwrap_or_default();
         // What is in the counters already is not counted twice.
-        run(sql, "DELETE FROM rows WHERE batch <= ?", vec![number(folded)])?;
-        take_over(sql)?;
-        let stored: Vec<Stored> = rows(sql, "SELECT state FROM rows", Vec::new())?;
+        run(sql, &format!("DELETE FROM {of_rows} WHERE batch <= ?"), vec![number(folded)])?;
+        if part.is_none() {
+            take_over(sql)?;
+        }
+        let stored: Vec<Stored> = rows(sql, &format!("SELECT state FROM {of_rows}"), Vec::new())?;
         let stored: Vec<Row> = stored.iter().map(|row| serde_json::from_str(&row.state)).collect::<Result<_, _>>()?;
         let counters = base.iter().filter(|it| !it.name.starts_with('#'));
         let counters = Base::read(root_scope, counters.map(|it| (it.name.as_str(), it.state.as_str())))?;
         let admission = Admission::restore(counters, stored, defaults);
-        let closed: Vec<Batch> =
-            rows(sql, "SELECT batch, id FROM rows WHERE batch IS NOT NULL ORDER BY batch", Vec::new())?;
-        Ok((Self { admission, root_scope, folded }, closed.into_iter().map(|row| (row.batch, row.id)).collect()))
+        let closed = format!("SELECT batch, id FROM {of_rows} WHERE batch IS NOT NULL ORDER BY batch");
+        let closed: Vec<Batch> = rows(sql, &closed, Vec::new())?;
+        let closed = closed.into_iter().map(|row| (row.batch, row.id)).collect();
+        Ok((Self { admission, root_scope, tables, folded }, closed))
     }
 
     /// Stores what has changed. `close` says what becomes of a row that is closed now.
@@ -85,13 +111,17 @@ impl Counting {
     /// # Errors
     /// What the database says; memory and storage may then differ, and memory must be read anew.
     pub(super) fn store(&mut self, sql: &SqlStorage, mut close: impl FnMut(&Row) -> Result<Closed>) -> Result<()> {
+        let Tables { rows: of_rows, base: of_base } = &self.tables;
         for change in self.admission.take_changes() {
             match change {
                 Change::Put(row) if row.is_open() => {
                     let state = serde_json::to_string(&row)?;
                     run(
                         sql,
-                        "INSERT INTO rows (id, state) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET state = excluded.state",
+                        &format!(
+                            "INSERT INTO {of_rows} (id, state) VALUES (?, ?) \
+                             ON CONFLICT (id) DO UPDATE SET state = excluded.state"
+                        ),
                         vec![row.id.into(), state.into()],
                     )?;
                 }
@@ -100,8 +130,10 @@ impl Counting {
                     let state = serde_json::to_string(&row)?;
                     run(
                         sql,
-                        "INSERT INTO rows (id, batch, state, entry) VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET \
-                         batch = excluded.batch, state = excluded.state, entry = excluded.entry",
+                        &format!(
+                            "INSERT INTO {of_rows} (id, batch, state, entry) VALUES (?, ?, ?, ?) ON CONFLICT (id) \
+                             DO UPDATE SET batch = excluded.batch, state = excluded.state, entry = excluded.entry"
+                        ),
                         vec![
                             row.id.into(),
                             batch.map_or(worker::SqlStorageValue::Null, number),
@@ -110,8 +142,10 @@ impl Counting {
                         ],
                     )?;
                 }
-                Change::Delete(id) => run(sql, "DELETE FROM rows WHERE id = ?", vec![id.into()])?,
-                Change::Defaults(rules) => put(sql, &[(DEFAULTS.to_owned(), serde_json::to_string(&rules)?)])?,
+                Change::Delete(id) => run(sql, &format!("DELETE FROM {of_rows} WHERE id = ?"), vec![id.into()])?,
+                Change::Defaults(rules) => {
+                    put(sql, of_base, &[(DEFAULTS.to_owned(), serde_json::to_string(&rules)?)])?;
+                }
             }
         }
         Ok(())
@@ -122,7 +156,9 @@ impl Counting {
     /// # Errors
     /// As [`Self::store`].
     pub(super) fn fold(&mut self, sql: &SqlStorage, up_to: u64) -> Result<()> {
-        let stored: Vec<Stored> = rows(sql, "SELECT state FROM rows WHERE batch <= ?", vec![number(up_to)])?;
+        let Tables { rows: of_rows, base: of_base } = &self.tables;
+        let stored = format!("SELECT state FROM {of_rows} WHERE batch <= ?");
+        let stored: Vec<Stored> = rows(sql, &stored, vec![number(up_to)])?;
         if stored.is_empty() {
             return Ok(());
         }
@@ -130,14 +166,14 @@ impl Counting {
         let names = serde_json::to_string(&Base::names(self.root_scope, &closed))?;
         let base: Vec<Named> = rows(
             sql,
-            "SELECT name, state FROM base WHERE name IN (SELECT value FROM json_each(?))",
+            &format!("SELECT name, state FROM {of_base} WHERE name IN (SELECT value FROM json_each(?))"),
             vec![names.into()],
         )?;
         let mut base = Base::read(self.root_scope, base.iter().map(|it| (it.name.as_str(), it.state.as_str())))?;
         let mut changed = base.fold(&closed)?;
         changed.push((FOLDED.to_owned(), up_to.to_string()));
-        put(sql, &changed)?;
-        run(sql, "DELETE FROM rows WHERE batch <= ?", vec![number(up_to)])?;
+        put(sql, of_base, &changed)?;
+        run(sql, &format!("DELETE FROM {of_rows} WHERE batch <= ?"), vec![number(up_to)])?;
         self.folded = up_to;
         self.admission.forget(closed.iter().map(|row| row.id.as_str()));
         Ok(())
@@ -152,23 +188,26 @@ impl Counting {
     ///
     /// # Errors
     /// What the database says.
-    pub(super) fn oldest(sql: &SqlStorage) -> Result<Option<u64>> {
+    pub(super) fn oldest(&self, sql: &SqlStorage) -> Result<Option<u64>> {
         #[derive(Deserialize)]
         struct Oldest {
             batch: Option<u64>,
         }
-        let oldest: Vec<Oldest> = rows(sql, "SELECT min(batch) AS batch FROM rows", Vec::new())?;
+        let oldest = format!("SELECT min(batch) AS batch FROM {}", self.tables.rows);
+        let oldest: Vec<Oldest> = rows(sql, &oldest, Vec::new())?;
         Ok(oldest.first().and_then(|oldest| oldest.batch))
     }
 }
 
 /// Stores counters.
-fn put(sql: &SqlStorage, changed: &[(String, String)]) -> Result<()> {
+fn put(sql: &SqlStorage, table: &str, changed: &[(String, String)]) -> Result<()> {
     for chunk in crate::limits::usage::chunks(changed, STATEMENT_BYTES)? {
         run(
             sql,
-            "INSERT INTO base (name, state) SELECT value ->> 0, value ->> 1 FROM json_each(?) WHERE true \
-             ON CONFLICT (name) DO UPDATE SET state = excluded.state",
+            &format!(
+                "INSERT INTO {table} (name, state) SELECT value ->> 0, value ->> 1 FROM json_each(?) WHERE true \
+                 ON CONFLICT (name) DO UPDATE SET state = excluded.state"
+            ),
             vec![chunk.into()],
         )?;
     }

@@ -6,16 +6,15 @@
 
 #![expect(missing_docs, reason = "the object's attribute makes methods that cannot be documented")]
 
-use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::time::Duration;
 
 use serde::Deserialize;
 use worker::{DurableObject, Env, Request, Response, Result, SqlStorage, State, durable_object};
 
 use super::counting::Counting;
 use super::flush;
+use super::kept::Kept;
 use super::sql::{answer, number, rows, run};
 use super::wire::{
     Admit, Admitted, Check, KeyNow, LedgerStatus, LimitsNow, LimitsQuery, PostUsage, Pushed, PutKey, RulesNow, Standing,
@@ -65,8 +64,7 @@ const FLUSH_AT_FIRST_MS: u64 = 5_000;
 pub struct AccountLedger {
     state: State,
     env: Env,
-    /// Read from storage with the first event.
-    memory: RefCell<Option<Memory>>,
+    kept: Kept<Memory>,
 }
 
 // A panic leaves no half-made change behind: storage is written by whole statements, and memory by the pure core.
@@ -82,8 +80,6 @@ struct Memory {
     applied: u64,
     /// Batches that were handed on and are still remembered.
     handed_on: HandedOn,
-    /// When the alarm will ring, as far as is known.
-    alarm_at: Option<u64>,
     /// The database has failed: not before this time.
     not_before: u64,
     flush_ms: u64,
@@ -181,15 +177,15 @@ impl Spender {
 impl DurableObject for AccountLedger {
     fn new(state: State, env: Env) -> Self {
         log::init(&env);
-        Self { state, env, memory: RefCell::new(None) }
+        Self { state, env, kept: Kept::unread() }
     }
 
     async fn fetch(&self, request: Request) -> Result<Response> {
-        self.or_forget(self.serve(request).await)
+        self.kept.or_forget(self.serve(request).await)
     }
 
     async fn alarm(&self) -> Result<Response> {
-        self.or_forget(self.wake().await)
+        self.kept.or_forget(self.wake().await)
     }
 }
 
@@ -216,7 +212,7 @@ impl AccountLedger {
 
     async fn wake(&self) -> Result<Response> {
         self.load()?;
-        self.with(|memory| memory.alarm_at = None)?;
+        self.kept.rang();
         self.expire()?;
         self.hand_on().await?;
         self.tell_alerts().await?;
@@ -225,31 +221,17 @@ impl AccountLedger {
         Response::empty()
     }
 
-    /// After a failure what is in memory may not be what was stored: it is read anew.
-    fn or_forget<T>(&self, result: Result<T>) -> Result<T> {
-        if result.is_err() {
-            self.memory.replace(None);
-        }
-        result
-    }
-
     fn sql(&self) -> SqlStorage {
         self.state.storage().sql()
     }
 
     /// Reads storage, if that has not been done; whether it was done now.
     fn load(&self) -> Result<bool> {
-        let missing = self.memory.borrow().is_none();
-        if missing {
-            let loaded = load(&self.sql())?;
-            self.memory.replace(Some(loaded));
-        }
-        Ok(missing)
+        self.kept.load(|| load(&self.sql()))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Memory) -> T) -> Result<T> {
-        let mut memory = self.memory.borrow_mut();
-        memory.as_mut().map(work).ok_or_else(|| "the ledger is not loaded".into())
+        self.kept.with(work)
     }
 
     // === Callers and requests ===
@@ -405,21 +387,8 @@ impl AccountLedger {
 
     /// Sees to it that the alarm rings when there is something to do.
     async fn set_alarm(&self) -> Result<()> {
-        let now = now_ms();
-        let wanted = self.with(|memory| {
-            let at = memory.next_task(now)?;
-            if memory.alarm_at.is_some_and(|set| set <= at) {
-                return None;
-            }
-            memory.alarm_at = Some(at);
-            Some(at)
-        })?;
-        let Some(at) = wanted else { return Ok(()) };
-        let set = self.state.storage().set_alarm(Duration::from_millis(at.saturating_sub(now))).await;
-        if set.is_err() {
-            self.with(|memory| memory.alarm_at = None)?;
-        }
-        set
+        let at = self.with(|memory| memory.next_task(now_ms()))?;
+        self.kept.wake_by(&self.state, at).await
     }
 
     /// Hands batches on until there is none or the database fails.
@@ -579,7 +548,7 @@ fn load(sql: &SqlStorage) -> Result<Memory> {
     for key in rows::<Key>(sql, "SELECT id, entry FROM keys", Vec::new())? {
         keys.push((key.id, serde_json::from_str::<KeyEntry>(&key.entry)?));
     }
-    let (mut counting, batches) = Counting::load(sql, Scope::Account)?;
+    let (mut counting, batches) = Counting::load(sql, Scope::Account, None)?;
     let ledger = Ledger::restore(account, keys);
     let mut handed_on = handed_on.restore(applied);
     // An earlier version has handed something on and not noted when.
@@ -594,7 +563,6 @@ fn load(sql: &SqlStorage) -> Result<Memory> {
         queue: Queue::restore(applied, batches),
         applied,
         handed_on,
-        alarm_at: None,
         not_before: 0,
         flush_ms: FLUSH_AT_FIRST_MS,
         last_error: String::new(),

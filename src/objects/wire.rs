@@ -224,24 +224,67 @@ pub struct LimitsNow {
 
 // === Gauge ===
 
-/// `POST /release`: a request that the gauge counts has ended.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `POST /acquire`: may this request be sent to one of these?
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Acquire {
+    /// The attempt's id. Asking twice is asking once; another attempt of the same request has another id.
+    pub id: String,
+    /// Where it may be sent.
+    pub candidates: Vec<CandidateAsk>,
+    /// Whether the gauge picks the candidate with the fewest open requests. Otherwise the first one is meant.
+    pub pick: bool,
+}
+
+/// A deployment that a request may be sent to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CandidateAsk {
+    /// The provider.
+    pub provider: String,
+    /// Its share of what is open, compared to the others'; 0 counts as 1.
+    pub weight: u64,
+    /// What the request would use there, by the provider's rules. Its model is the deployment; its id is [`Acquire::id`],
+    /// whatever it says.
+    pub ask: Ask,
+}
+
+/// The answer to [`Acquire`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acquired {
+    /// Which candidate is meant: the one that was picked or, if none has room, the one that is worth asking again first.
+    pub index: usize,
+    /// Whether it may be sent there. If so, it must be released.
+    pub answer: Answer,
+    /// Requests that are open at each candidate's provider now, this one included; of the first alone unless the gauge
+    /// was to pick.
+    #[serde(default)]
+    pub open: Vec<u64>,
+}
+
+/// `POST /release`: a request that the gauge counts has ended. The answer is [`Settled`](crate::limits::ask::Settled).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Release {
-    /// Its settlement id.
+    /// The provider that it was sent to.
+    pub provider: String,
+    /// The attempt's id.
     pub id: String,
     /// What it used.
     pub settlement: Settlement,
 }
 
-/// `POST /state`: how does the provider stand?
+/// `POST /state`: how does a provider stand?
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GaugeQuery {
-    /// The provider's limits.
+    /// The provider.
+    pub provider: String,
+    /// Its limits.
     pub rules: Vec<Rule>,
 }
 
-/// What a gauge is at. `GET /state` tells it by the limits that were in use last.
+/// What a gauge is at. `GET /state?provider=` tells it by the limits that were in use last.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GaugeState {

@@ -135,9 +135,9 @@ async fn post(env: &Env, account: &str, entries: Vec<UsageEntry>, returns: Vec<L
 }
 
 /// Tells a provider's gauge that a request has ended. If it never learns, the request counts until its time is up.
-pub async fn release(env: &Env, provider: &str, release: &Release) {
-    if let Err(error) = persist::<Settled>(env, Object::gauge(provider), "/release", release).await {
-        let (error, id) = (error.to_string(), release.id.as_str());
+pub async fn release(env: &Env, gauge: &str, release: &Release) {
+    if let Err(error) = persist::<Settled>(env, Object::gauge(gauge), "/release", release).await {
+        let (error, id, provider) = (error.to_string(), release.id.as_str(), release.provider.as_str());
         tracing::error!(target: "limits", message = "a provider's gauge was not told of a request's end", error, id, provider);
     }
 }

@@ -54,7 +54,7 @@ pub(super) async fn provider(context: &Context<'_>) -> Result<Answer, Problem> {
     let name = context.parameter("name");
     let known = context.config.as_ref().and_then(|loaded| Some((loaded, loaded.config.providers.get(name)?)));
     let Some((loaded, provider)) = known else { return Err(not_found("provider in effect", name)) };
-    let state = client::gauge_state(context.env, name, loaded.provider_rules(name)).await;
+    let state = client::gauge_state(context.env, loaded.pools.gauge(name), name, loaded.provider_rules(name)).await;
     let state = state.map_err(|error| unavailable(&error))?;
     Answer::ok(&ProviderConnections {
         connections: Connections::of(&state.open_by_key, &state.open_since, provider.count_connections),

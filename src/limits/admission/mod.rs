@@ -150,6 +150,11 @@ impl Admission {
         self.expiries.len()
     }
 
+    /// Whether a request has been reserved or settled under this id, as far as that is remembered.
+    pub fn knows(&self, id: &str) -> bool {
+        self.slots.contains_key(id)
+    }
+
     /// The latest time known: clocks may run backwards, what was counted may not.
     fn clock(&self, now: u64) -> u64 {
         now.max(self.meta.latest)

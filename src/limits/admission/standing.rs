@@ -79,6 +79,13 @@ impl Admission {
         Totals { day: of(Period::Day), week: of(Period::Week), month: of(Period::Month), total: of(Period::Total) }
     }
 
+    /// How many requests are open, of all models or one. Those that should be settled by now count until they are expired.
+    pub fn open(&self, model: Option<&str>) -> u64 {
+        let anybody = Caller { key: "", user: None, model };
+        let counters = self.subjects.counters(self.subjects.root_scope(), &anybody, model);
+        counters.map_or(0, |counters| counters.connections())
+    }
+
     /// How many requests of each key are open. Those that were admitted from a lease are not known here.
     pub fn connections(&self, now: u64) -> Connections {
         let mut connections = Connections::new();
