@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use schemars::{Schema, SchemaGenerator};
 
 use super::types::{
-    List, Page, alerts::*, catalog::*, configuration::*, identity::*, keys::*, people::*, records::*, standing::*,
+    List, Page, alerts::*, catalog::*, configuration::*, health::*, identity::*, keys::*, people::*, records::*,
+    standing::*,
 };
 use crate::auth::rbac::Permission::{self, *};
 use crate::config;
@@ -304,6 +305,8 @@ operations! {
     UpdateProvider Patch "/admin/v1/providers/{name}" Global(ProvidersWrite), "Change a provider", merges::<config::Provider>, gives::<Entry<config::Provider>>;
     DeleteProvider Delete "/admin/v1/providers/{name}" Global(ProvidersWrite), "Delete a provider that no model uses", versioned;
     TestProvider Post "/admin/v1/providers/{name}/test" Global(ProvidersTest), "Test the connection to a provider", gives::<ConnectionTest>;
+    GetProviderState Get "/admin/v1/providers/{name}/state" Global(HealthRead), "See what is set of a provider in effect: whether it is drained", gives::<ProviderStateInfo>, versioned;
+    PutProviderState Put "/admin/v1/providers/{name}/state" Global(ProvidersWrite), "Drain a provider in effect, take it into maintenance, or put it back", takes::<ProviderStateSettings>, gives::<ProviderStateInfo>, versioned;
     GetProviderConnections Get "/admin/v1/providers/{name}/connections" Global(ProvidersRead), "See which requests are open at a provider, and how its limits stand", gives::<ProviderConnections>;
     ListModels Get "/admin/v1/models" Global(ModelsRead), "List the draft's models", pages::<Entry<config::Model>>;
     GetModel Get "/admin/v1/models/{name}" Global(ModelsRead), "See a model", gives::<Entry<config::Model>>, versioned;

@@ -13,7 +13,9 @@ use worker::Env;
 
 use super::call::{Object, hub_name, hub_shards};
 use super::hub_state::Kind;
-use super::wire::{GaugeQuery, GaugeState, HubStatus, KeyNow, LedgerStatus, LimitsNow, LimitsQuery, Pushed, PutKey};
+use super::wire::{
+    GaugeQuery, GaugeState, HubStatus, KeyNow, LedgerStatus, LimitsNow, LimitsQuery, ProviderStates, Pushed, PutKey,
+};
 use crate::auth::api_key::record_name;
 use crate::config::CURRENT_SNAPSHOT;
 use crate::fault;
@@ -21,7 +23,7 @@ use crate::http::shell::within;
 use crate::limits::ask::{Ask, Preview};
 use crate::limits::ledger::{AccountEntry, KeyState};
 use crate::limits::rule::Rule;
-use crate::store::{CREDENTIALS, KV, PUBLIC_KEYS};
+use crate::store::{CREDENTIALS, KV, PROVIDER_STATES, PUBLIC_KEYS};
 
 /// Longest time for one object or one KV entry, in milliseconds.
 const PATIENCE_MS: u64 = 3_000;
@@ -52,6 +54,15 @@ pub async fn push_credentials(env: &Env, document: &str, revision: u64) -> Resul
 /// As [`push_config`].
 pub async fn push_public_keys(env: &Env, jwks: &str, revision: u64) -> Result<(), String> {
     push_document(env, Kind::Keys, PUBLIC_KEYS, jwks, "", revision).await
+}
+
+/// Replaces what is set of providers. `revision` must grow with each change.
+///
+/// # Errors
+/// As [`push_config`].
+pub async fn push_provider_states(env: &Env, states: &ProviderStates, revision: u64) -> Result<(), String> {
+    let document = serde_json::to_string(states).map_err(|error| error.to_string())?;
+    push_document(env, Kind::ProviderStates, PROVIDER_STATES, &document, "", revision).await
 }
 
 /// Makes every isolate forget the key records, token issuers' keys and credentials that it has cached. `epoch` must be

@@ -16,6 +16,9 @@ use super::wire::{Have, Pushed};
 /// Bytes of a document in one cell. A cell may have two million.
 const PART_BYTES: usize = 1_000_000;
 
+/// What the purge epoch is stored under.
+const PURGE: &str = "purge";
+
 /// The query of a push.
 #[derive(Debug, Deserialize)]
 struct Push {
@@ -24,12 +27,13 @@ struct Push {
     version: String,
 }
 
-/// The authority on the configuration, the sealed credentials, the public keys and the purge epoch.
+/// The authority on the configuration, the sealed credentials, the public keys, what is set of providers, and the purge
+/// epoch.
 ///
 /// | request | answer |
 /// |---|---|
-/// | `GET /state?config=…&credentials=…&keys=…` | [`super::wire::State`]: what the asker does not have |
-/// | `PUT /config`, `/credentials`, `/keys` `?number=…&version=…` | [`Pushed`]; the body is the document |
+/// | `GET /state?` [`Have`] | [`super::wire::State`]: what the asker does not have |
+/// | `PUT /config`, `/credentials`, `/keys`, `/provider_states` `?number=…&version=…` | [`Pushed`]; the body is the document |
 /// | `PUT /purge?number=…` | [`Pushed`] |
 /// | `GET /status` | [`super::wire::HubStatus`] |
 #[durable_object(fetch)]
@@ -74,7 +78,7 @@ impl Hub {
             ("PUT", "/purge") => {
                 let (news, now) = state.purge(request.query::<Push>()?.number);
                 if news {
-                    self.number("purge", now, "")?;
+                    self.number(PURGE, now, "")?;
                 }
                 answer(&Pushed { number: now })
             }
@@ -149,7 +153,10 @@ fn load(sql: &SqlStorage) -> Result<HubState> {
     let mut state = HubState::default();
     for row in rows::<Row>(sql, "SELECT kind, number, version FROM documents", Vec::new())? {
         let Some(kind) = Kind::named(&row.kind) else {
-            let (_, _) = state.purge(row.number);
+            // What another version has stored is left alone.
+            if row.kind == PURGE {
+                let (_, _) = state.purge(row.number);
+            }
             continue;
         };
         let parts: Vec<Part> = rows(

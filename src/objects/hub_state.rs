@@ -14,11 +14,13 @@ pub enum Kind {
     Credentials,
     /// The public keys of the gateway's own tokens.
     Keys,
+    /// What operators have set of providers: [`ProviderStates`](super::wire::ProviderStates).
+    ProviderStates,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Config, Self::Credentials, Self::Keys];
+    pub const ALL: [Self; 4] = [Self::Config, Self::Credentials, Self::Keys, Self::ProviderStates];
 
     /// The name in storage and in paths.
     pub fn name(self) -> &'static str {
@@ -26,6 +28,7 @@ impl Kind {
             Self::Config => "config",
             Self::Credentials => "credentials",
             Self::Keys => "keys",
+            Self::ProviderStates => "provider_states",
         }
     }
 
@@ -52,6 +55,7 @@ pub struct HubState {
     config: Option<Document>,
     credentials: Option<Document>,
     keys: Option<Document>,
+    provider_states: Option<Document>,
     purge_epoch: u64,
 }
 
@@ -62,6 +66,7 @@ impl HubState {
             Kind::Config => &mut self.config,
             Kind::Credentials => &mut self.credentials,
             Kind::Keys => &mut self.keys,
+            Kind::ProviderStates => &mut self.provider_states,
         };
         let known = slot.as_ref().map_or(0, |known| known.number);
         if document.number <= known {
@@ -90,6 +95,7 @@ impl HubState {
             config: self.config.as_ref().filter(|config| config.version != have.config).map(numbered),
             credentials: other_than(&self.credentials, have.credentials),
             keys: other_than(&self.keys, have.keys),
+            provider_states: other_than(&self.provider_states, have.provider_states),
             purge_epoch: self.purge_epoch,
         }
     }
@@ -102,6 +108,7 @@ impl HubState {
             config_sequence: number(&self.config),
             credentials_revision: number(&self.credentials),
             keys_revision: number(&self.keys),
+            provider_states_revision: number(&self.provider_states),
             purge_epoch: self.purge_epoch,
             stored_bytes,
         }
@@ -145,7 +152,7 @@ mod tests {
         let all = hub.state(&Have::default());
         assert_eq!(all.config.unwrap().document.get(), "{\"n\":2}");
         assert_eq!(all.credentials.unwrap().number, 5);
-        let have = Have { config: "v2".into(), credentials: 5, keys: 0 };
+        let have = Have { config: "v2".into(), credentials: 5, ..Have::default() };
         assert_eq!(
             serde_json::to_string(&hub.state(&have)).unwrap(),
             "{\"config_sequence\":2,\"purge_epoch\":0}",

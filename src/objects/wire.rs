@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -27,6 +28,8 @@ pub struct Have {
     pub credentials: u64,
     /// The public keys' revision; 0 for none.
     pub keys: u64,
+    /// The revision of what is set of providers; 0 for none.
+    pub provider_states: u64,
 }
 
 /// A document with its number.
@@ -53,6 +56,9 @@ pub struct State {
     /// The public keys of the gateway's own tokens, as a JSON Web Key Set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<Numbered>,
+    /// What is set of providers, as [`ProviderStates`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_states: Option<Numbered>,
     /// Grows when caches are to be emptied.
     pub purge_epoch: u64,
 }
@@ -69,6 +75,8 @@ pub struct HubStatus {
     pub credentials_revision: u64,
     /// The public keys' revision.
     pub keys_revision: u64,
+    /// The revision of what is set of providers.
+    pub provider_states_revision: u64,
     /// The purge epoch.
     pub purge_epoch: u64,
     /// The object's storage, in bytes.
@@ -80,6 +88,50 @@ pub struct HubStatus {
 pub struct Pushed {
     /// The number that the object is at now: the pushed one, or a higher one that it had before.
     pub number: u64,
+}
+
+/// What operators have set of providers, by name; those of which nothing is set are left out.
+pub type ProviderStates = BTreeMap<String, ProviderState>;
+
+/// What an operator has set of a provider.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProviderState {
+    /// What it may be used for.
+    pub state: Duty,
+    /// Until when that holds, in Unix milliseconds; `None` for as long as nothing else is set.
+    pub until_ms: Option<u64>,
+}
+
+/// What a provider may be used for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Duty {
+    /// Everything, as far as it is healthy.
+    #[default]
+    Active,
+    /// Nothing new; what is open goes on.
+    Draining,
+    /// Nothing new, nor is it probed; what is open goes on.
+    Maintenance,
+}
+
+impl Duty {
+    /// The name in the database and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Draining => "draining",
+            Self::Maintenance => "maintenance",
+        }
+    }
+}
+
+impl ProviderState {
+    /// What holds at a time, in Unix milliseconds.
+    pub fn at(&self, now: u64) -> Duty {
+        if self.until_ms.is_some_and(|until| until <= now) { Duty::Active } else { self.state }
+    }
 }
 
 // === Ledger ===

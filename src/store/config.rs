@@ -1,5 +1,5 @@
 //! What an isolate has of the Hub: the configuration, the sealed provider credentials, the public keys of the gateway's
-//! own tokens, and the purge epoch.
+//! own tokens, what operators have set of providers, and the purge epoch.
 //!
 //! A busy isolate asks the Hub once a second in the background; one whose knowledge is two seconds old asks before it
 //! serves. Without a Hub, or with one that has nothing, KV counts.
@@ -15,13 +15,13 @@ use wasm_bindgen::JsCast as _;
 use worker::{Context, Env};
 
 use super::freshness::{Bounds, Freshness, Step};
-use super::{CREDENTIALS, KV, KV_CACHE_SECONDS, PUBLIC_KEYS};
+use super::{CREDENTIALS, KV, KV_CACHE_SECONDS, PROVIDER_STATES, PUBLIC_KEYS};
 use crate::auth::issuer_keys;
 use crate::config::{CURRENT_SNAPSHOT, ConfigProblem, ENVIRONMENT_PREFIX, PrivateHosts, Snapshot};
 use crate::gateway::plan::{Deployment, LoadedConfig};
 use crate::http::shell::{now_ms, within};
 use crate::objects::call::{HUB, Object, hub_name, hub_shards};
-use crate::objects::wire::{Have, Numbered, PATIENCE_MS, State};
+use crate::objects::wire::{Have, Numbered, PATIENCE_MS, ProviderStates, State};
 
 /// How old the configuration may be.
 const BOUNDS: Bounds = Bounds { fresh_ms: 1_000, stale_ms: 2_000, patience_ms: 2_500 };
@@ -51,6 +51,7 @@ struct Memory {
     kv_read_at: Option<u64>,
     credentials: (u64, Rc<BTreeMap<String, StoredCredential>>),
     public_keys: (u64, Rc<Value>),
+    provider_states: (u64, Rc<ProviderStates>),
     purge_epoch: Option<u64>,
 }
 
@@ -93,6 +94,11 @@ pub fn public_keys() -> Rc<Value> {
     MEMORY.with_borrow(|memory| Rc::clone(&memory.public_keys.1))
 }
 
+/// What operators have set of providers. As new as the configuration: a request that has asked for that sees it.
+pub fn provider_states() -> Rc<ProviderStates> {
+    MEMORY.with_borrow(|memory| Rc::clone(&memory.provider_states.1))
+}
+
 /// Grows when what an isolate has cached must be forgotten: whoever caches something remembers the epoch along with it.
 pub fn purge_epoch() -> u64 {
     MEMORY.with_borrow(|memory| memory.purge_epoch.unwrap_or(0))
@@ -108,6 +114,7 @@ async fn ask(env: &Env) {
             config: memory.config.as_ref().map(|config| config.version.clone()).unwrap_or_default(),
             credentials: memory.credentials.0,
             keys: memory.public_keys.0,
+            provider_states: memory.provider_states.0,
         };
         (shard, have)
     });
@@ -115,6 +122,7 @@ async fn ask(env: &Env) {
         .append_pair("config", &have.config)
         .append_pair("credentials", &have.credentials.to_string())
         .append_pair("keys", &have.keys.to_string())
+        .append_pair("provider_states", &have.provider_states.to_string())
         .finish();
     let hub = Object { binding: HUB, name: &hub_name(shard) };
     let answer = hub.call::<State>(env, "GET", &format!("/state?{query}"), None::<&()>, PATIENCE_MS).await;
@@ -172,6 +180,9 @@ fn learn(env: &Env, asked_at: u64, state: State) {
         if let Some(keys) = state.keys {
             memory.take_keys(&keys);
         }
+        if let Some(states) = state.provider_states {
+            memory.take_provider_states(&states);
+        }
     });
     let purged = MEMORY.with_borrow_mut(|memory| memory.purge_epoch.replace(state.purge_epoch));
     if purged.is_some_and(|before| before != state.purge_epoch) {
@@ -202,6 +213,18 @@ impl Memory {
             Err(error) => unreadable("public keys", &error),
         }
     }
+
+    fn take_provider_states(&mut self, states: &Numbered) {
+        match serde_json::from_str(states.document.get()) {
+            Ok(by_name) => self.provider_states = (states.number, Rc::new(by_name)),
+            Err(error) => unreadable("provider states", &error),
+        }
+    }
+
+    /// Whether there is anything but a configuration.
+    fn has_more(&self) -> bool {
+        self.credentials.0 > 0 || self.public_keys.0 > 0 || self.provider_states.0 > 0
+    }
 }
 
 fn unreadable(what: &str, error: &serde_json::Error) {
@@ -219,14 +242,17 @@ async fn read_kv(env: &Env, hub_reached: bool) {
         Ok(None) => {}
         Err(error) => tracing::error!(target: "config", message = "the configuration could not be read", error),
     }
-    if hub_reached || MEMORY.with_borrow(|memory| memory.credentials.0 > 0 || memory.public_keys.0 > 0) {
+    if hub_reached || MEMORY.with_borrow(Memory::has_more) {
         return;
     }
     // Number 0: whatever the Hub has counts instead as soon as it can be reached.
     let numbered = |text: String| RawValue::from_string(text).map(|document| Numbered { number: 0, document });
-    for (name, take) in
-        [(CREDENTIALS, Memory::take_credentials as fn(&mut Memory, &Numbered)), (PUBLIC_KEYS, Memory::take_keys)]
-    {
+    let entries: [(&str, fn(&mut Memory, &Numbered)); 3] = [
+        (CREDENTIALS, Memory::take_credentials),
+        (PUBLIC_KEYS, Memory::take_keys),
+        (PROVIDER_STATES, Memory::take_provider_states),
+    ];
+    for (name, take) in entries {
         match kv_entry(env, name).await.map(|text| text.map(numbered)) {
             Ok(Some(Ok(document))) => MEMORY.with_borrow_mut(|memory| take(memory, &document)),
             Ok(Some(Err(error))) => unreadable(name, &error),

@@ -36,3 +36,6 @@ pub const CREDENTIALS: &str = "credentials";
 
 /// The KV entry with the public keys of the gateway's own tokens.
 pub const PUBLIC_KEYS: &str = "public_keys";
+
+/// The KV entry with what is set of providers.
+pub const PROVIDER_STATES: &str = "provider_states";

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use worker::{D1Result, Env};
 
 use super::database::{Database, Json, Object, rows};
+use super::provider_states;
 use super::signing_keys;
 use crate::admin::statement::Statement;
 use crate::admin::types::keys::Limit;
@@ -47,6 +48,8 @@ pub(super) enum Effect {
     Credentials,
     /// The gateway signs with another key.
     SigningKeys,
+    /// Something else is set of a provider.
+    ProviderStates,
     /// Isolates must forget what they remember.
     Purge {
         /// Higher than any before; Unix milliseconds.
@@ -68,6 +71,7 @@ pub(super) async fn carry_out(env: &Env, db: &Database, effect: &Effect) -> Resu
         Effect::Config => push_config(env, db).await,
         Effect::Credentials => push_credentials(env, db).await,
         Effect::SigningKeys => push_signing_keys(env, db).await,
+        Effect::ProviderStates => push_provider_states(env, db).await,
         Effect::Purge { epoch } => client::purge(env, *epoch).await,
     }
 }
@@ -173,6 +177,13 @@ async fn push_signing_keys(env: &Env, db: &Database) -> Result<(), String> {
         Some(jwks) => client::push_public_keys(env, &jwks.to_string(), revision).await,
         None => Ok(()),
     }
+}
+
+async fn push_provider_states(env: &Env, db: &Database) -> Result<(), String> {
+    let (revision, answers) =
+        ask_in_order(db, &[Statement::new(provider_states::ALL)]).await.map_err(|problem| problem.message)?;
+    let states = answers.first().map(provider_states::pushed).transpose().map_err(|problem| problem.message)?;
+    client::push_provider_states(env, &states.unwrap_or_default(), revision).await
 }
 
 #[derive(Deserialize)]

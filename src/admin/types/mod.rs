@@ -4,6 +4,7 @@
 pub mod alerts;
 pub mod catalog;
 pub mod configuration;
+pub mod health;
 pub mod identity;
 pub mod keys;
 pub mod people;
