@@ -18,6 +18,7 @@ pub mod limits;
 pub mod objects;
 pub mod protocol;
 pub mod providers;
+pub mod routing;
 pub mod seal;
 pub mod secret;
 #[cfg(test)]

@@ -20,6 +20,8 @@ mod prices;
 mod providers;
 mod reading;
 pub mod reference;
+mod route_checks;
+mod routes;
 mod snapshot;
 mod timeouts;
 mod validate;
@@ -41,13 +43,14 @@ pub use layers::{ENVIRONMENT_PREFIX, Effective, Origin, Overrides, effective};
 pub use limits::{
     Disclose, LimitOverrides, Limits, UnreachableCost, UnreachableRates, problems_of_list, problems_of_terms,
 };
-pub use models::{Model, Route, RouteTarget, StructuredOutput};
+pub use models::{Model, StructuredOutput};
 pub use observe::{ClientIp, LogLevel, Logging, Records, RecordsMode, Retention};
 pub use prices::{Billing, Price, PriceVariant, Unpriced};
 pub use providers::{
     CredentialPlace, CredentialSource, Framing, Generic, GenericReply, GenericStream, Provider, ProviderDialect,
     StreamUsage, is_own_secret,
 };
+pub use routes::{Route, RouteRetry, RouteTarget, Shadow, Sticky, StickyBy, Strategy, When};
 pub use snapshot::{Snapshot, canonical_json, content_hash};
 pub use timeouts::{TimeoutOverrides, Timeouts};
 pub use validate::may_be_forwarded;

@@ -1,4 +1,4 @@
-//! Sections `models` and `routes`: the names that callers use.
+//! Section `models`: what callers can name.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -50,29 +50,4 @@ pub enum StructuredOutput {
     Native,
     /// By a tool whose arguments are the answer, for models that lack the parameter.
     Tool,
-}
-
-fields! {
-    /// A further name that callers can use, answered by the first of its targets that can be called.
-    pub struct Route {
-        /// Whether it can be called.
-        #[serde(default = "yes")]
-        pub enabled: bool;
-        /// What it is for; shown in the list of models.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub description: Option<String>, chars 0 ..= 1024;
-        /// The models that may answer, in this order.
-        pub targets: Vec<RouteTarget>, items 1 ..= 32;
-    }
-}
-
-fields! {
-    /// One of a route's targets.
-    pub struct RouteTarget {
-        /// The model, by its name in `models`.
-        pub model: String, chars 1 ..= 256;
-        /// Whether it is considered.
-        #[serde(default = "yes")]
-        pub enabled: bool;
-    }
 }

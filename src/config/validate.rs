@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::bounds::{Bounded, Problems, is_scalar};
 use super::providers::is_own_secret;
 use super::{
-    Config, ConfigProblem, Generic, GenericReply, Issuer, Plane, Price, PrivateHosts, Provider, ProviderDialect, Route,
+    Config, ConfigProblem, Generic, GenericReply, Issuer, Plane, Price, PrivateHosts, Provider, ProviderDialect,
     check_base_url, check_jwks_uri,
 };
 use crate::billing::catalog;
@@ -113,13 +113,9 @@ impl Problems {
                     "there is a model of this name: callers could not tell which is meant",
                 );
             }
-            for (nth, target) in route.targets.iter().enumerate() {
-                if !config.models.contains_key(&target.model) {
-                    let path = format!("routes.{name}.targets[{nth}].model");
-                    self.add(&path, format!("there is no model `{}`", target.model));
-                }
-            }
+            self.route_references(config, name, route);
         }
+        self.route_trees(config);
         for name in config.prices.keys().filter(|name| !config.models.contains_key(*name)) {
             self.add(&format!("prices.{name}"), format!("there is no model `{name}`"));
         }
@@ -255,13 +251,6 @@ impl Problems {
                 let path = format!("admin.allowed_ip_ranges[{nth}]");
                 self.add(&path, "must be an address or a range such as 192.0.2.0/24 or 2001:db8::/32");
             }
-        }
-    }
-
-    fn route(&mut self, path: &str, route: &Route) {
-        route.check_bounds(path, self);
-        for (nth, target) in route.targets.iter().enumerate() {
-            target.check_bounds(&format!("{path}.targets[{nth}]"), self);
         }
     }
 

@@ -8,10 +8,11 @@ use super::asking;
 use crate::auth::Principal;
 use crate::billing::Prices;
 use crate::config::{
-    Config, ConfigProblem, Effective, EndpointError, PrivateHosts, Snapshot, check_base_url, effective,
+    Config, ConfigProblem, Effective, EndpointError, PrivateHosts, RouteTarget, Snapshot, check_base_url, effective,
 };
 use crate::limits::rule::Rule;
 use crate::objects::pool::Pools;
+use crate::routing::tree::MAX_DEPTH;
 
 /// What a deployment, and not the configuration, says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,9 +113,18 @@ impl LoadedConfig {
                 context_tokens: model.context_tokens,
             });
         }
+        self.listing_of_route(name, 1)
+    }
+
+    /// What is told of a route that is the `depth`th on the way to it.
+    fn listing_of_route(&self, name: &str, depth: usize) -> Option<Listing<'_>> {
         let (name, route) = self.config.routes.get_key_value(name).filter(|(_, route)| route.enabled)?;
-        let answers = |target: &str| self.listing(target).filter(|_| self.config.models.contains_key(target));
-        let first = route.targets.iter().filter(|target| target.enabled).find_map(|target| answers(&target.model))?;
+        let answers = |target: &RouteTarget| match (&target.model, &target.route) {
+            (Some(model), _) if self.config.models.contains_key(model) => self.listing(model),
+            (None, Some(route)) if depth < MAX_DEPTH => self.listing_of_route(route, depth.saturating_add(1)),
+            _ => None,
+        };
+        let first = route.targets.iter().filter(|target| target.enabled).find_map(answers)?;
         Some(Listing { name, description: route.description.as_deref(), ..first })
     }
 }

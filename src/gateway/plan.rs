@@ -209,13 +209,13 @@ pub fn decide<'a>(
     let mut reasons = Vec::new();
     for target in &route.targets {
         let found = match target.enabled {
-            true => candidate(loaded, principal, asked, &target.model),
+            true => candidate(loaded, principal, asked, target.name()),
             false => Err(Unusable::TargetDisabled),
         };
         match found {
             Ok(plan) => return Ok(Plan { route: Some(route_name), ..plan }),
             Err(reason) => {
-                skipped(Skipped { model: &target.model, reason });
+                skipped(Skipped { model: target.name(), reason });
                 reasons.push(reason);
             }
         }

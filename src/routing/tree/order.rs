@@ -1,0 +1,150 @@
+//! What is decided, and told of the decision.
+
+use std::fmt;
+use std::rc::Rc;
+
+use super::super::board::Skip;
+use super::super::conditions::Unmet;
+use super::super::score::Score;
+use crate::config::{Shadow, Strategy};
+use crate::gateway::plan::Unusable;
+
+/// Who answers a request.
+#[derive(Debug, Clone, Default)]
+pub struct Order<'a> {
+    /// Those who could, each once, the first to be tried first.
+    pub candidates: Vec<Candidate<'a>>,
+    /// Those who were considered and left out.
+    pub left_out: Vec<LeftOut<'a>>,
+    /// How the route that was asked for chose; `None` if it was a model.
+    pub strategy: Option<Strategy>,
+    /// Those among which the gauge must pick, two at least, because the first place is a matter of
+    /// [`Strategy::LeastConnections`]. Until it has, they stand by what is open in this isolate. Empty otherwise.
+    pub least_connections: Vec<Contender>,
+    /// Whether the first is the first because the caller is kept with it.
+    pub pinned: bool,
+    /// Whether all are unhealthy, and these are tried all the same.
+    pub in_spite: bool,
+    /// The model that gets a copy of this request.
+    pub shadow: Option<&'a Shadow>,
+}
+
+/// Somebody who could answer.
+#[derive(Debug, Clone)]
+pub struct Candidate<'a> {
+    /// Its name in `models`.
+    pub deployment: &'a str,
+    /// Its provider.
+    pub provider: &'a str,
+    /// The routes on the way to it, from the one that was asked for to the one that lists it; empty if it was asked for
+    /// itself.
+    pub path: Rc<[&'a str]>,
+    /// The priority that it has in the last of them.
+    pub priority: u64,
+    /// The weight that it has there.
+    pub weight: u64,
+    /// What its health leaves of the weight, in thousandths.
+    pub effective_weight_permille: u64,
+    /// Whether it is half open and this request would be a trial.
+    pub trial: bool,
+    /// What its place among the others of that route comes from.
+    pub score: Score,
+    /// Why it has this place, in a few words.
+    pub why: &'static str,
+}
+
+impl<'a> Candidate<'a> {
+    /// The route that was asked for, if it was one.
+    pub fn route(&self) -> Option<&'a str> {
+        self.path.first().copied()
+    }
+}
+
+/// One of those among which the gauge picks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contender {
+    /// Its index in [`Order::candidates`].
+    pub index: usize,
+    /// Its weight, health included, in thousandths.
+    pub weight: u64,
+}
+
+/// Somebody who was considered and left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeftOut<'a> {
+    /// The model, or the route with everything in it.
+    pub deployment: &'a str,
+    /// The route that lists it; `None` if it was asked for itself.
+    pub route: Option<&'a str>,
+    /// Why.
+    pub reason: LeftOutReason<'a>,
+}
+
+/// Why somebody was left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftOutReason<'a> {
+    /// The route's target is disabled.
+    TargetDisabled,
+    /// There is no such route.
+    NoRoute,
+    /// It is a route that is disabled.
+    RouteDisabled,
+    /// Routes are nested too deep, or have too many targets.
+    TooLarge,
+    /// It is for other requests.
+    Condition(Unmet<'a>),
+    /// It cannot answer this request.
+    Unusable(Unusable),
+    /// It is unhealthy.
+    Unhealthy(Skip),
+    /// It stands further up already.
+    Duplicate,
+}
+
+impl fmt::Display for LeftOutReason<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TargetDisabled => formatter.write_str("the route's target is disabled"),
+            Self::NoRoute => formatter.write_str("the route does not exist"),
+            Self::RouteDisabled => formatter.write_str("the route is disabled"),
+            Self::TooLarge => formatter.write_str("routes are nested too deep, or have too many targets"),
+            Self::Condition(unmet) => unmet.fmt(formatter),
+            Self::Unusable(reason) => reason.fmt(formatter),
+            Self::Unhealthy(skip) => skip.fmt(formatter),
+            Self::Duplicate => formatter.write_str("it stands further up already"),
+        }
+    }
+}
+
+impl Order<'_> {
+    /// Puts a candidate first; the others keep their order. This is what becomes of the gauge's pick. The contenders'
+    /// indexes follow.
+    pub fn promote(&mut self, index: usize) {
+        if index >= self.candidates.len() {
+            return;
+        }
+        let first = self.candidates.remove(index);
+        self.candidates.insert(0, first);
+        for contender in &mut self.least_connections {
+            if contender.index == index {
+                contender.index = 0;
+            } else if contender.index < index {
+                contender.index = contender.index.saturating_add(1);
+            }
+        }
+    }
+
+    /// When the first of the unhealthy ones may be back, in milliseconds from now; `None` if nobody knows, or none is.
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        let skips = self.left_out.iter().filter_map(|it| match it.reason {
+            LeftOutReason::Unhealthy(skip) => skip.ms_left(),
+            _ => None,
+        });
+        skips.min()
+    }
+
+    /// Whether somebody was left out only for being unhealthy.
+    pub fn has_unhealthy(&self) -> bool {
+        self.left_out.iter().any(|it| matches!(it.reason, LeftOutReason::Unhealthy(_)))
+    }
+}
