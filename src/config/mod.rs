@@ -22,6 +22,7 @@ mod reading;
 pub mod reference;
 mod route_checks;
 mod routes;
+mod routing;
 mod snapshot;
 mod timeouts;
 mod validate;
@@ -51,6 +52,7 @@ pub use providers::{
     StreamUsage, is_own_secret,
 };
 pub use routes::{Route, RouteRetry, RouteTarget, Shadow, Sticky, StickyBy, Strategy, When};
+pub use routing::{Breaker, ContentPolicy, Routing, WhenAllOpen};
 pub use snapshot::{Snapshot, canonical_json, content_hash};
 pub use timeouts::{TimeoutOverrides, Timeouts};
 pub use validate::may_be_forwarded;
@@ -88,6 +90,8 @@ bounds::section! {
         pub billing: Billing = Billing::default();
         /// Limits and budgets: those that hold by default, and how all of them are enforced.
         pub limits: Limits = Limits::default();
+        /// When a provider is left alone for a while, and what is done about an attempt that failed.
+        pub routing: Routing = Routing::default();
         /// The providers, by name.
         pub providers: BTreeMap<String, Provider> = BTreeMap::new(), entries 0 ..= 1000;
         /// The models that callers can name, by that name.

@@ -67,6 +67,7 @@ fn one_of_everything() -> Value {
             "jwks_uri": "https://id.example/keys", "roles": {"n": [{"role": "viewer"}]}, "roles_claim": "roles"}]},
         "providers": {"n": {"dialect": "openai", "base_url": "https://p.example/v1", "timeouts": {}, "limits": limits}},
         "models": {"n": {"provider": "n"}},
+        "routing": {"retry_on": ["unreachable"]},
         "routes": {"r": {"targets": [{"model": "n"}]}},
         "prices": {"n": {"variants": [{"multiplier": "1"}]}},
     })

@@ -68,6 +68,7 @@ impl Config {
         self.retention.check_bounds("retention", &mut found);
         self.billing.check_bounds("billing", &mut found);
         found.limits(&self.limits);
+        found.routing(&self.routing);
         self.check_bounds("", &mut found);
         for (name, provider) in &self.providers {
             let path = found.name("providers", name);

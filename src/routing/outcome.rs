@@ -1,4 +1,4 @@
-//! How an attempt failed.
+//! How an attempt can fail, and whose fault that is.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,25 +6,187 @@ use serde::{Deserialize, Serialize};
 /// How an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-#[expect(missing_docs, reason = "the names say it")]
 pub enum Fault {
+    /// No connection came about.
     Unreachable,
+    /// The connection broke before the reply began.
     Reset,
+    /// The reply or its first event did not come in time, or the provider itself says so (408, 504).
     TooSlow,
+    /// The time for the whole request is over.
     TimedOut,
+    /// A reply that had begun fell silent.
     Stalled,
+    /// A reply ended before it was complete.
     Cut,
+    /// A reply that cannot be used: HTML, broken JSON, nothing at all.
     BadReply,
+    /// The provider reports a fault of its own (5xx).
     ServerError,
+    /// The provider has more to do than it can (503, 529).
     Overloaded,
+    /// The provider's rate limit is reached (429).
     RateLimited,
+    /// There is no money left at the provider (402, `insufficient_quota`).
     QuotaExhausted,
+    /// The provider does not accept the credential (401, 403).
     Auth,
+    /// The provider has no such model, or not for this credential.
     ModelNotFound,
+    /// The request is too long for the model.
     ContextLength,
+    /// The provider refuses the content.
     ContentPolicy,
+    /// The request is wrong (other 4xx).
     BadRequest,
+    /// The limits that the gateway itself keeps for the provider are reached; nothing was sent.
     ProviderLimit,
+    /// The caller has left.
     ClientClosed,
+    /// A fault of the gateway.
     Gateway,
+}
+
+/// What a fault speaks against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// Nothing: the request or the caller was at fault, or nothing was sent.
+    Nobody,
+    /// The model at this provider.
+    Deployment,
+    /// The provider as a whole: its address or its credential.
+    Provider,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::Unreachable,
+        Self::Reset,
+        Self::TooSlow,
+        Self::TimedOut,
+        Self::Stalled,
+        Self::Cut,
+        Self::BadReply,
+        Self::ServerError,
+        Self::Overloaded,
+        Self::RateLimited,
+        Self::QuotaExhausted,
+        Self::Auth,
+        Self::ModelNotFound,
+        Self::ContextLength,
+        Self::ContentPolicy,
+        Self::BadRequest,
+        Self::ProviderLimit,
+        Self::ClientClosed,
+        Self::Gateway,
+    ];
+
+    /// Those that are tried again unless configured otherwise: all that another attempt may help with.
+    pub const RETRIED: [Self; 14] = [
+        Self::Unreachable,
+        Self::Reset,
+        Self::TooSlow,
+        Self::Stalled,
+        Self::Cut,
+        Self::BadReply,
+        Self::ServerError,
+        Self::Overloaded,
+        Self::RateLimited,
+        Self::QuotaExhausted,
+        Self::Auth,
+        Self::ModelNotFound,
+        Self::ContextLength,
+        Self::ProviderLimit,
+    ];
+
+    /// Its name, as configuration and records write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Reset => "reset",
+            Self::TooSlow => "too_slow",
+            Self::TimedOut => "timed_out",
+            Self::Stalled => "stalled",
+            Self::Cut => "cut",
+            Self::BadReply => "bad_reply",
+            Self::ServerError => "server_error",
+            Self::Overloaded => "overloaded",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::Auth => "auth",
+            Self::ModelNotFound => "model_not_found",
+            Self::ContextLength => "context_length",
+            Self::ContentPolicy => "content_policy",
+            Self::BadRequest => "bad_request",
+            Self::ProviderLimit => "provider_limit",
+            Self::ClientClosed => "client_closed",
+            Self::Gateway => "gateway",
+        }
+    }
+
+    /// What it speaks against.
+    pub fn blame(self) -> Blame {
+        match self {
+            Self::Unreachable | Self::QuotaExhausted | Self::Auth => Blame::Provider,
+            Self::Reset
+            | Self::TooSlow
+            | Self::TimedOut
+            | Self::Stalled
+            | Self::Cut
+            | Self::BadReply
+            | Self::ServerError
+            | Self::Overloaded
+            | Self::RateLimited
+            | Self::ModelNotFound => Blame::Deployment,
+            Self::ContextLength
+            | Self::ContentPolicy
+            | Self::BadRequest
+            | Self::ProviderLimit
+            | Self::ClientClosed
+            | Self::Gateway => Blame::Nobody,
+        }
+    }
+
+    /// Whether it shows that the provider works: it has read the request and judged it.
+    pub fn is_proof_of_life(self) -> bool {
+        matches!(self, Self::ContextLength | Self::ContentPolicy | Self::BadRequest)
+    }
+
+    /// Whether the same target may answer the same request a moment later.
+    pub fn may_pass(self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable
+                | Self::Reset
+                | Self::Stalled
+                | Self::Cut
+                | Self::BadReply
+                | Self::ServerError
+                | Self::Overloaded
+                | Self::RateLimited
+        )
+    }
+
+    /// Whether a list of faults to be tried again may name it.
+    pub fn may_be_retried(self) -> bool {
+        Self::RETRIED.contains(&self)
+    }
+
+    /// What a reply with an error means. `code`, `kind` and `message` are what the reply's error object says, if it has
+    /// one (`error.code`, `error.type` or `error.status`, `error.message`).
+    pub fn of_reply(status: u16, code: Option<&str>, kind: Option<&str>, message: Option<&str>) -> Self {
+        let _ = (code, kind, message);
+        match status {
+            402 => Self::QuotaExhausted,
+            401 | 403 => Self::Auth,
+            404 => Self::ModelNotFound,
+            408 | 504 => Self::TooSlow,
+            429 => Self::RateLimited,
+            529 => Self::Overloaded,
+            400..=499 => Self::BadRequest,
+            500..=599 => Self::ServerError,
+            _ => Self::BadReply,
+        }
+    }
 }

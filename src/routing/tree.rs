@@ -14,11 +14,10 @@ mod walk;
 
 pub use order::{Candidate, Contender, LeftOut, LeftOutReason, Order};
 
-use super::board::WhenAllOpen;
 use super::outcome::Fault;
 use super::strategy::Turns;
 use super::traits::{RequestView, View};
-use crate::config::Config;
+use crate::config::{Config, WhenAllOpen};
 use walk::Walk;
 
 /// The deepest that routes are nested, the one that is asked for included.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::super::board::{Availability, Skip, WhenAllOpen};
+use super::super::board::{Availability, Skip};
 use super::super::conditions::Reading;
 use super::super::score::Score;
 use super::super::sticky;
@@ -10,7 +10,7 @@ use super::super::strategy::{Contestant, Ranking, Turn, Turns, pinned, rank};
 use super::super::traits::{RequestView, View};
 use super::order::{Candidate, Contender, LeftOut, LeftOutReason, Order};
 use super::{MAX_DEPTH, MAX_TARGETS};
-use crate::config::{Config, Model, Route, RouteTarget, Shadow, Strategy};
+use crate::config::{Config, Model, Route, RouteTarget, Shadow, Strategy, WhenAllOpen};
 use crate::gateway::plan::Unusable;
 
 /// The weight of a target whose weight is nobody's concern.
@@ -316,7 +316,11 @@ impl<'a, 'w> Walk<'a, 'w> {
             Skip::HalfOpen => Some((0, 0)),
             Skip::Open { ms_left } => Some((1, *ms_left)),
             Skip::AuthFailed { ms_left } => Some((2, *ms_left)),
-            Skip::CoolingDown { .. } | Skip::NoHeadroom { .. } | Skip::Draining | Skip::Maintenance => None,
+            Skip::CoolingDown { .. }
+            | Skip::QuotaExhausted { .. }
+            | Skip::NoHeadroom { .. }
+            | Skip::Draining
+            | Skip::Maintenance => None,
         };
         let unhealthy = std::mem::take(&mut self.unhealthy);
         let (mut tried, left): (Vec<_>, Vec<_>) = unhealthy.into_iter().partition(|(_, skip)| rank(skip).is_some());

@@ -1,0 +1,320 @@
+//! What is known of the health of one model at a provider, or of one provider.
+
+use serde::{Deserialize, Serialize};
+
+use super::breaker::Breaker;
+use super::headroom::{Headroom, Share};
+use super::outcome::Fault;
+use super::{portion, shifted};
+
+/// Parts of a half-life that fading is reckoned in.
+const TICKS: u64 = 16;
+
+/// What is left after one of them, in 65,536ths: 2 to the power of -1/16.
+const FADED: u64 = 62_757;
+
+/// One of what fades, so that parts of it can be told.
+const ONE: u64 = 1 << 16;
+
+/// In which time what was counted of successes and latencies counts half, in milliseconds.
+pub const HALF_LIFE_MS: u64 = 10_000;
+
+/// In which time a latency that nothing confirms counts half, in milliseconds: something slow is tried again some time.
+const FORGETTING_MS: u64 = 30_000;
+
+/// So many successes are taken for granted, or the first fault would be a rate of 100 %.
+const GRANTED: u64 = 5 * ONE;
+
+/// The longest pause that repeated 429s lead to, in milliseconds.
+pub const MAX_COOLDOWN_MS: u64 = 60_000;
+
+/// Below which share of a provider's own limit its load is reduced, in permille.
+const SCARCE_PERMILLE: u64 = 200;
+
+/// The least weight that something which is not left alone has, in permille.
+pub const LEAST_PERMILLE: u64 = 10;
+
+/// What is left of a number after some time.
+fn faded(number: u64, passed_ms: u64, half_life_ms: u64) -> u64 {
+    let ticks = passed_ms.saturating_mul(TICKS).checked_div(half_life_ms).unwrap_or(0);
+    let halved = u32::try_from(ticks.div_euclid(TICKS)).ok().and_then(|halvings| number.checked_shr(halvings));
+    (0..ticks.rem_euclid(TICKS)).fold(halved.unwrap_or(0), |left, _| portion(left, FADED, ONE))
+}
+
+/// How often requests succeed: successes and faults, each of which counts half after [`HALF_LIFE_MS`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rate {
+    all: u64,
+    faults: u64,
+    at: u64,
+}
+
+impl Rate {
+    /// Counts a request.
+    pub fn note(&mut self, now: u64, failed: bool) {
+        self.fade(now);
+        self.all = self.all.saturating_add(ONE);
+        self.faults = self.faults.saturating_add(if failed { ONE } else { 0 });
+    }
+
+    /// The share of faults, in permille.
+    pub fn error_permille(&self, now: u64) -> u64 {
+        let mut rate = *self;
+        rate.fade(now);
+        portion(1_000, rate.faults, rate.all.saturating_add(GRANTED))
+    }
+
+    fn fade(&mut self, now: u64) {
+        let passed = now.saturating_sub(self.at);
+        let tick = HALF_LIFE_MS.div_euclid(TICKS);
+        let whole = passed.saturating_sub(passed.checked_rem(tick).unwrap_or(0));
+        self.all = faded(self.all, whole, HALF_LIFE_MS);
+        self.faults = faded(self.faults, whole, HALF_LIFE_MS);
+        self.at = self.at.saturating_add(whole);
+    }
+}
+
+/// How long the first token takes: what is usual, and a peak that is taken over at once and sinks to what is usual.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Latency {
+    /// Fading number and sum, in milliseconds, of what was seen.
+    count: u64,
+    sum: u64,
+    /// The highest, and when it was.
+    peak: u64,
+    peak_at: u64,
+    /// Up to when number and sum have faded.
+    at: u64,
+    /// When something was last seen.
+    seen: u64,
+}
+
+impl Latency {
+    /// Takes a time to first token in, in milliseconds.
+    pub fn note(&mut self, now: u64, millis: u64) {
+        // Nobody waits for a day; and the sums stay small.
+        let millis = millis.min(86_400_000);
+        let peak = self.peak_now(now);
+        self.fade(now);
+        self.count = self.count.saturating_add(ONE);
+        self.sum = self.sum.saturating_add(millis.saturating_mul(ONE));
+        if peak.is_none_or(|peak| millis >= peak) {
+            self.peak = millis;
+            self.peak_at = now;
+        }
+        self.seen = self.seen.max(now);
+    }
+
+    /// What is usual, in milliseconds.
+    pub fn usual_ms(&self, now: u64) -> Option<u64> {
+        self.mean().map(|mean| self.forgotten(now, mean))
+    }
+
+    /// The peak as far as it has not sunk, in milliseconds.
+    pub fn peak_ms(&self, now: u64) -> Option<u64> {
+        self.peak_now(now).map(|peak| self.forgotten(now, peak))
+    }
+
+    fn mean(&self) -> Option<u64> {
+        self.sum.checked_div(self.count)
+    }
+
+    fn peak_now(&self, now: u64) -> Option<u64> {
+        let mean = self.mean()?;
+        let above = self.peak.saturating_sub(mean);
+        Some(mean.saturating_add(faded(above, now.saturating_sub(self.peak_at), HALF_LIFE_MS)))
+    }
+
+    fn forgotten(&self, now: u64, millis: u64) -> u64 {
+        let unconfirmed = now.saturating_sub(self.seen).saturating_sub(HALF_LIFE_MS);
+        faded(millis, unconfirmed, FORGETTING_MS)
+    }
+
+    fn fade(&mut self, now: u64) {
+        let passed = now.saturating_sub(self.at);
+        let tick = HALF_LIFE_MS.div_euclid(TICKS);
+        let whole = passed.saturating_sub(passed.checked_rem(tick).unwrap_or(0));
+        let (count, sum) = (faded(self.count, whole, HALF_LIFE_MS), faded(self.sum, whole, HALF_LIFE_MS));
+        // What is usual is known as long as anything is: the last one never fades from both quite alike.
+        if count > 0 {
+            (self.count, self.sum) = (count, sum);
+        }
+        self.at = self.at.saturating_add(whole);
+    }
+}
+
+/// A pause that the provider asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cooldown {
+    /// When it ends.
+    pub until: u64,
+    /// Why.
+    pub fault: Fault,
+}
+
+/// What a provider said of its own limits, and until when that holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Left {
+    /// When it was said.
+    at: u64,
+    /// What it said.
+    headroom: Headroom,
+}
+
+impl Left {
+    /// Each share that has not been reset since, with the time until it is.
+    fn shares(&self, now: u64) -> impl Iterator<Item = (Share, u64)> + use<> {
+        let passed = now.saturating_sub(self.at);
+        let both = [self.headroom.requests, self.headroom.tokens].into_iter().flatten();
+        both.map(move |share| (share, share.reset_ms.saturating_sub(passed))).filter(|(_, left)| *left > 0)
+    }
+
+    /// For how long nothing is left.
+    pub fn exhausted_ms(&self, now: u64) -> Option<u64> {
+        self.shares(now).filter(|(share, _)| share.remaining == 0).map(|(_, left)| left).max()
+    }
+
+    /// By which factor its load is reduced so that it lasts until the reset, in permille.
+    pub fn factor_permille(&self, now: u64) -> u64 {
+        let shares = self.shares(now).map(|(share, _)| portion(1_000, share.remaining, share.limit));
+        let scarcest = shares.min().unwrap_or(1_000);
+        if scarcest >= SCARCE_PERMILLE { 1_000 } else { portion(1_000, scarcest, SCARCE_PERMILLE) }
+    }
+
+    /// What is known, with the time until each is whole again reckoned from now.
+    pub fn now(&self, now: u64) -> Headroom {
+        let passed = now.saturating_sub(self.at);
+        let left = |share: Option<Share>| {
+            let share = share.filter(|share| share.reset_ms > passed)?;
+            Some(Share { reset_ms: share.reset_ms.saturating_sub(passed), ..share })
+        };
+        Headroom { requests: left(self.headroom.requests), tokens: left(self.headroom.tokens) }
+    }
+}
+
+/// What is known of the health of one model at a provider, or of one provider. Times are milliseconds on its keeper's clock.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Vitals {
+    /// Whether it is left alone because of its faults.
+    #[serde(skip_serializing_if = "is_default")]
+    pub breaker: Breaker,
+    /// The last pause that it asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cooldown: Option<Cooldown>,
+    /// How many pauses in a row were not long enough.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pauses: u64,
+    /// How often it succeeds.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rate: Rate,
+    /// How long it takes.
+    #[serde(skip_serializing_if = "is_default")]
+    pub first_token: Latency,
+    /// What it says of its own limits.
+    #[serde(skip_serializing_if = "is_default")]
+    pub left: Left,
+    /// When anything was last heard of it.
+    pub seen: u64,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Vitals {
+    /// The pause that it is in, if it is in one: how many milliseconds are left, and why.
+    pub fn pause(&self, now: u64) -> Option<(u64, Fault)> {
+        let cooldown = self.cooldown.filter(|cooldown| cooldown.until > now)?;
+        Some((cooldown.until.saturating_sub(now), cooldown.fault))
+    }
+
+    /// It has asked for a pause until a time. Tells whether that begins or noticeably extends one.
+    pub fn pause_until(&mut self, now: u64, until: u64, fault: Fault) -> bool {
+        let before = self.cooldown.map_or(0, |cooldown| cooldown.until).max(now);
+        if until > before {
+            self.cooldown = Some(Cooldown { until, fault });
+        }
+        until > before.saturating_add(if before > now { 1_000 } else { 0 })
+    }
+
+    /// It has asked for a pause without saying how long, to a request that began at a time. What it answers to requests
+    /// that were under way before the last pause ended does not extend that one.
+    pub fn pause_for_a_while(&mut self, now: u64, at: u64, began: u64, first_ms: u64) -> bool {
+        let last = self.cooldown.map_or(0, |cooldown| cooldown.until);
+        if began < last {
+            return false;
+        }
+        if began > last.saturating_add(MAX_COOLDOWN_MS) {
+            self.pauses = 0;
+        }
+        let factor = 1_u64.checked_shl(u32::try_from(self.pauses).unwrap_or(32)).unwrap_or(u64::MAX);
+        let lasts = first_ms.saturating_mul(factor).min(MAX_COOLDOWN_MS);
+        self.pauses = self.pauses.saturating_add(1).min(32);
+        self.pause_until(now, at.saturating_add(lasts), Fault::RateLimited)
+    }
+
+    /// It has answered a request that began at a time.
+    pub fn answered(&mut self, began: u64) {
+        if self.cooldown.is_none_or(|cooldown| began >= cooldown.until) {
+            self.pauses = 0;
+        }
+    }
+
+    /// It has said something of its own limits.
+    pub fn told(&mut self, at: u64, headroom: Headroom) {
+        if at >= self.left.at {
+            self.left = Left { at, headroom };
+        }
+    }
+
+    /// Which share of its configured weight it should have, in permille, latency aside: the square of its success rate,
+    /// less while it starts slowly and while its own limits are scarce.
+    pub fn weight_permille(&self, now: u64, slow_start_ms: u64) -> u64 {
+        let success = 1_000_u64.saturating_sub(self.rate.error_permille(now));
+        let factors =
+            [success, success, self.breaker.slow_start_permille(now, slow_start_ms), self.left.factor_permille(now)];
+        factors.into_iter().fold(1_000, |weight, factor| portion(weight, factor, 1_000)).max(LEAST_PERMILLE)
+    }
+
+    /// Whether it says nothing that an entry which is not there would not say.
+    pub fn is_pristine(&self) -> bool {
+        Self { seen: 0, ..self.clone() } == Self::default()
+    }
+
+    /// What must survive an eviction, if there is anything.
+    pub fn lasting(&self, now: u64, slow_start_ms: u64) -> Option<Self> {
+        let starting = self.breaker.slow_start_permille(now, slow_start_ms) < 1_000;
+        let lasts =
+            self.breaker.opening().is_some() || self.breaker.times() > 0 || starting || self.pause(now).is_some();
+        lasts.then(|| Self {
+            breaker: self.breaker.lasting(),
+            cooldown: self.cooldown,
+            pauses: self.pauses,
+            seen: self.seen,
+            ..Self::default()
+        })
+    }
+
+    /// The same on a clock that shows `to` where this one shows `from`.
+    pub fn shift(&mut self, from: u64, to: u64) {
+        let move_one = |at: &mut u64| *at = shifted(*at, from, to);
+        self.breaker.shift(from, to);
+        if let Some(cooldown) = &mut self.cooldown {
+            move_one(&mut cooldown.until);
+        }
+        [
+            &mut self.rate.at,
+            &mut self.first_token.at,
+            &mut self.first_token.peak_at,
+            &mut self.first_token.seen,
+            &mut self.left.at,
+            &mut self.seen,
+        ]
+        .into_iter()
+        .for_each(move_one);
+    }
+}
