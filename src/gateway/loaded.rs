@@ -57,6 +57,7 @@ impl LoadedConfig {
             .map(|(name, provider)| (name.clone(), check_base_url(&provider.base_url, &deployment.private_hosts)))
             .collect();
         let prices = Prices::of(&config);
+        let pools = Pools::of_config(&config);
         let default_rules = asking::default_rules(&config.limits);
         let limited = config.providers.iter().filter(|(_, provider)| !provider.limits.is_empty());
         let provider_rules =
@@ -67,7 +68,7 @@ impl LoadedConfig {
             config,
             problems,
             prices,
-            pools: Pools::default(),
+            pools,
             endpoints,
             default_rules,
             provider_rules,

@@ -6,6 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::config::{Config, Route, RouteTarget, Strategy};
+use crate::routing::tree::MAX_DEPTH;
+
 /// The gauges of a configuration's providers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pools {
@@ -35,6 +38,20 @@ impl Pools {
         Self { gauges: gauges.collect() }
     }
 
+    /// The pools of a configuration: the providers among which a route with the strategy `least_connections` picks,
+    /// whether its targets name their models or routes that do.
+    pub fn of_config(config: &Config) -> Self {
+        let picks = config.routes.values().filter(|route| route.strategy == Strategy::LeastConnections);
+        Self::of(picks.map(|route| providers(config, route, 1)))
+    }
+
+    /// The providers that a gauge counts for.
+    pub fn providers<'a>(&'a self, gauge: &'a str) -> Vec<&'a str> {
+        let shared = self.gauges.iter().filter(|(_, name)| *name == gauge);
+        let shared: Vec<&str> = shared.map(|(provider, _)| provider.as_str()).collect();
+        if shared.is_empty() { vec![gauge] } else { shared }
+    }
+
     /// The name of the gauge that counts for a provider.
     pub fn gauge<'a>(&'a self, provider: &'a str) -> &'a str {
         self.gauges.get(provider).map_or(provider, String::as_str)
@@ -44,6 +61,17 @@ impl Pools {
     pub fn is_shared(&self, provider: &str) -> bool {
         self.gauges.contains_key(provider)
     }
+}
+
+/// The providers that the targets of a route may lead to. The route is the `depth`th on the way.
+fn providers<'a>(config: &'a Config, route: &'a Route, depth: usize) -> Vec<&'a str> {
+    let of_target = |target: &'a RouteTarget| {
+        let model = target.model.as_ref().and_then(|model| config.models.get(model));
+        let nested = target.route.as_ref().filter(|_| depth < MAX_DEPTH).and_then(|route| config.routes.get(route));
+        let nested = nested.into_iter().flat_map(move |route| providers(config, route, depth.saturating_add(1)));
+        model.map(|model| model.provider.as_str()).into_iter().chain(nested)
+    };
+    route.targets.iter().flat_map(of_target).collect()
 }
 
 #[cfg(test)]
@@ -59,6 +87,23 @@ mod tests {
         assert_eq!(gauges, ["a", "a", "a", "d", "d", "f", "g"]);
         let shared = ["a", "e", "f", "g"].map(|provider| pools.is_shared(provider));
         assert_eq!(shared, [true, true, false, false], "who is alone shares nothing");
+    }
+
+    #[test]
+    fn a_route_s_pool_reaches_through_nested_routes() {
+        let model = |provider: &str| serde_json::json!({"provider": provider});
+        let config: Config = serde_json::from_value(serde_json::json!({
+            "models": {"a": model("pa"), "b": model("pb"), "c": model("pc"), "d": model("pd")},
+            "routes": {
+                "least": {"strategy": "least_connections", "targets": [{"model": "c"}, {"route": "nested"}, {"model": "gone"}]},
+                "nested": {"targets": [{"model": "b"}, {"route": "least"}]},
+                "other": {"strategy": "round_robin", "targets": [{"model": "a"}, {"model": "d"}]},
+            },
+        }))
+        .unwrap();
+        let pools = Pools::of_config(&config);
+        assert_eq!(["pa", "pb", "pc", "pd"].map(|provider| pools.gauge(provider)), ["pa", "pb", "pb", "pd"]);
+        assert_eq!((pools.providers("pb"), pools.providers("pa")), (vec!["pb", "pc"], vec!["pa"]));
     }
 
     proptest! {

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -12,6 +11,7 @@ use crate::limits::admission::Totals;
 use crate::limits::ask::{Answer, Ask, LeaseReturn, RuleState, Settlement};
 use crate::limits::ledger::{KeyState, Verdict};
 use crate::limits::rule::Rule;
+use crate::routing::board::{Manual, Observation, StateView, Terms, Want};
 
 /// Longest time that an object is waited for, in milliseconds, while a caller waits.
 pub const PATIENCE_MS: u64 = 1_000;
@@ -91,48 +91,7 @@ pub struct Pushed {
 }
 
 /// What operators have set of providers, by name; those of which nothing is set are left out.
-pub type ProviderStates = BTreeMap<String, ProviderState>;
-
-/// What an operator has set of a provider.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct ProviderState {
-    /// What it may be used for.
-    pub state: Duty,
-    /// Until when that holds, in Unix milliseconds; `None` for as long as nothing else is set.
-    pub until_ms: Option<u64>,
-}
-
-/// What a provider may be used for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Duty {
-    /// Everything, as far as it is healthy.
-    #[default]
-    Active,
-    /// Nothing new; what is open goes on.
-    Draining,
-    /// Nothing new, nor is it probed; what is open goes on.
-    Maintenance,
-}
-
-impl Duty {
-    /// The name in the database and in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Draining => "draining",
-            Self::Maintenance => "maintenance",
-        }
-    }
-}
-
-impl ProviderState {
-    /// What holds at a time, in Unix milliseconds.
-    pub fn at(&self, now: u64) -> Duty {
-        if self.until_ms.is_some_and(|until| until <= now) { Duty::Active } else { self.state }
-    }
-}
+pub type ProviderStates = BTreeMap<String, Manual>;
 
 // === Ledger ===
 
@@ -324,6 +283,56 @@ pub struct Release {
     pub id: String,
     /// What it used.
     pub settlement: Settlement,
+}
+
+/// `POST /report`: what an isolate has seen of providers. The answer is a
+/// [`Snapshot`](crate::routing::board::Snapshot) with all that the gauge knows.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Report {
+    /// The isolate's name, by which it gets permits for trials.
+    pub holder: String,
+    /// The providers that it wants to hear of, whether or not the gauge knows anything of them.
+    pub providers: Vec<String>,
+    /// What the gauge is to judge by.
+    pub terms: Terms,
+    /// What it has seen and not told before.
+    pub observations: Vec<Aged>,
+    /// The permits that it wants and has.
+    pub wants: Vec<Want>,
+}
+
+/// An observation on its way: clocks differ, ages do not.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Aged {
+    /// How long ago the attempt had ended when the report was sent, in milliseconds.
+    pub age_ms: u64,
+    /// What was seen.
+    pub seen: Observation,
+}
+
+/// `POST /health`: how are a provider and its models? `POST /reset`: forget what speaks against them. Both answer with
+/// [`HealthNow`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealthQuery {
+    /// The provider.
+    pub provider: String,
+    /// What the gauge is to judge by.
+    pub terms: Terms,
+}
+
+/// The answer to [`HealthQuery`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HealthNow {
+    /// When this was so, in Unix milliseconds by the object's clock.
+    pub at: u64,
+    /// The provider, if anything has been heard of it, and its models.
+    pub states: Vec<StateView>,
+    /// Requests that are counted as open at the provider.
+    pub open: u64,
 }
 
 /// `POST /state`: how does a provider stand?

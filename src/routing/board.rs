@@ -11,6 +11,8 @@ mod view;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 pub use exchange::{ProviderSnapshot, Snapshot, Stored, SubjectSnapshot, Want};
 pub use said::{Condition, Manual, ManualState, Observation, Subject, Transition};
 pub use standing::{Availability, Skip, Standing, weights};
@@ -29,7 +31,8 @@ const ENTRIES: usize = 11_000;
 const IDLE_MS: u64 = 3_600_000;
 
 /// What a board judges by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Terms {
     /// When breakers open and close.
     pub breaker: config::Breaker,

@@ -3,6 +3,7 @@
 //! - [`freshness`], [`standing`]: how old what is known may be
 //! - `config`: the configuration, the sealed credentials and the public keys, from the Hub
 //! - `keys`: key records from KV, and their ledger's word on them
+//! - `health`: what an isolate knows of the health of providers; [`reports`]: what it tells their gauges of it
 //! - `limits`: leases, rules, and what an isolate counts by itself while ledgers cannot be reached
 //! - `credentials`: what a provider is sent
 //! - `usage`: what requests used, to their account's ledger
@@ -10,6 +11,7 @@
 
 pub mod bounded_cache;
 pub mod freshness;
+pub mod reports;
 pub mod standing;
 
 #[cfg(target_arch = "wasm32")]
@@ -18,6 +20,8 @@ pub mod config;
 pub mod credentials;
 #[cfg(target_arch = "wasm32")]
 pub mod d1;
+#[cfg(target_arch = "wasm32")]
+pub mod health;
 #[cfg(target_arch = "wasm32")]
 pub mod keys;
 #[cfg(target_arch = "wasm32")]

@@ -12,7 +12,8 @@ use super::write::{Write, guard_revision};
 use crate::admin::statement::Statement;
 use crate::admin::types::health::{ProviderStateInfo, ProviderStateSettings};
 use crate::error::Problem;
-use crate::objects::wire::{Duty, ProviderState, ProviderStates};
+use crate::objects::wire::ProviderStates;
+use crate::routing::board::{Manual, ManualState};
 
 /// Everything that is set.
 pub(super) const ALL: &str = "SELECT provider, state, reason, until, revision, updated_at FROM provider_states";
@@ -23,7 +24,7 @@ const GET: &str =
 #[derive(Deserialize)]
 struct Row {
     provider: String,
-    state: Duty,
+    state: ManualState,
     reason: String,
     until: Option<u64>,
     revision: u64,
@@ -31,8 +32,8 @@ struct Row {
 }
 
 impl Row {
-    fn pushed(&self) -> ProviderState {
-        ProviderState { state: self.state, until_ms: self.until.map(|until| until.saturating_mul(1_000)) }
+    fn pushed(&self) -> Manual {
+        Manual { state: self.state, until: self.until.map(|until| until.saturating_mul(1_000)) }
     }
 }
 
@@ -41,7 +42,7 @@ impl Row {
 /// # Errors
 /// 500 if the rows are not what the program expects.
 pub(super) fn pushed(result: &D1Result) -> Result<ProviderStates, Problem> {
-    let set = rows::<Row>(result)?.into_iter().filter(|row| row.state != Duty::Active);
+    let set = rows::<Row>(result)?.into_iter().filter(|row| row.state != ManualState::Active);
     Ok(set.map(|row| (row.provider.clone(), row.pushed())).collect())
 }
 
@@ -66,7 +67,7 @@ pub(super) async fn find(context: &Context<'_>, provider: &str) -> Result<Provid
         None => ProviderStateInfo {
             provider: provider.to_owned(),
             settings: ProviderStateSettings::default(),
-            in_effect: Duty::Active,
+            in_effect: ManualState::Active,
             revision: 0,
             updated_at: None,
         },
@@ -109,7 +110,7 @@ pub(super) async fn put(context: &Context<'_>) -> Result<Answer, Problem> {
     let ProviderStateSettings { state, reason, until } = &after.settings;
     let upsert = upsert
         .bind(&after.provider)
-        .bind(state.name())
+        .bind(name(*state))
         .bind(reason)
         .bind(*until)
         .bind(after.revision)
@@ -120,4 +121,12 @@ pub(super) async fn put(context: &Context<'_>) -> Result<Answer, Problem> {
         .with(upsert)
         .then(Effect::ProviderStates);
     context.commit(write, Answer::ok(&after)?.revision(after.revision)).await
+}
+
+fn name(state: ManualState) -> &'static str {
+    match state {
+        ManualState::Active => "active",
+        ManualState::Draining => "draining",
+        ManualState::Maintenance => "maintenance",
+    }
 }

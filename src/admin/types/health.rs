@@ -3,13 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::objects::wire::Duty;
+use crate::routing::board::ManualState;
 
 /// What can be set of a provider without another configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderStateSettings {
     /// What it may be used for.
-    pub state: Duty,
+    pub state: ManualState,
     /// Why, for people.
     #[serde(default)]
     #[schemars(length(max = 500))]
@@ -29,7 +29,7 @@ pub struct ProviderStateInfo {
     #[serde(flatten)]
     pub settings: ProviderStateSettings,
     /// What holds now: as set, or `active` once its time is over.
-    pub in_effect: Duty,
+    pub in_effect: ManualState,
     /// Grows with each change; 0 if nothing was ever set.
     pub revision: u64,
     /// When it was last changed, in Unix seconds; null if nothing was ever set.

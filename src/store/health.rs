@@ -1,0 +1,180 @@
+//! What an isolate knows of the health of providers and models: its board, on which requests are decided without a call,
+//! and what it has seen, on its way to the gauges.
+//!
+//! [`sync`] is called after each reply, when nobody waits any more: it tells each gauge what has been seen, at most every
+//! `routing.report_ms`, at once where that may open or close a breaker, and takes over the gauge's board from the answer.
+//! What operators have set of providers does not come from gauges but along with the configuration ([`super::config`]).
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use futures::future::join_all;
+use worker::Env;
+
+use super::config::provider_states;
+use super::limits::holder;
+use super::reports::{Due, Reports};
+use crate::gateway::plan::LoadedConfig;
+use crate::http::shell::{now_ms, sleep};
+use crate::objects::call::{CallError, Object};
+use crate::objects::wire::{Aged, PATIENCE_MS, ProviderStates, Report};
+use crate::routing::board::{Board, Manual, Observation, Snapshot, Terms, Want};
+
+/// How old a gauge's word may be when something is decided on it, in milliseconds.
+const STALE_MS: u64 = 10_000;
+
+thread_local! {
+    static BOARD: RefCell<Board> = RefCell::new(Board::default());
+    static REPORTS: RefCell<Reports> = RefCell::new(Reports::default());
+    /// What operators have set, as it is on the board.
+    static SET: RefCell<Rc<ProviderStates>> = RefCell::new(Rc::default());
+}
+
+/// Works with the board. Not to be held while anything else of this module is called.
+pub fn with_board<T>(work: impl FnOnce(&mut Board) -> T) -> T {
+    BOARD.with_borrow_mut(|board| {
+        put_what_is_set(board, false);
+        work(board)
+    })
+}
+
+/// Takes in what an attempt came to, and sees to it that its gauge is told.
+pub fn observe(loaded: &LoadedConfig, seen: Observation) {
+    let terms = Terms::of(&loaded.config.routing);
+    let transitions = with_board(|board| board.observe(now_ms(), &terms, &seen, random()));
+    for transition in transitions {
+        let what = serde_json::to_string(&transition).unwrap_or_default();
+        tracing::info!(target: "health", message = "changed", transition = what);
+    }
+    let gauge = loaded.pools.gauge(&seen.provider).to_owned();
+    REPORTS.with_borrow_mut(|reports| reports.add(&gauge, seen));
+}
+
+/// A request would have been sent to a deployment if there had been a permit for a trial: the gauge is asked for one.
+pub fn want_trial(loaded: &LoadedConfig, provider: &str, deployment: &str) {
+    with_board(|board| board.want_trial(now_ms(), provider, deployment));
+    REPORTS.with_borrow_mut(|reports| reports.ask(loaded.pools.gauge(provider)));
+}
+
+/// Tells gauges what is due, and takes their word. To be called when nobody waits for it any more; returns at once where
+/// nothing is due.
+pub async fn sync(env: &Env, loaded: &LoadedConfig) {
+    let waiting = REPORTS.with_borrow(Reports::waiting);
+    join_all(waiting.iter().map(|gauge| see_to(env, loaded, gauge))).await;
+}
+
+/// As [`sync`], where something was decided about these providers: gauges whose word is too old are asked anew.
+pub async fn refresh(env: &Env, loaded: &LoadedConfig, providers: &[&str]) {
+    let now = now_ms();
+    for provider in providers {
+        let age = with_board(|board| board.age_ms(now, provider));
+        if age.is_none_or(|age| age >= STALE_MS) {
+            REPORTS.with_borrow_mut(|reports| reports.ask(loaded.pools.gauge(provider)));
+        }
+    }
+    sync(env, loaded).await;
+}
+
+/// Tells a provider's gauge of something at once, such as what probes have found.
+///
+/// # Errors
+/// That it cannot be reached; it is told later then.
+pub async fn tell(env: &Env, loaded: &LoadedConfig, seen: Observation) -> Result<(), CallError> {
+    let gauge = loaded.pools.gauge(&seen.provider).to_owned();
+    observe(loaded, seen);
+    report(env, loaded, &gauge).await
+}
+
+/// Sees to a gauge until it is not due any more, or another request does.
+async fn see_to(env: &Env, loaded: &LoadedConfig, gauge: &str) {
+    let due = || REPORTS.with_borrow(|reports| reports.due(now_ms(), gauge, loaded.config.routing.report_ms));
+    let first = due();
+    if first == Due::Not {
+        return;
+    }
+    let _mine = Mine::take(gauge);
+    if let Due::In(millis) = first {
+        sleep(millis).await;
+    }
+    if let Err(error) = report(env, loaded, gauge).await {
+        let error = error.to_string();
+        tracing::warn!(target: "health", message = "a gauge has not heard what was seen", gauge, error);
+    }
+}
+
+/// That a request sees to a gauge, until it has done so or is broken off.
+struct Mine<'a>(&'a str);
+
+impl<'a> Mine<'a> {
+    fn take(gauge: &'a str) -> Self {
+        REPORTS.with_borrow_mut(|reports| reports.take(gauge));
+        Self(gauge)
+    }
+}
+
+impl Drop for Mine<'_> {
+    fn drop(&mut self) {
+        REPORTS.with_borrow_mut(|reports| reports.leave(self.0));
+    }
+}
+
+/// Tells a gauge what has been seen, and takes over what it answers.
+async fn report(env: &Env, loaded: &LoadedConfig, gauge: &str) -> Result<(), CallError> {
+    let asked = now_ms();
+    let terms = Terms::of(&loaded.config.routing);
+    let providers = loaded.pools.providers(gauge);
+    let wants: Vec<Want> = with_board(|board| board.wants(asked, &providers));
+    let said = REPORTS.with_borrow_mut(|reports| reports.begin(asked, gauge));
+    let told = Report {
+        holder: holder(),
+        providers: providers.iter().map(|provider| (*provider).to_owned()).collect(),
+        terms,
+        observations: said
+            .iter()
+            .map(|seen| Aged { age_ms: asked.saturating_sub(seen.at), seen: seen.clone() })
+            .collect(),
+        wants,
+    };
+    let answer = Object::gauge(gauge).call::<Snapshot>(env, "POST", "/report", Some(&told), PATIENCE_MS).await;
+    let now = now_ms();
+    match answer {
+        Ok(snapshot) => {
+            REPORTS.with_borrow(|reports| {
+                BOARD.with_borrow_mut(|board| {
+                    board.adopt(now, &terms, asked, &snapshot, reports.unreported(gauge), random());
+                    put_what_is_set(board, true);
+                });
+            });
+            Ok(())
+        }
+        Err(error) => {
+            BOARD.with_borrow_mut(|board| board.unanswered(now, &providers));
+            REPORTS.with_borrow_mut(|reports| reports.failed(now, gauge, said));
+            Err(error)
+        }
+    }
+}
+
+/// Puts what operators have set of providers on the board, where that has changed; `anew` where the board may have lost it.
+fn put_what_is_set(board: &mut Board, anew: bool) {
+    let now = provider_states();
+    SET.with_borrow_mut(|set| {
+        if !anew && Rc::ptr_eq(set, &now) {
+            return;
+        }
+        for provider in set.keys().filter(|provider| !now.contains_key(*provider)) {
+            board.set_manual(provider, Manual::default());
+        }
+        for (provider, manual) in now.iter() {
+            board.set_manual(provider, *manual);
+        }
+        *set = now;
+    });
+}
+
+/// Any number. Without randomness back-offs do not differ between isolates, which is no harm.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    let _without = getrandom::getrandom(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
