@@ -16,6 +16,7 @@ pub mod gateway;
 pub mod http;
 pub mod limits;
 pub mod objects;
+pub mod probes;
 pub mod protocol;
 pub mod providers;
 pub mod routing;

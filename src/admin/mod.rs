@@ -13,7 +13,6 @@ pub mod issuers;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod openapi;
 pub mod operations;
-pub mod probe;
 pub mod router;
 pub mod schema;
 #[cfg(target_arch = "wasm32")]

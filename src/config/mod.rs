@@ -11,6 +11,7 @@ mod control;
 mod diff;
 mod document;
 mod endpoint;
+mod health;
 mod http;
 mod layers;
 mod limits;
@@ -39,6 +40,7 @@ pub use control::{Admin, Sessions};
 pub use diff::{Change, ChangeKind, diff};
 pub use document::{Parts, compile, split};
 pub use endpoint::{EndpointError, PrivateHosts, check_base_url, check_jwks_uri};
+pub use health::{HealthProbe, ProbeMethod};
 pub use http::{Cors, Http};
 pub use layers::{ENVIRONMENT_PREFIX, Effective, Origin, Overrides, effective};
 pub use limits::{

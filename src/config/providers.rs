@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::bounds::fields;
+use super::health::HealthProbe;
 use super::timeouts::TimeoutOverrides;
 use crate::limits::rule::LimitTerms;
 
@@ -45,6 +46,9 @@ fields! {
         /// the provider's object each.
         #[serde(default)]
         pub count_connections: bool;
+        /// How it is looked at without anybody's request.
+        #[serde(default, skip_serializing_if = "HealthProbe::is_default")]
+        pub health: HealthProbe;
         /// How a stream tells its usage.
         #[serde(default)]
         pub stream_usage: StreamUsage;

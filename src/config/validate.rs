@@ -107,6 +107,15 @@ impl Problems {
                 self.add(&format!("models.{name}.provider"), format!("there is no provider `{}`", model.provider));
             }
         }
+        for (name, provider) in &config.providers {
+            let Some(probed) = &provider.health.model else { continue };
+            if config.models.get(probed).is_none_or(|model| model.provider != *name) {
+                self.add(
+                    &format!("providers.{name}.health.model"),
+                    format!("there is no model `{probed}` of this provider"),
+                );
+            }
+        }
         for (name, route) in &config.routes {
             if config.models.contains_key(name) {
                 self.add(
@@ -269,6 +278,8 @@ impl Problems {
         }
         provider.timeouts.check_bounds(&format!("{path}.timeouts"), self);
         self.list_of_terms(&format!("{path}.limits"), &provider.limits);
+        provider.health.check_bounds(&format!("{path}.health"), self);
+        provider.health.check(&format!("{path}.health"), self);
         self.forwarded(&format!("{path}.forward_headers"), &provider.forward_headers);
         if provider.user_agent.as_ref().is_some_and(|agent| http::HeaderValue::try_from(agent).is_err()) {
             self.add(&format!("{path}.user_agent"), "is not a valid header");

@@ -6,6 +6,7 @@ use futures::FutureExt as _;
 use futures::future::LocalBoxFuture;
 use worker::Env;
 
+use super::probes::probe;
 use super::retention::{ROUNDS, ROWS, sweeps};
 use crate::admin::shell::outbox::drain;
 use crate::alerts::evaluate::evaluate;
@@ -23,8 +24,12 @@ type Job<'a> = (&'static str, LocalBoxFuture<'a, Result<String, String>>);
 /// Does what is due.
 pub async fn run(env: &Env) {
     log::init(env);
-    let jobs: [Job<'_>; 3] =
-        [("outbox", Box::pin(outbox(env))), ("alerts", Box::pin(alerts(env))), ("retention", Box::pin(retention(env)))];
+    let jobs: [Job<'_>; 4] = [
+        ("outbox", Box::pin(outbox(env))),
+        ("probes", Box::pin(probe(env))),
+        ("alerts", Box::pin(alerts(env))),
+        ("retention", Box::pin(retention(env))),
+    ];
     for (job, work) in jobs {
         let began = now_ms();
         // Boxed: inlined into the loop, what catches the panic makes the compiler emit a module that no engine accepts.

@@ -4,3 +4,5 @@ pub mod retention;
 
 #[cfg(target_arch = "wasm32")]
 pub mod jobs;
+#[cfg(target_arch = "wasm32")]
+mod probes;

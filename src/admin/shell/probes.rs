@@ -2,21 +2,19 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use web_sys::AbortController;
-use worker::{AbortSignal, Fetch, Headers, Method, Request, RequestInit, RequestRedirect};
 
 use super::answer::{Answer, internal, not_found};
 use super::context::Context;
 use super::database::{Json, rows};
 use super::write::Write;
-use crate::admin::probe::{self, MAX_PATIENCE_MS};
 use crate::admin::statement::Statement;
 use crate::admin::types::catalog::{ConnectionTest, HealthEntry, HealthFilter};
-use crate::config::{CredentialSource, Provider, Timeouts, check_base_url, effective};
+use crate::config::{CredentialSource, Provider, Timeouts, effective};
 use crate::error::Problem;
-use crate::gateway::plan::join_url;
-use crate::http::shell::{now_ms, within};
-use crate::providers::adapter;
+use crate::http::shell::now_ms;
+use crate::probes::judge::{self, MAX_PATIENCE_MS};
+use crate::probes::question::Question;
+use crate::probes::send::{Failure, request, send};
 use crate::seal::Purpose;
 use crate::secret::Secret;
 use crate::store::config::deployment;
@@ -48,17 +46,21 @@ pub(super) async fn test_provider(context: &Context<'_>) -> Result<Answer, Probl
     let (provider, timeouts) = draft_provider(context, name).await?;
     let patience = provider.timeouts.over(timeouts).first_byte_ms.min(MAX_PATIENCE_MS);
     let begun = now_ms();
-    let found = match request(context, &provider).await {
-        Ok(request) => send(&provider, request, patience).await,
-        Err(detail) => Found { healthy: false, status: None, detail },
+    let asked = async {
+        let credential = credential(context, &provider).await.map_err(Failure::NotSent)?;
+        let hosts = deployment(context.env).private_hosts;
+        let request = request(&provider, &hosts, &Question::of_test(&provider), credential.as_ref())?;
+        // Nothing of the reply but its status is looked at, or told.
+        send(request, patience, false).await
     };
-    let test = ConnectionTest {
-        provider: name.to_owned(),
-        healthy: found.healthy,
-        latency_ms: now_ms().saturating_sub(begun),
-        status: found.status,
-        detail: found.detail,
+    let asked = asked.await;
+    let status = asked.as_ref().ok().map(|sent| sent.status);
+    let (healthy, detail) = match asked {
+        Ok(sent) => judge::judge(provider.dialect, sent.status),
+        Err(failure) => (false, failure.detail()),
     };
+    let latency_ms = now_ms().saturating_sub(begun);
+    let test = ConnectionTest { provider: name.to_owned(), healthy, latency_ms, status, detail };
     let insert = Statement::new(
         "INSERT INTO health_history (id, provider, source, healthy, latency_ms, detail, at) \
          VALUES (?1, ?2, 'test', ?3, ?4, ?5, ?6)",
@@ -97,33 +99,6 @@ async fn draft_provider(context: &Context<'_>, name: &str) -> Result<(Provider, 
     }
 }
 
-/// The request; the error says in words why there can be none.
-async fn request(context: &Context<'_>, provider: &Provider) -> Result<Request, String> {
-    let hosts = deployment(context.env).private_hosts;
-    let base = check_base_url(&provider.base_url, &hosts).map_err(|error| format!("Its `base_url` {error}."))?;
-    let adapter = adapter(provider.dialect);
-    let headers = Headers::new();
-    let set =
-        |name: &str, value: &str| headers.set(name, value).map_err(|_| format!("The header `{name}` cannot be sent."));
-    set("accept", "application/json")?;
-    set("user-agent", provider.user_agent.as_deref().unwrap_or(concat!("llm-gateway/", env!("CARGO_PKG_VERSION"))))?;
-    for (name, value) in adapter.fixed_headers() {
-        set(name, value)?;
-    }
-    for (name, value) in &provider.headers {
-        set(name, value)?;
-    }
-    if let Some(secret) = credential(context, provider).await? {
-        let header = adapter.credential_header(&secret, provider);
-        set(header.name, header.value.expose())?;
-    }
-    let mut init = RequestInit::new();
-    // A redirect could lead to an address that no operator allowed.
-    init.with_method(Method::Get).with_headers(headers).with_redirect(RequestRedirect::Manual);
-    Request::new_with_init(&join_url(&base, probe::path(provider.dialect)), &init)
-        .map_err(|_| "The request could not be built.".to_owned())
-}
-
 #[derive(Deserialize)]
 struct Stored {
     sealed: Option<String>,
@@ -153,36 +128,5 @@ async fn credential(context: &Context<'_>, provider: &Provider) -> Result<Option
         }
         Some(Stored { worker_secret: Some(name), .. }) => worker_secret(&name),
         _ => Err(format!("There is no stored credential `{id}`.")),
-    }
-}
-
-struct Found {
-    healthy: bool,
-    status: Option<u16>,
-    detail: String,
-}
-
-/// Sends the request. Nothing of the reply but its status is looked at, or told.
-async fn send(provider: &Provider, request: Request, patience: u64) -> Found {
-    let failed = |detail: String| Found { healthy: false, status: None, detail };
-    let Ok(controller) = AbortController::new() else {
-        return failed("The request could not be built.".to_owned());
-    };
-    let signal = AbortSignal::from(controller.signal());
-    let reply = within(patience, Fetch::Request(request).send_with_signal(&signal)).await;
-    // Whatever is still under way has no reader.
-    controller.abort();
-    match reply {
-        None => failed(format!("It did not answer within {patience} ms.")),
-        Some(Err(error)) => {
-            let error = error.to_string();
-            tracing::warn!(target: "admin", message = "a provider could not be reached in a test", error);
-            failed("It could not be reached: there is no such host, or nobody listens there.".to_owned())
-        }
-        Some(Ok(reply)) => {
-            let status = reply.status_code();
-            let (healthy, detail) = probe::judge(provider.dialect, status);
-            Found { healthy, status: Some(status), detail }
-        }
     }
 }
