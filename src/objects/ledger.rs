@@ -15,7 +15,7 @@ use worker::{DurableObject, Env, Request, Response, Result, SqlStorage, State, d
 use super::counting::Counting;
 use super::flush;
 use super::kept::Kept;
-use super::sql::{answer, number, rows, run};
+use super::sql::{Memo, answer, keep, memos, number, rows, run};
 use super::wire::{
     Admit, Admitted, Check, KeyNow, LedgerStatus, LimitsNow, LimitsQuery, PostUsage, Pushed, PutKey, RulesNow, Standing,
 };
@@ -503,27 +503,13 @@ fn any_alerts(sql: &SqlStorage) -> Result<bool> {
     Ok(!rows::<Any>(sql, "SELECT 1 AS one FROM alerts LIMIT 1", Vec::new())?.is_empty())
 }
 
-fn keep(sql: &SqlStorage, name: &str, value: String) -> Result<()> {
-    run(
-        sql,
-        "INSERT INTO memo (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-        vec![name.into(), value.into()],
-    )
-}
-
 fn load(sql: &SqlStorage) -> Result<Memory> {
-    #[derive(Deserialize)]
-    struct Memo {
-        name: String,
-        value: String,
-    }
     #[derive(Deserialize)]
     struct Key {
         id: String,
         entry: String,
     }
     for table in [
-        "CREATE TABLE IF NOT EXISTS memo (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
         "CREATE TABLE IF NOT EXISTS keys (id TEXT PRIMARY KEY, entry TEXT NOT NULL) STRICT, WITHOUT ROWID",
         "CREATE TABLE IF NOT EXISTS alerts (id TEXT PRIMARY KEY, event TEXT NOT NULL) STRICT, WITHOUT ROWID",
     ] {
@@ -534,13 +520,13 @@ fn load(sql: &SqlStorage) -> Result<Memory> {
     let mut name = String::new();
     let mut applied = 0;
     let mut handed_on = HandedOn::default();
-    for memo in rows::<Memo>(sql, "SELECT name, value FROM memo", Vec::new())? {
-        match memo.name.as_str() {
-            "account" => account = Some(serde_json::from_str::<AccountEntry>(&memo.value)?),
-            "name" => name = memo.value,
-            "watch" => watch = serde_json::from_str(&memo.value)?,
-            "applied" => applied = memo.value.parse().unwrap_or(0),
-            HANDED_ON => handed_on = serde_json::from_str(&memo.value)?,
+    for Memo { name: of, value } in memos(sql)? {
+        match of.as_str() {
+            "account" => account = Some(serde_json::from_str::<AccountEntry>(&value)?),
+            "name" => name = value,
+            "watch" => watch = serde_json::from_str(&value)?,
+            "applied" => applied = value.parse().unwrap_or(0),
+            HANDED_ON => handed_on = serde_json::from_str(&value)?,
             _ => {}
         }
     }

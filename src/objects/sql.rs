@@ -1,5 +1,6 @@
 //! An object's own SQLite database.
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use worker::{Response, Result, SqlStorage, SqlStorageValue};
 
@@ -34,4 +35,33 @@ pub(super) fn rows<T: DeserializeOwned>(
 /// That it cannot be written.
 pub(super) fn answer(value: &impl serde::Serialize) -> Result<Response> {
     Response::ok(serde_json::to_string(value)?)
+}
+
+/// Something that an object keeps under a name of its own.
+#[derive(Debug, Deserialize)]
+pub(super) struct Memo {
+    pub(super) name: String,
+    pub(super) value: String,
+}
+
+/// Everything that is kept so.
+///
+/// # Errors
+/// What the database says.
+pub(super) fn memos(sql: &SqlStorage) -> Result<Vec<Memo>> {
+    let table = "CREATE TABLE IF NOT EXISTS memo (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID";
+    run(sql, table, Vec::new())?;
+    rows(sql, "SELECT name, value FROM memo", Vec::new())
+}
+
+/// Keeps something, in place of what was kept under the same name.
+///
+/// # Errors
+/// What the database says.
+pub(super) fn keep(sql: &SqlStorage, name: &str, value: String) -> Result<()> {
+    run(
+        sql,
+        "INSERT INTO memo (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        vec![name.into(), value.into()],
+    )
 }

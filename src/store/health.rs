@@ -173,7 +173,7 @@ fn put_what_is_set(board: &mut Board, anew: bool) {
 }
 
 /// Any number. Without randomness back-offs do not differ between isolates, which is no harm.
-fn random() -> u64 {
+pub fn random() -> u64 {
     let mut bytes = [0; 8];
     let _without = getrandom::getrandom(&mut bytes);
     u64::from_le_bytes(bytes)

@@ -174,6 +174,15 @@ impl Parts {
         })
     }
 
+    /// How many requests are open at a provider.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(super) fn open_at(&mut self, sql: &SqlStorage, now: u64, provider: &str) -> Result<u64> {
+        self.expire(sql, now)?;
+        Ok(self.desk(provider).map_or(0, |desk| desk.open(None)))
+    }
+
     /// When something is to be charged or folded.
     pub(super) fn next_task(&self) -> Option<u64> {
         let fold = |batch: u64| batch.saturating_add(BATCHES_REMEMBERED).saturating_add(1).saturating_mul(BATCH_MS);
