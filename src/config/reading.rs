@@ -252,7 +252,7 @@ mod tests {
             "generic": {"body": {"list": [[1], {}]}, "reply": {"text": "/t"}},
         });
         assert_eq!(
-            noted(json!({"http": [], "providers": {"p": provider}, "routes": {"r": {"targets": [["m", true]]}}})),
+            noted(json!({"http": [], "providers": {"p": provider}, "routes": {"r": {"targets": [["m"]]}}})),
             ["http", "providers.p.timeouts", "routes.r.targets[0]"]
         );
     }

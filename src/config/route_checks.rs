@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde_json::Value;
+
 use super::bounds::{Bounded, Problems, is_scalar};
 use super::{Config, Route, RouteTarget, Sticky, StickyBy, When};
+use crate::routing::outcome::Fault;
 use crate::routing::tree::{MAX_DEPTH, MAX_TARGETS};
 
 impl Problems {
@@ -22,8 +25,10 @@ impl Problems {
             retry.check_bounds(&format!("{path}.retry"), self);
         }
         for (fault, names) in &route.fallbacks {
-            let word = serde_json::json!(fault);
-            let path = format!("{path}.fallbacks.{}", word.as_str().unwrap_or_default());
+            let path = format!("{path}.fallbacks.{fault}");
+            if !is_failed_over(fault) {
+                self.add(&path, "is no fault that another model could help with: see docs/routing.md for their names");
+            }
             if !(1..=MOST_FALLBACKS).contains(&names.len()) {
                 self.add(
                     &path,
@@ -109,9 +114,8 @@ impl Problems {
             }
         }
         for (fault, names) in &route.fallbacks {
-            let word = serde_json::json!(fault);
             for (nth, fallback) in names.iter().enumerate() {
-                let path = format!("routes.{name}.fallbacks.{}[{nth}]", word.as_str().unwrap_or_default());
+                let path = format!("routes.{name}.fallbacks.{fault}[{nth}]");
                 if fallback == name {
                     self.add(&path, "is the route itself: its targets are what has failed");
                 } else if !config.models.contains_key(fallback) && !config.routes.contains_key(fallback) {
@@ -156,6 +160,12 @@ const MOST_VALUES: usize = 100;
 
 /// The most routes that are told to be too deep: one long chain makes many of them.
 const MOST_TOLD: usize = 20;
+
+/// Whether another model may do better after a fault of this name.
+fn is_failed_over(name: &str) -> bool {
+    let fault: Result<Fault, _> = serde_json::from_value(Value::from(name));
+    fault.is_ok_and(|fault| !matches!(fault, Fault::TimedOut | Fault::ClientClosed | Fault::Gateway))
+}
 
 fn is_other(is: bool, what: &str) -> String {
     if is { format!(": it is a {what}, so write `{what}` in place of this field") } else { String::new() }
@@ -217,4 +227,148 @@ fn circle(config: &Config, name: &str) -> Option<String> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn told(routes: Value) -> Vec<(String, String)> {
+        let document = json!({
+            "providers": {"p": {"dialect": "openai", "base_url": "https://p.example/v1"}},
+            "models": {"m": {"provider": "p"}, "n": {"provider": "p"}},
+            "routes": routes,
+        });
+        let problems = Config::parse(&document).err().unwrap_or_default();
+        problems.into_iter().map(|problem| (problem.path, problem.message)).collect()
+    }
+
+    fn paths(route: Value) -> Vec<String> {
+        told(json!({"r": route, "other": {"targets": [{"model": "n"}]}})).into_iter().map(|(path, _)| path).collect()
+    }
+
+    #[test]
+    fn a_route_with_everything_is_fine() {
+        let route = json!({
+            "strategy": "weighted",
+            "targets": [
+                {"model": "m", "weight": 9, "when": {"headers": {"X-Tier": ["gold"]}, "params": {"n": [1, "*", true]}}},
+                {"route": "other", "priority": 1, "when": {"min_input_tokens": 5, "max_input_tokens": 5, "users": ["u"]}},
+            ],
+            "sticky": {"by": "header", "header": "x-tenant"},
+            "retry": {"max_attempts": 1, "retry_on": ["rate_limited"]},
+            "fallbacks": {"context_length": ["n", "other"]},
+            "shadow": {"model": "n", "account": "team-a"},
+        });
+        assert_eq!(paths(route), [""; 0]);
+    }
+
+    #[test]
+    fn a_target_is_a_model_or_a_route_that_exists() {
+        assert_eq!(
+            paths(json!({"targets": [{}, {"model": "m", "route": "other"}]})),
+            ["routes.r.targets[0]", "routes.r.targets[1]"]
+        );
+        let crossed =
+            told(json!({"r": {"targets": [{"model": "s"}, {"route": "m"}]}, "s": {"targets": [{"model": "m"}]}}));
+        assert_eq!(
+            crossed,
+            [
+                (
+                    "routes.r.targets[0].model".to_owned(),
+                    "there is no model `s`: it is a route, so write `route` in place of this field".to_owned()
+                ),
+                (
+                    "routes.r.targets[1].route".to_owned(),
+                    "there is no route `m`: it is a model, so write `model` in place of this field".to_owned()
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn conditions_and_stickiness_must_make_sense() {
+        let when = |when: Value| paths(json!({"targets": [{"model": "m", "when": when}]}));
+        assert_eq!(when(json!({"headers": {"x y": ["a"]}})), ["routes.r.targets[0].when.headers.x y"]);
+        assert_eq!(when(json!({"headers": {"x": []}})), ["routes.r.targets[0].when.headers.x"]);
+        assert_eq!(when(json!({"metadata": {"x": []}})), ["routes.r.targets[0].when.metadata.x"]);
+        assert_eq!(when(json!({"params": {"x": [[1]]}})), ["routes.r.targets[0].when.params.x"]);
+        assert_eq!(
+            when(json!({"min_input_tokens": 5, "max_input_tokens": 4})),
+            ["routes.r.targets[0].when.max_input_tokens"]
+        );
+        let sticky = |sticky: Value| paths(json!({"targets": [{"model": "m"}], "sticky": sticky}));
+        assert_eq!(sticky(json!({"by": "header"})), ["routes.r.sticky.header"]);
+        assert_eq!(sticky(json!({"by": "header", "header": "a b"})), ["routes.r.sticky.header"]);
+        assert_eq!(sticky(json!({"by": "user", "header": "x-user"})), ["routes.r.sticky.header"]);
+        assert_eq!(sticky(json!({"by": "prompt_prefix", "prefix_bytes": 1})), ["routes.r.sticky.prefix_bytes"]);
+    }
+
+    #[test]
+    fn fallbacks_and_shadows_name_what_exists() {
+        let with = |name: &str, value: Value| paths(json!({"targets": [{"model": "m"}], name: value}));
+        let fallbacks = |value: Value| with("fallbacks", value);
+        assert_eq!(fallbacks(json!({"nonsense": ["m"]})), ["routes.r.fallbacks.nonsense"]);
+        assert_eq!(fallbacks(json!({"client_closed": ["m"]})), ["routes.r.fallbacks.client_closed"]);
+        assert_eq!(fallbacks(json!({"auth": []})), ["routes.r.fallbacks.auth"]);
+        assert_eq!(
+            fallbacks(json!({"auth": ["m", "r", "z"]})),
+            ["routes.r.fallbacks.auth[1]", "routes.r.fallbacks.auth[2]"]
+        );
+        let shadow = |model: &str, account: &str| with("shadow", json!({"model": model, "account": account}));
+        assert_eq!(shadow("other", "a"), ["routes.r.shadow.model"]);
+        assert_eq!(shadow("z", "a"), ["routes.r.shadow.model"]);
+        assert_eq!(shadow("n", "a/b"), ["routes.r.shadow.account"]);
+    }
+
+    #[test]
+    fn routes_may_be_nested_but_not_in_circles_nor_too_deep() {
+        let chain = |links: &[(&str, &str)]| {
+            let mut routes = json!({"end": {"targets": [{"model": "m"}]}});
+            for (from, to) in links {
+                routes[from] = json!({"targets": [{"route": to}]});
+            }
+            told(routes)
+        };
+        assert_eq!(chain(&[("a", "b"), ("b", "c"), ("c", "end")]), []);
+        let deep = chain(&[("a", "b"), ("b", "c"), ("c", "d"), ("d", "end")]);
+        assert_eq!(
+            deep,
+            [("routes.a.targets".to_owned(), "lead through more than 4 routes, this one included".to_owned())]
+        );
+        let circle = chain(&[("a", "b"), ("b", "c"), ("c", "a"), ("into", "a"), ("self", "self")]);
+        let circle: Vec<&str> = circle.iter().map(|(_, message)| message.as_str()).collect();
+        assert_eq!(
+            circle,
+            [
+                "lead back to the route itself: a → b → c → a",
+                "lead back to the route itself: b → c → a → b",
+                "lead back to the route itself: c → a → b → c",
+                "lead through more than 4 routes, this one included",
+                "lead back to the route itself: self → self",
+            ]
+        );
+        let mut long = json!({"r9999": {"targets": [{"model": "m"}]}});
+        for nth in 0..2_000 {
+            long[format!("r{nth}")] =
+                json!({"targets": [{"route": format!("r{}", if nth == 1_999 { 9_999 } else { nth + 1 })}]});
+        }
+        assert_eq!(told(long).len(), MOST_TOLD);
+    }
+
+    #[test]
+    fn a_tree_has_an_end_in_width_too() {
+        let wide = |count: usize, target: Value| json!({"targets": vec![target; count]});
+        let leaves = |count: usize| wide(count, json!({"model": "m"}));
+        assert_eq!(told(json!({"a": wide(4, json!({"route": "b"})), "b": leaves(31)})), []);
+        let told = told(json!({"a": wide(5, json!({"route": "b"})), "b": leaves(31)}));
+        assert_eq!(
+            told,
+            [(
+                "routes.a.targets".to_owned(),
+                "are 160 with those of all routes below, but must be 128 at most".to_owned()
+            )]
+        );
+    }
 }

@@ -32,10 +32,10 @@ fields! {
         /// What counts for this route in place of section `routing`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub retry: Option<RouteRetry>;
-        /// Models and routes that are tried instead of the next targets where a target failed in this way, such as
-        /// `{"context_length": ["large"]}`.
+        /// Models and routes that are tried instead of the next targets where a target failed in this way, by the fault's
+        /// name as in `routing.retry_on`: `{"context_length": ["large"]}`.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-        pub fallbacks: BTreeMap<Fault, Vec<String>>;
+        pub fallbacks: BTreeMap<String, Vec<String>>, entries 0 ..= 16;
         /// A model that gets a copy of some of the requests; its replies are thrown away.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub shadow: Option<Shadow>;
@@ -191,7 +191,7 @@ fields! {
         pub max_attempts: Option<u64>, in 1 ..= 10;
         /// In place of `routing.retry_on`.
         #[serde(skip_serializing_if = "Option::is_none")]
-        pub retry_on: Option<Vec<Fault>>;
+        pub retry_on: Option<Vec<Fault>>, items 0 ..= 16;
     }
 }
 

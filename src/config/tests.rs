@@ -68,7 +68,9 @@ fn one_of_everything() -> Value {
         "providers": {"n": {"dialect": "openai", "base_url": "https://p.example/v1", "timeouts": {}, "limits": limits}},
         "models": {"n": {"provider": "n"}},
         "routing": {"retry_on": ["unreachable"]},
-        "routes": {"r": {"targets": [{"model": "n"}]}},
+        "routes": {"r": {"targets": [{"model": "n", "when": {
+            "headers": {"x": ["*"]}, "metadata": {"x": ["*"]}, "params": {"x": ["*"]}}}], "sticky": {"by": "session"},
+            "retry": {"retry_on": ["auth"]}, "fallbacks": {"auth": ["n"]}, "shadow": {"model": "n", "account": "a"}}},
         "prices": {"n": {"variants": [{"multiplier": "1"}]}},
     })
 }
@@ -186,7 +188,7 @@ fn entries_must_refer_to_what_exists_and_secrets_stay_at_home() {
     };
     let variants = |variants: Value| told(&|it| it["prices"]["n"]["variants"] = variants.clone());
     assert_eq!(told(&|_| ()), Vec::<String>::new());
-    assert_eq!(told(&|it| it["routes"]["n"] = it["routes"]["r"].clone()), ["routes.n"]);
+    assert_eq!(told(&|it| it["routes"]["n"] = json!({"targets": [{"model": "n"}]})), ["routes.n"]);
     assert_eq!(told(&|it| it["routes"]["r"]["targets"][0]["model"] = json!("z")), ["routes.r.targets[0].model"]);
     assert_eq!(told(&|it| it["prices"]["z"] = json!({})), ["prices.z"]);
     assert_eq!(told(&|it| it["prices"]["n"]["input"] = json!(0.5)), ["prices.n.input"]);

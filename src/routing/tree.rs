@@ -53,7 +53,7 @@ pub fn fallbacks<'a>(
     random: &mut dyn FnMut() -> u64,
 ) -> Option<Order<'a>> {
     let (path, names) = (0..failed.path.len()).rev().find_map(|at| {
-        let names = config.routes.get(*failed.path.get(at)?)?.fallbacks.get(&fault)?;
+        let names = config.routes.get(*failed.path.get(at)?)?.fallbacks.get(fault.name())?;
         Some((failed.path.get(..=at)?, names))
     })?;
     Some(Walk::new(config, request, view, turns, random).of_names(path, names))
