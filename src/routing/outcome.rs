@@ -1,5 +1,7 @@
 //! How an attempt can fail, and whose fault that is.
 
+mod reading;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -171,22 +173,5 @@ impl Fault {
     /// Whether a list of faults to be tried again may name it.
     pub fn may_be_retried(self) -> bool {
         Self::RETRIED.contains(&self)
-    }
-
-    /// What a reply with an error means. `code`, `kind` and `message` are what the reply's error object says, if it has
-    /// one (`error.code`, `error.type` or `error.status`, `error.message`).
-    pub fn of_reply(status: u16, code: Option<&str>, kind: Option<&str>, message: Option<&str>) -> Self {
-        let _ = (code, kind, message);
-        match status {
-            402 => Self::QuotaExhausted,
-            401 | 403 => Self::Auth,
-            404 => Self::ModelNotFound,
-            408 | 504 => Self::TooSlow,
-            429 => Self::RateLimited,
-            529 => Self::Overloaded,
-            400..=499 => Self::BadRequest,
-            500..=599 => Self::ServerError,
-            _ => Self::BadReply,
-        }
     }
 }
