@@ -85,7 +85,7 @@ pub enum ContentPolicy {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenAllOpen {
-    /// The best of them is tried all the same; never one in maintenance.
+    /// The best of them is tried all the same; never one that has asked for a pause, or that somebody has taken out.
     #[default]
     Try,
     /// It is refused with 503 and the time after which the first of them can be tried.

@@ -166,6 +166,10 @@ impl Board {
     /// Takes in what has been seen, permits aside.
     fn take_in(&mut self, now: u64, terms: &Terms, seen: &Observation, random: u64) -> Vec<Transition> {
         let mut transitions = Vec::new();
+        let manual = self.providers.get(&seen.provider).and_then(|provider| provider.manual).unwrap_or_default();
+        if manual.at(now) == ManualState::Maintenance {
+            return transitions;
+        }
         let seen = Seen { now, terms, seen, at: seen.at.min(now), random };
         if let Some(entry) = self.entry(now, &seen.seen.provider, None) {
             transitions.extend(seen.by_provider(entry));

@@ -106,9 +106,9 @@ pub enum ManualState {
     /// It is used.
     #[default]
     Active,
-    /// It gets requests only where nothing else is left and the policy is to try all the same.
+    /// It gets no new requests; those under way end.
     Draining,
-    /// It gets none.
+    /// The same, and nothing is concluded from what is seen of it meanwhile.
     Maintenance,
 }
 

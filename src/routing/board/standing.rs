@@ -102,9 +102,10 @@ impl Skip {
         }
     }
 
-    /// Whether it may be tried all the same where nothing else is left and that is the policy.
+    /// Whether it may be tried all the same where nothing else is left and that is the policy: what the gateway has concluded
+    /// may be wrong by now, what a provider has asked for or somebody has decided is not.
     pub fn may_be_tried(self) -> bool {
-        self != Self::Maintenance
+        !matches!(self, Self::CoolingDown { .. } | Self::Draining | Self::Maintenance)
     }
 }
 

@@ -313,14 +313,11 @@ impl<'a, 'w> Walk<'a, 'w> {
     /// by now. What a provider has said of its limits, and an operator of a provider, is not put to the test.
     fn in_spite(&mut self) -> Vec<Candidate<'a>> {
         let rank = |skip: &Skip| match skip {
-            Skip::HalfOpen => Some((0, 0)),
-            Skip::Open { ms_left } => Some((1, *ms_left)),
-            Skip::AuthFailed { ms_left } => Some((2, *ms_left)),
-            Skip::CoolingDown { .. }
-            | Skip::QuotaExhausted { .. }
-            | Skip::NoHeadroom { .. }
-            | Skip::Draining
-            | Skip::Maintenance => None,
+            Skip::NoHeadroom { ms_left } => Some((0, *ms_left)),
+            Skip::HalfOpen => Some((1, 0)),
+            Skip::Open { ms_left } => Some((2, *ms_left)),
+            Skip::AuthFailed { ms_left } | Skip::QuotaExhausted { ms_left } => Some((3, *ms_left)),
+            Skip::CoolingDown { .. } | Skip::Draining | Skip::Maintenance => None,
         };
         let unhealthy = std::mem::take(&mut self.unhealthy);
         let (mut tried, left): (Vec<_>, Vec<_>) = unhealthy.into_iter().partition(|(_, skip)| rank(skip).is_some());
