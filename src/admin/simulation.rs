@@ -10,9 +10,10 @@ use super::types::standing::LimitState;
 use crate::auth::{AuthError, Principal};
 use crate::config::Disclose;
 use crate::error::{FieldProblem, Problem};
+use crate::gateway::itinerary::Health;
 use crate::gateway::limit_refusal::refusal;
 use crate::gateway::plan::LoadedConfig;
-use crate::gateway::simulate::{Sample, ScopedLimit, Tried, refused, simulate};
+use crate::gateway::simulate::{Sample, ScopedLimit, Tried, Trying, refused, simulate};
 use crate::limits::ask::{Ask, Preview};
 use crate::providers::Api;
 use crate::store::standing::Refused;
@@ -110,8 +111,22 @@ pub fn problems(samples: &[SampleRequest], keys: &BTreeMap<String, SampleKey>) -
     found
 }
 
-/// Tries a sample; `now` is in Unix seconds.
-pub fn outcome(loaded: &LoadedConfig, sample: &SampleRequest, keys: &BTreeMap<String, SampleKey>, now: u64) -> Tried {
+/// What samples are tried by.
+#[derive(Clone, Copy)]
+pub struct Surroundings<'a> {
+    /// The configuration.
+    pub loaded: &'a LoadedConfig,
+    /// The keys that samples name.
+    pub keys: &'a BTreeMap<String, SampleKey>,
+    /// What is known of the health of those who could answer.
+    pub health: &'a dyn Health,
+    /// The time, in Unix seconds.
+    pub now: u64,
+}
+
+/// Tries a sample; `random` is what chance decides by.
+pub fn outcome(around: Surroundings<'_>, sample: &SampleRequest, random: u64) -> Tried {
+    let Surroundings { loaded, keys, health, now } = around;
     let (api, path) = match sample.endpoint {
         Endpoint::ChatCompletions => (Api::ChatCompletions, "/v1/chat/completions"),
         Endpoint::Messages => (Api::Messages, "/v1/messages"),
@@ -135,7 +150,8 @@ pub fn outcome(loaded: &LoadedConfig, sample: &SampleRequest, keys: &BTreeMap<St
         max_tokens: sample.max_tokens,
     };
     let tried = body.as_ref().map_or(described, |body| Sample::Body(body.as_bytes()));
-    simulate(loaded, &principal, api, tried, &key.map(SampleKey::limits).unwrap_or_default(), now)
+    let limits = key.map(SampleKey::limits).unwrap_or_default();
+    simulate(Trying { loaded, principal: &principal, api, limits: &limits, health, random, at: now }, tried)
 }
 
 /// What an account's ledger is to be asked about a sample; nothing without a key.
@@ -172,8 +188,13 @@ pub fn result(tried: Tried, ledger: Option<(String, Preview)>, disclose: Disclos
 mod tests {
     use super::*;
     use crate::config::{PrivateHosts, Snapshot};
+    use crate::gateway::itinerary::Unknown;
     use crate::gateway::plan::Deployment;
     use serde_json::json;
+
+    fn try_out(loaded: &LoadedConfig, sample: &SampleRequest, keys: &BTreeMap<String, SampleKey>, now: u64) -> Tried {
+        outcome(Surroundings { loaded, keys, health: &Unknown, now }, sample, 0)
+    }
 
     fn loaded() -> LoadedConfig {
         let config = json!({
@@ -211,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_sample_is_tried_as_its_key() {
-        let told = outcome(
+        let told = try_out(
             &loaded(),
             &sample(json!({"model": "m", "key_id": "key_1", "max_tokens": 10})),
             &keys(json!({})),
@@ -220,9 +241,9 @@ mod tests {
         .told;
         assert_eq!((code(&told), told.limits.as_slice()), (None, ["lim_1".to_owned()].as_slice()));
         assert_eq!((told.input_tokens, told.target.unwrap().timeouts.total_ms), (1_000, 5_000));
-        let told = outcome(&loaded(), &sample(json!({"model": "other", "key_id": "key_1"})), &keys(json!({})), 1).told;
+        let told = try_out(&loaded(), &sample(json!({"model": "other", "key_id": "key_1"})), &keys(json!({})), 1).told;
         assert_eq!(code(&told), Some("model_not_found"));
-        let told = outcome(&loaded(), &sample(json!({"model": "other"})), &keys(json!({})), 1).told;
+        let told = try_out(&loaded(), &sample(json!({"model": "other"})), &keys(json!({})), 1).told;
         assert_eq!(code(&told), None);
     }
 
@@ -230,7 +251,7 @@ mod tests {
     fn a_key_that_is_refused_is_refused_here() {
         let by = |change: Value, endpoint: &str, now| {
             let sample = sample(json!({"body": {"model": "m"}, "endpoint": endpoint, "key_id": "key_1"}));
-            let told = outcome(&loaded(), &sample, &keys(change), now).told;
+            let told = try_out(&loaded(), &sample, &keys(change), now).told;
             assert_eq!(told.model, "m");
             code(&told).unwrap_or_default().to_owned()
         };
@@ -243,7 +264,7 @@ mod tests {
     #[test]
     fn a_whole_body_can_be_tried() {
         let body = json!({"model": "m", "max_tokens": 7, "messages": [{"role": "user", "content": "hello"}]});
-        let told = outcome(&loaded(), &sample(json!({"body": body})), &BTreeMap::new(), 1).told;
+        let told = try_out(&loaded(), &sample(json!({"body": body})), &BTreeMap::new(), 1).told;
         assert_eq!((code(&told), told.max_output_tokens), (None, Some(7)));
     }
 
@@ -251,14 +272,14 @@ mod tests {
     fn the_ledger_is_asked_for_keys_alone_and_its_refusal_is_the_error() {
         let asked = |sample: Value| {
             let (sample, keys) = (self::sample(sample), keys(json!({})));
-            let tried = outcome(&loaded(), &sample, &keys, 1);
+            let tried = try_out(&loaded(), &sample, &keys, 1);
             question(&tried, &sample, &keys).map(|(account, ask)| (account, ask.model.clone()))
         };
         assert_eq!(asked(json!({"model": "m", "key_id": "key_1"})), Some(("a".to_owned(), "m".to_owned())));
         assert_eq!(asked(json!({"model": "m"})), None);
         assert_eq!(asked(json!({"model": "other", "key_id": "key_1"})), None, "nobody would answer");
 
-        let tried = || outcome(&loaded(), &sample(json!({"model": "m", "key_id": "key_1"})), &keys(json!({})), 1);
+        let tried = || try_out(&loaded(), &sample(json!({"model": "m", "key_id": "key_1"})), &keys(json!({})), 1);
         let breach = json!({"rule_id": "lim_1", "scope": "key", "subject": "key_1", "dimension": "requests",
             "period": "minute", "limit": 5, "used": 5, "asked": 1, "retry_after_ms": 900});
         let preview = |breach: Value| Preview { breach: serde_json::from_value(breach).unwrap(), ..Preview::default() };

@@ -28,6 +28,9 @@ section! {
         /// Whether replies tell which provider and model answered, after how many attempts and with how much overhead
         /// (`x-gateway-provider`, `-model`, `-attempts`, `-overhead-ms`, `-upstream-request-id`).
         pub disclose: bool = true;
+        /// Whether every caller that sends `x-gateway-explain: true` is told how it was decided who answers it
+        /// (`x-gateway-explain`): candidates, those left out, attempts. A key's `overrides.explain` says so for the key.
+        pub explain: bool = false;
         /// Whether a caller may shorten the time its request may take by `x-gateway-timeout-ms`.
         pub allow_timeout_header: bool = true;
         /// Further headers of the caller's that are passed on to every provider, besides those that belong to its

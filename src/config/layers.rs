@@ -242,6 +242,9 @@ pub struct Overrides {
     /// Whether the key's requests that went well are logged, in place of `logging.log_successes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_successes: Option<bool>,
+    /// Whether the key may ask how it was decided who answers it, in place of `http.explain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub explain: Option<bool>,
     /// How limits are enforced while the account's ledger cannot be reached, in place of what `limits` says.
     #[serde(skip_serializing_if = "LimitOverrides::is_empty")]
     pub limits: LimitOverrides,
@@ -255,6 +258,7 @@ impl Overrides {
             timeouts: serde_json::from_value(part("timeouts")).unwrap_or_default(),
             records: serde_json::from_value(part("records")).unwrap_or_default(),
             log_successes: part("log_successes").as_bool(),
+            explain: part("explain").as_bool(),
             limits: serde_json::from_value(part("limits")).unwrap_or_default(),
         }
     }
@@ -278,6 +282,7 @@ impl Overrides {
         config.timeouts = self.timeouts(config.timeouts);
         config.records.mode = self.records.unwrap_or(config.records.mode);
         config.logging.log_successes = self.log_successes.unwrap_or(config.logging.log_successes);
+        config.http.explain = self.explain.unwrap_or(config.http.explain);
         self.limits.apply(&mut config.limits);
     }
 }

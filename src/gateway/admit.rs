@@ -10,9 +10,9 @@ use worker::Env;
 
 use super::asking;
 use super::envelope::Envelope;
-use super::limit_refusal::{provider_refusal, refusal};
+use super::limit_refusal::refusal;
 use super::plan::{LoadedConfig, Plan};
-use super::reservation::{Admission, Fallback, Reservation};
+use super::reservation::{Admission, Fallback, Hold, Reservation, Slot};
 use crate::auth::Principal;
 use crate::config::{Disclose, Overrides};
 use crate::error::{Kind, Problem};
@@ -23,7 +23,7 @@ use crate::limits::ask::{Answer, Ask, Breach, Denial, LeaseGrant};
 use crate::limits::fallback::{Decision, FallbackTerms};
 use crate::limits::holder::Local;
 use crate::objects::call::{CallError, Object};
-use crate::objects::wire::{Acquire, Acquired, Admit, Admitted, CandidateAsk, PATIENCE_MS};
+use crate::objects::wire::{self, Acquire, Acquired, Admit, CandidateAsk, PATIENCE_MS};
 use crate::store::keys::{self, Confirmed, Known};
 use crate::store::limits;
 
@@ -42,6 +42,26 @@ pub struct Applicant<'a> {
     pub plan: &'a Plan<'a>,
     /// What is asked for.
     pub envelope: &'a Envelope<'a>,
+    /// Those among whom the gauge is to pick: each one's index in the order of candidates, its plan and its weight.
+    pub contenders: &'a [(usize, Plan<'a>, u64)],
+}
+
+/// What was found of an applicant.
+pub struct Admitted {
+    /// Whether it must be judged anew.
+    pub confirmed: Confirmed,
+    /// What the gauge said.
+    pub place: Place,
+}
+
+/// What a gauge says of a request.
+pub enum Place {
+    /// Nothing: none was asked, or none has answered.
+    Unasked,
+    /// There is room at the candidate with this index in the order.
+    At(usize),
+    /// There is no room at any that was asked for. The candidate with this index is worth asking again first.
+    Full(usize, Box<Breach>),
 }
 
 /// Admits a request, or finds that its caller must be judged anew.
@@ -49,12 +69,12 @@ pub struct Applicant<'a> {
 /// # Errors
 /// 401 or 403 if the caller's standing is not good, 429 or 402 if a limit stands against the request, 503 if nobody can
 /// tell and the configuration wants certainty.
-pub async fn admit(exchange: &mut Exchange, env: &Env, applicant: Applicant<'_>) -> Result<Confirmed, Problem> {
-    let Applicant { loaded, principal, known, plan, envelope } = applicant;
+pub async fn admit(exchange: &mut Exchange, env: &Env, applicant: Applicant<'_>) -> Result<Admitted, Problem> {
+    let Applicant { loaded, principal, known, plan, envelope, contenders } = applicant;
     let announced = known.standing.is_none() || asking::is_announced(loaded, known.limited);
-    let gauged = asking::is_gauged(&loaded.config, plan.provider_name);
+    let gauged = !contenders.is_empty() || asking::is_gauged(&loaded.config, plan.provider_name);
     if !announced && !gauged {
-        return Ok(Confirmed::AsItIs);
+        return Ok(Admitted { confirmed: Confirmed::AsItIs, place: Place::Unasked });
     }
     let id = exchange.record.settlement_id.clone();
     let ask = asking::ask(loaded, plan, principal, envelope, &id, &limits::holder());
@@ -78,7 +98,7 @@ pub async fn admit(exchange: &mut Exchange, env: &Env, applicant: Applicant<'_>)
     };
     // From here on the slot has it, so that it is settled whatever happens while the answers are awaited.
     exchange.reservation.replace(Some(Reservation {
-        id,
+        id: id.clone(),
         account: principal.account.clone(),
         key_id: principal.key_id.clone(),
         user: principal.user.clone(),
@@ -87,15 +107,18 @@ pub async fn admit(exchange: &mut Exchange, env: &Env, applicant: Applicant<'_>)
         amounts,
         admission,
         unanswered: asks_ledger,
-        gauge: if gauged { loaded.pools.gauge(plan.provider_name).to_owned() } else { String::new() },
         ..Reservation::default()
     }));
     if let Some(Local { states, .. }) = leased {
         exchange.limit_states = states.to_vec();
         exchange.limits_at = asked_at;
     }
+    let asking = Seeking { env, loaded, principal, envelope, id };
+    let alone = [(0, plan.clone(), 1)];
+    let sought = if contenders.is_empty() { &alone[..] } else { contenders };
+    let slot = exchange.reservation.clone();
     let ledger = async { if asks_ledger { Some(ask_ledger(env, principal, &ask).await) } else { None } };
-    let gauge = async { if gauged { Some(ask_gauge(env, loaded, plan, &ask).await) } else { None } };
+    let gauge = async { if gauged { Some(asking.place(&slot, sought).await) } else { None } };
     let (ledger, gauge) = join(ledger, gauge).await;
     let mut stage = Stage { exchange, loaded, principal, ask: &ask, asked_at };
     let confirmed = match ledger {
@@ -104,16 +127,72 @@ pub async fn admit(exchange: &mut Exchange, env: &Env, applicant: Applicant<'_>)
         Some(Ok(admitted)) => stage.take_in(admitted),
         Some(Err(error)) => stage.unreachable(&error),
     };
-    let gauged = stage.gauge(plan.provider_name, gauge);
-    let confirmed = match confirmed {
-        Ok(Confirmed::AsItIs) => gauged.map(|()| Confirmed::AsItIs),
-        other => other,
-    };
+    let (place, shadowed) = gauge.unwrap_or((Place::Unasked, Vec::new()));
+    stage.note_shadows(&shadowed);
     stage.close(confirmed.is_err());
-    confirmed
+    confirmed.map(|confirmed| Admitted { confirmed, place })
 }
 
-async fn ask_ledger(env: &Env, principal: &Principal, ask: &Ask) -> Result<Admitted, CallError> {
+/// Seeks a place at a provider.
+pub struct Seeking<'a> {
+    /// The way to the gauges.
+    pub env: &'a Env,
+    /// The configuration.
+    pub loaded: &'a LoadedConfig,
+    /// The caller.
+    pub principal: &'a Principal,
+    /// What is asked for.
+    pub envelope: &'a Envelope<'a>,
+    /// The attempt's id.
+    pub id: String,
+}
+
+impl Seeking<'_> {
+    /// Asks the gauge for a place at one of these providers, of which it picks one if there are several. The slot's
+    /// reservation has it from before it is asked for. Also tells the shadow rules that would have refused it.
+    pub async fn place(self, slot: &Slot, sought: &[(usize, Plan<'_>, u64)]) -> (Place, Vec<Breach>) {
+        let Self { env, loaded, principal, envelope, id } = self;
+        let Some((_, first, _)) = sought.first() else { return (Place::Unasked, Vec::new()) };
+        let gauge = loaded.pools.gauge(first.provider_name);
+        let hold = |provider: &str| Hold { gauge: gauge.to_owned(), provider: provider.to_owned(), id: id.clone() };
+        let keep = |held: Option<Hold>| {
+            if let Some(reservation) = slot.borrow_mut().as_mut() {
+                reservation.hold = held;
+            }
+        };
+        keep(Some(hold(first.provider_name)));
+        let candidates = sought.iter().map(|(_, plan, weight)| {
+            let ask = asking::ask(loaded, plan, principal, envelope, &id, "");
+            let provider = plan.provider_name;
+            CandidateAsk {
+                provider: provider.to_owned(),
+                weight: *weight,
+                ask: asking::of_provider(&ask, loaded, provider),
+            }
+        });
+        let acquire = Acquire { id: id.clone(), candidates: candidates.collect(), pick: sought.len() > 1 };
+        let asked = Object::gauge(gauge).call::<Acquired>(env, "POST", "/acquire", Some(&acquire), PATIENCE_MS).await;
+        let picked = |index: usize| sought.get(index).map_or((0, first), |(place, plan, _)| (*place, plan));
+        match asked {
+            Ok(Acquired { index, answer: Answer::Granted(grant), .. }) => {
+                let (place, plan) = picked(index);
+                keep(Some(hold(plan.provider_name)));
+                (Place::At(place), grant.shadowed)
+            }
+            Ok(Acquired { index, answer: Answer::Denied(denial), .. }) => {
+                keep(None);
+                (Place::Full(picked(index).0, Box::new(denial.breach)), Vec::new())
+            }
+            Err(error) => {
+                let (provider, error) = (first.provider_name, error.to_string());
+                tracing::error!(target: "limits", message = "a provider's gauge cannot be asked", provider, error);
+                (Place::Unasked, Vec::new())
+            }
+        }
+    }
+}
+
+async fn ask_ledger(env: &Env, principal: &Principal, ask: &Ask) -> Result<wire::Admitted, CallError> {
     let admit = Admit {
         account: principal.account.clone(),
         check: keys::question(principal),
@@ -121,15 +200,6 @@ async fn ask_ledger(env: &Env, principal: &Principal, ask: &Ask) -> Result<Admit
         rules_of: limits::rules_of(&principal.account),
     };
     Object::ledger(&principal.account).call(env, "POST", "/admit", Some(&admit), PATIENCE_MS).await
-}
-
-async fn ask_gauge(env: &Env, loaded: &LoadedConfig, plan: &Plan<'_>, ask: &Ask) -> Result<Answer, CallError> {
-    let provider = plan.provider_name;
-    let candidate =
-        CandidateAsk { provider: provider.to_owned(), weight: 1, ask: asking::of_provider(ask, loaded, provider) };
-    let acquire = Acquire { id: ask.id.clone(), candidates: vec![candidate], pick: false };
-    let gauge = Object::gauge(loaded.pools.gauge(provider));
-    gauge.call::<Acquired>(env, "POST", "/acquire", Some(&acquire), PATIENCE_MS).await.map(|acquired| acquired.answer)
 }
 
 /// The refusal of a request that the ledger has no room for.
@@ -156,8 +226,8 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     /// Takes in the ledger's answer.
-    fn take_in(&mut self, admitted: Admitted) -> Result<Confirmed, Problem> {
-        let Admitted { standing, answer, rules } = admitted;
+    fn take_in(&mut self, admitted: wire::Admitted) -> Result<Confirmed, Problem> {
+        let wire::Admitted { standing, answer, rules } = admitted;
         let now = now_ms();
         self.exchange.limits_at = now;
         limits::reached(&self.principal.account);
@@ -247,29 +317,6 @@ impl Stage<'_> {
             reservation.amounts = amounts;
         });
         Ok(())
-    }
-
-    /// Takes in the gauge's answer.
-    fn gauge(&mut self, provider: &str, answer: Option<Result<Answer, CallError>>) -> Result<(), Problem> {
-        match answer {
-            None => Ok(()),
-            Some(Ok(Answer::Granted(grant))) => {
-                self.note_shadows(&grant.shadowed);
-                Ok(())
-            }
-            Some(Ok(Answer::Denied(denial))) => {
-                self.reservation(|reservation| reservation.gauge.clear());
-                if self.exchange.record.refused_by.is_none() {
-                    self.exchange.record.refused_by = Some((&denial.breach).into());
-                }
-                Err(provider_refusal(&denial.breach))
-            }
-            Some(Err(error)) => {
-                let error = error.to_string();
-                tracing::error!(target: "limits", message = "a provider's gauge cannot be asked", provider, error);
-                Ok(())
-            }
-        }
     }
 
     /// Notes how it went.

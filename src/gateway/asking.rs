@@ -124,8 +124,9 @@ fn percent(percent: u64) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::super::estimate::Input;
+    use super::super::itinerary::plan;
     use super::super::loaded::loaded_for_tests;
-    use super::super::plan::{Asked, plan};
+    use super::super::plan::Asked;
     use super::*;
     use crate::providers::Api;
     use serde_json::json;

@@ -5,6 +5,7 @@ use js_sys::{Array, Uint8Array};
 use web_sys::{AbortController, AbortSignal, ReadableStream};
 use worker::{Env, Fetch, Headers, Method, Request, RequestInit, RequestRedirect, ResponseBody};
 
+use super::attempt::Failed;
 use super::patience::Patience;
 use super::plan::{Plan, join_url};
 use crate::config::may_be_forwarded;
@@ -13,13 +14,15 @@ use crate::http::Exchange;
 use crate::http::shell::{now_ms, within};
 use crate::protocol::chat::ReplyFault;
 use crate::providers::{Api, UpstreamRequest, fault_problem};
+use crate::routing::headroom;
+use crate::routing::outcome::Fault;
 use crate::store::credentials;
 
 /// Headers of the caller's that reach a provider which speaks the caller's dialect. Everything else stays here:
 /// credentials above all, and whatever tells about the caller.
 const FORWARDED: &[&str] = &["anthropic-beta", "anthropic-version", "openai-beta", "idempotency-key"];
 
-/// Headers of the provider's reply that are of use to the gateway or the caller.
+/// Headers of the provider's reply that are of use to the gateway or the caller, besides those that tell of limits.
 const READ: &[&str] =
     &["content-type", "retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "request-id"];
 
@@ -64,7 +67,7 @@ impl UpstreamAbort {
 /// Sends the request and waits for the reply to begin.
 ///
 /// # Errors
-/// 502 if the provider cannot be reached, 504 if it takes too long.
+/// [`Failed`] if the provider cannot be reached (502) or takes too long (504), or if nothing could be sent.
 pub async fn dispatch(
     plan: &Plan<'_>,
     request: UpstreamRequest,
@@ -73,11 +76,11 @@ pub async fn dispatch(
     env: &Env,
     client: AbortSignal,
     patience: Patience,
-) -> Result<Upstream, Problem> {
+) -> Result<Upstream, Failed> {
     let headers = upstream_headers(plan, &request, exchange, api, env)?;
     let internal = |error: String| {
         tracing::error!(target: "dispatch", message = "an upstream request could not be built", error);
-        Problem::new(Kind::Internal, "internal_error", "The request to the provider could not be built.")
+        not_built()
     };
     let mut init = RequestInit::new();
     init.with_method(Method::Post)
@@ -98,22 +101,21 @@ pub async fn dispatch(
         Some(Ok(reply)) => reply,
         Some(Err(error)) => {
             exchange.record.error_detail = error.to_string();
-            return Err(Problem::new(
-                Kind::Upstream,
-                "upstream_unreachable",
-                "The provider of this model could not be reached. Send the request again shortly.",
-            ));
+            let fault = if abort.client_closed() { Fault::ClientClosed } else { Fault::Unreachable };
+            let message = "The provider of this model could not be reached. Send the request again shortly.";
+            return Err(Failed::without_reply(fault, Problem::new(Kind::Upstream, "upstream_unreachable", message)));
         }
         None => {
             abort.abort();
-            return Err(fault_problem(&match fault {
-                ReplyFault::Stalled { millis } => ReplyFault::TooSlow { millis },
-                other => other,
-            }));
+            let (class, fault) = match fault {
+                ReplyFault::Stalled { millis } => (Fault::TooSlow, ReplyFault::TooSlow { millis }),
+                other => (Fault::TimedOut, other),
+            };
+            return Err(Failed::without_reply(class, fault_problem(&fault)));
         }
     };
     let mut headers = HeaderMap::new();
-    for name in READ {
+    for name in READ.iter().chain(headroom::READ) {
         if let Ok(Some(value)) = reply.headers().get(name)
             && let Ok(value) = value.parse()
         {
@@ -128,20 +130,26 @@ pub async fn dispatch(
     Ok(Upstream { status, headers, body, abort })
 }
 
+/// A request that the gateway itself cannot write.
+fn not_built() -> Failed {
+    let message = "The request to the provider could not be built.";
+    Failed::without_reply(Fault::Gateway, Problem::new(Kind::Internal, "internal_error", message))
+}
+
 fn upstream_headers(
     plan: &Plan<'_>,
     request: &UpstreamRequest,
     exchange: &Exchange,
     api: Api,
     env: &Env,
-) -> Result<Headers, Problem> {
+) -> Result<Headers, Failed> {
     let provider = plan.target.provider;
     let headers = Headers::new();
     let set = |name: &str, value: &str| {
         headers.set(name, value).map_err(|error| {
             let error = error.to_string();
             tracing::error!(target: "dispatch", message = "a header cannot be sent", name, error);
-            Problem::new(Kind::Internal, "internal_error", "The request to the provider could not be built.")
+            not_built()
         })
     };
     set("content-type", "application/json")?;
@@ -170,12 +178,10 @@ fn upstream_headers(
     if let Some(name) = &provider.credential {
         let secret = credentials::resolve(env, name).map_err(|error| {
             tracing::error!(target: "dispatch", message = "a provider's credential is not to be had", error);
-            Problem::new(
-                Kind::Unavailable,
-                "provider_unavailable",
-                "The provider of this model has no credential in this deployment. Tell the operator of the gateway.",
-            )
-            .final_answer()
+            let message =
+                "The provider of this model has no credential in this deployment. Tell the operator of the gateway.";
+            let problem = Problem::new(Kind::Unavailable, "provider_unavailable", message).final_answer();
+            Failed::without_reply(Fault::Auth, problem)
         })?;
         let credential = plan.adapter.credential_header(&secret, provider);
         set(credential.name, credential.value.expose())?;

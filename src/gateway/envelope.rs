@@ -12,6 +12,8 @@ use crate::providers::{Api, Source};
 /// The envelope of a chat request.
 #[derive(Debug)]
 pub struct Envelope<'a> {
+    /// The API that it is for.
+    pub api: Api,
     /// The body as it came.
     pub body: &'a [u8],
     /// What of it a model reads.
@@ -60,7 +62,13 @@ impl<'a> Envelope<'a> {
         let max_output = max_output.map(|each| each.saturating_mul(choices));
         let service_tier = reader.service_tier()?;
         let input = InputBody::new(body);
-        Ok(Self { body, input, members, model, stream, include_usage, max_output, choices, service_tier })
+        Ok(Self { api, body, input, members, model, stream, include_usage, max_output, choices, service_tier })
+    }
+
+    /// A field at the body's top, as it stands there; `None` as well if it is there twice.
+    pub fn param(&self, name: &str) -> Option<&[u8]> {
+        let member = self.members.unique(name).ok()??;
+        Some(self.members.raw(member))
     }
 
     /// The request as adapters take it.

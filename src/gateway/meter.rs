@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::billing::Pricing;
+use crate::billing::{Nanodollars, Pricing};
 use crate::protocol::chat::{FinishReason, ReplyFault};
 use crate::protocol::cost_tag::CostTag;
 use crate::protocol::openai_chat::{MAX_EVENT_BYTES, reported, reported_event};
@@ -21,14 +21,20 @@ pub struct Meter {
     cost: Option<TellCost>,
 }
 
-/// That the caller is to be told what its request cost, with the price that it has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TellCost(pub Option<Pricing>);
+/// That the caller is to be told what its request cost.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TellCost {
+    /// The price of the model that answers.
+    pub pricing: Option<Pricing>,
+    /// What attempts have cost that failed before, in nano-dollars.
+    pub lost: u64,
+}
 
 impl TellCost {
     /// The cost of what was used.
     pub fn tag(&self, told: &Told) -> CostTag {
-        CostTag(self.0.as_ref().map(|pricing| pricing.cost(&told.usage, &told.facts)))
+        let cost = |pricing: &Pricing| pricing.cost(&told.usage, &told.facts).0.saturating_add(self.lost);
+        CostTag(self.pricing.as_ref().map(cost).map(Nanodollars))
     }
 }
 
@@ -318,7 +324,7 @@ mod tests {
             ..Default::default()
         };
         let relayed = |api: Api, stream: &str, pricing: Option<Pricing>| {
-            let mut meter = Meter::telling_cost(api, TellCost(pricing));
+            let mut meter = Meter::telling_cost(api, TellCost { pricing, lost: 0 });
             let mut out = Vec::new();
             for byte in stream.as_bytes() {
                 meter.relay(&[*byte], &mut out).unwrap();

@@ -2,10 +2,11 @@
 //!
 //! 1. [`envelope`]: the fields that routing needs, read from the raw bytes
 //! 2. `authenticate`: the credential, resolved to a principal; `confirm`: the ledger's word that it is still good
-//! 3. [`plan`]: the provider, the upstream model, the reply's lane
+//! 3. [`itinerary`]: who answers, one after the other; [`plan`]: for each the upstream model, the reply's lane
 //! 4. `admit`: what [`asking`] asks the account's ledger and the provider's gauge; what they reserve is kept by
 //!    [`reservation`]
-//! 5. `dispatch`: the upstream request, within the time that [`patience`] allows
+//! 5. `journey`: one `attempt` after the other until somebody answers; `dispatch`: the upstream request, within the time
+//!    that [`patience`] allows; [`mod@fault`]: what went wrong; [`explain`]: why it went where it went
 //! 6. [`reply`] and `relay`: the reply to the caller, with [`meter`] reading along
 //! 7. `settle`: what the request used, its log line, and what it is charged ([`charge`])
 //!
@@ -15,6 +16,9 @@ pub mod asking;
 pub mod charge;
 pub mod envelope;
 pub mod estimate;
+pub mod explain;
+pub mod fault;
+pub mod itinerary;
 pub mod key_report;
 pub mod limit_headers;
 pub mod limit_refusal;
@@ -29,11 +33,15 @@ pub mod simulate;
 #[cfg(target_arch = "wasm32")]
 pub mod admit;
 #[cfg(target_arch = "wasm32")]
+pub mod attempt;
+#[cfg(target_arch = "wasm32")]
 pub mod authenticate;
 #[cfg(target_arch = "wasm32")]
 pub mod confirm;
 #[cfg(target_arch = "wasm32")]
 pub mod dispatch;
+#[cfg(target_arch = "wasm32")]
+pub mod journey;
 #[cfg(target_arch = "wasm32")]
 pub mod pipeline;
 #[cfg(target_arch = "wasm32")]

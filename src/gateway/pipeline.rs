@@ -3,27 +3,28 @@
 use web_sys::{AbortSignal, ReadableStream};
 use worker::Env;
 
-use super::admit::{Applicant, admit};
+use super::admit::{Admitted, Applicant, admit};
 use super::authenticate::authenticate;
 use super::confirm::{identified, told};
-use super::dispatch::{Upstream, dispatch};
 use super::envelope::Envelope;
 use super::estimate::Input;
-use super::meter::TellCost;
-use super::patience::Patience;
-use super::plan::{Asked, Lane, LoadedConfig, Plan, Unusable, plan};
-use super::relay::{self, Outgoing, Surroundings};
-use super::reply::{Form, Wanted, form, processor, whole_reply};
+use super::explain::Explanation;
+use super::itinerary::{Itinerary, Nobody, Sight, itinerary};
+use super::journey::Journey;
+use super::plan::{Asked, LoadedConfig, Plan, Unusable, no_such_model};
+use super::relay::{self, Outgoing};
 use crate::auth::Principal;
 use crate::config::Overrides;
 use crate::error::{Kind, Problem};
 use crate::fault;
 use crate::http::shell::now_ms;
-use crate::http::{Body, Exchange, Reply};
-use crate::protocol::chat::ReplyFault;
-use crate::protocol::openai_chat::ReplyIdentity;
-use crate::providers::{Api, UpstreamRequest, fault_problem, upstream_problem};
+use crate::http::{Exchange, Reply};
+use crate::providers::{Api, UpstreamRequest};
+use crate::routing::board::Skip;
+use crate::routing::tree::LeftOutReason;
+use crate::store::health;
 use crate::store::keys::{self, Confirmed, Known};
+use crate::store::routing::deciding;
 use crate::store::standing::Refused;
 
 /// What the platform gives along with a request.
@@ -82,13 +83,29 @@ pub async fn chat(
         input: Input::Body(&envelope.input),
         at: inbound.started / 1000,
     };
-    let (plan, request) = loop {
-        let confirmed = match prepare(exchange, &loaded, &caller.principal, &envelope, asked) {
-            Ok((plan, request)) => {
-                let (principal, known) = (&caller.principal, caller.known);
-                let applicant = Applicant { loaded: &loaded, principal, known, plan: &plan, envelope: &envelope };
-                match admit(exchange, env, applicant).await? {
-                    Confirmed::AsItIs => break (plan, request),
+    let (itinerary, place, principal) = loop {
+        let principal = caller.principal.clone();
+        let sight = Sight { asked, envelope: Some(&envelope), headers: Some(&exchange.headers), principal: &principal };
+        let decided = decide(&loaded, sight);
+        if may_ask_why(exchange, &loaded, &principal) {
+            let order = decided.as_ref().map_or_else(|nobody| &nobody.order, |itinerary| &itinerary.order);
+            exchange.explanation = Some(Explanation::from(order));
+        }
+        let confirmed = match decided.map_err(|nobody| nobody.problem) {
+            Ok(itinerary) => {
+                let Some(plan) = itinerary.plan_at(0) else { return Err(no_such_model(&envelope.model)) };
+                enter(exchange, &plan, &principal, &envelope);
+                let applicant = Applicant {
+                    loaded: &loaded,
+                    principal: &principal,
+                    known: caller.known,
+                    plan: &plan,
+                    envelope: &envelope,
+                    contenders: &itinerary.contenders(),
+                };
+                let Admitted { confirmed, place } = admit(exchange, env, applicant).await?;
+                match confirmed {
+                    Confirmed::AsItIs => break (itinerary, place, principal),
                     Confirmed::Changed => Ok(()),
                 }
             }
@@ -100,51 +117,22 @@ pub async fn chat(
         confirmed?;
         caller.judge_anew(exchange, env, &loaded, inbound.started).await?;
     };
-    exchange.record.dropped_params = request.dropped_params.join(", ");
     provoked("after-admit")?;
-
-    let sent = now_ms();
-    let patience =
-        Patience::new(plan.timeouts, envelope.stream, exchange.caller_patience_ms, exchange.caller_timeout_ms, sent);
-    exchange.record.attempts = 1;
-    if let Some(reservation) = exchange.reservation.borrow_mut().as_mut() {
-        reservation.dispatched = true;
-    }
-    let upstream = dispatch(&plan, request, exchange, api, env, inbound.client, patience).await?;
-    provoked("after-dispatch")?;
-    let began = now_ms();
-    exchange.record.upstream_status = Some(upstream.status);
-    exchange.record.upstream_ms = Some(began.saturating_sub(sent));
-    exchange.record.overhead_ms = sent.saturating_sub(inbound.started);
-    let upstream_id = upstream.header("x-request-id").or_else(|| upstream.header("request-id"));
-    exchange.record.upstream_request_id = upstream_id.unwrap_or_default().to_owned();
-
-    let wanted = Wanted {
-        api,
-        stream: envelope.stream,
-        include_usage: envelope.include_usage,
-        cost: include_cost.then(|| TellCost(plan.pricing.clone())),
-        identity: ReplyIdentity {
-            id: format!("chatcmpl-{}", exchange.request_id),
-            created: began / 1000,
-            model: envelope.model.clone(),
-        },
-    };
-    let answer = Answer {
-        exchange,
-        plan: &plan,
-        wanted,
-        patience,
+    let headers = exchange.headers.clone();
+    let journey = Journey {
+        env,
+        loaded: &loaded,
+        sight: Sight { asked, envelope: Some(&envelope), headers: Some(&headers), principal: &principal },
+        itinerary,
+        include_cost,
+        client: inbound.client,
         started: inbound.started,
-        max_bytes: loaded.config.http.max_reply_bytes,
-        max_error_bytes: loaded.config.http.max_error_bytes,
-        tells_cost,
     };
-    answer.from(upstream).await
+    journey.run(exchange, place).await
 }
 
 /// A place where tests make requests fail.
-fn provoked(place: &str) -> Result<(), Problem> {
+pub(super) fn provoked(place: &str) -> Result<(), Problem> {
     fault::point(place).map_err(|error| Problem::new(Kind::Internal, "internal_error", error))
 }
 
@@ -186,123 +174,56 @@ impl Caller {
     }
 }
 
-/// Plans a request, and writes what the provider is going to be sent.
-fn prepare<'a>(
-    exchange: &mut Exchange,
-    loaded: &'a LoadedConfig,
-    principal: &Principal,
-    envelope: &Envelope<'_>,
-    asked: Asked<'_>,
-) -> Result<(Plan<'a>, UpstreamRequest), Problem> {
-    let plan = plan(loaded, principal, asked)?;
-    exchange.record.route = plan.route.unwrap_or_default().to_owned();
-    exchange.record.deployment = plan.model_name.to_owned();
-    exchange.record.price(plan.pricing.clone());
-    exchange.record.estimated_input = Some(envelope.input.measure().tokens(plan.family()));
+/// Decides who answers, by what this isolate knows.
+fn decide<'a>(loaded: &'a LoadedConfig, sight: Sight<'_>) -> Result<Itinerary<'a>, Box<Nobody<'a>>> {
+    let decided = deciding(loaded, |seen, chance| itinerary(loaded, sight, seen, chance));
+    let order = decided.as_ref().map_or_else(|nobody| &nobody.order, |itinerary| &itinerary.order);
+    for half_open in order.left_out.iter().filter(|it| it.reason == LeftOutReason::Unhealthy(Skip::HalfOpen)) {
+        if let Some(model) = loaded.config.models.get(half_open.deployment) {
+            health::want_trial(loaded, &model.provider, half_open.deployment);
+        }
+    }
+    decided
+}
+
+/// Whether the caller asks why it is answered by whom it is, and may know.
+fn may_ask_why(exchange: &Exchange, loaded: &LoadedConfig, principal: &Principal) -> bool {
+    let asks = exchange.header("x-gateway-explain").is_some_and(|it| it.trim() == "true");
+    let own = principal.overrides.as_ref().and_then(|overrides| Overrides::read(overrides).explain);
+    asks && own.unwrap_or(loaded.config.http.explain)
+}
+
+/// Notes in the record who is going to be asked.
+pub(super) fn enter(exchange: &mut Exchange, plan: &Plan<'_>, principal: &Principal, envelope: &Envelope<'_>) {
+    let record = &mut exchange.record;
+    record.route = plan.route.unwrap_or_default().to_owned();
+    record.deployment = plan.model_name.to_owned();
+    record.price(plan.pricing.clone());
+    record.estimated_input = Some(envelope.input.measure().tokens(plan.family()));
     if let Some(overrides) = &principal.overrides {
-        exchange.record.policy.apply(&Overrides::read(overrides));
+        record.policy.apply(&Overrides::read(overrides));
     }
-    exchange.record.provider = plan.provider_name.to_owned();
-    exchange.record.upstream_model = plan.target.upstream_model.to_owned();
-    exchange.record.lane = plan.lane.name();
-    let request = match asked.api {
-        Api::ChatCompletions => plan.adapter.chat_request(&envelope.source(), plan.target)?,
+    record.provider = plan.provider_name.to_owned();
+    record.upstream_model = plan.target.upstream_model.to_owned();
+    record.lane = plan.lane.name();
+    // What an attempt before had to say of its failure is in the list of attempts.
+    record.error_code.clear();
+    record.error_detail.clear();
+    record.dropped_params.clear();
+    record.upstream_status = None;
+    record.upstream_request_id.clear();
+}
+
+/// Writes what a provider is going to be sent.
+///
+/// # Errors
+/// A 400 naming the field that this provider cannot serve.
+pub(super) fn chat_request(plan: &Plan<'_>, envelope: &Envelope<'_>) -> Result<UpstreamRequest, Problem> {
+    match envelope.api {
+        Api::ChatCompletions => plan.adapter.chat_request(&envelope.source(), plan.target),
         Api::Messages => match plan.adapter.messages_request(&envelope.source(), plan.target) {
-            Some(request) => request?,
-            None => return Err(Unusable::WrongApi.problem(&envelope.model)),
+            Some(request) => request,
+            None => Err(Unusable::WrongApi.problem(&envelope.model)),
         },
-    };
-    Ok((plan, request))
-}
-
-/// Works an upstream's reply into an answer to the caller.
-struct Answer<'a, 'p> {
-    exchange: &'a mut Exchange,
-    plan: &'a Plan<'p>,
-    wanted: Wanted,
-    patience: Patience,
-    started: u64,
-    max_bytes: usize,
-    max_error_bytes: usize,
-    tells_cost: bool,
-}
-
-impl Answer<'_, '_> {
-    async fn from(self, upstream: Upstream) -> Result<(Reply, Option<Outgoing>), Problem> {
-        if !(200..300).contains(&upstream.status) {
-            return self.error(upstream).await.map(|reply| (reply, None));
-        }
-        match (form(upstream.header("content-type"), self.wanted.stream), upstream.body.clone()) {
-            (Form::Stream, Some(body)) if self.wanted.stream => self.stream(upstream, &body).await,
-            (form, _) => self.whole(upstream, form).await.map(|reply| (reply, None)),
-        }
     }
-
-    async fn stream(self, upstream: Upstream, body: &ReadableStream) -> Result<(Reply, Option<Outgoing>), Problem> {
-        let around = Surroundings {
-            dialect: self.exchange.dialect,
-            request_id: self.exchange.request_id.clone(),
-            patience: self.patience,
-            abort: upstream.abort,
-            started: self.started,
-        };
-        let outgoing = if self.plan.lane == Lane::Native {
-            relay::native(body, self.wanted.api, around).await.map_err(|fault| note(self.exchange, &fault))?
-        } else {
-            let processor = processor(self.plan.lane, self.plan.adapter, self.plan.target, self.wanted);
-            relay::processed(body, processor, around).await.map_err(|fault| note(self.exchange, &fault))?
-        };
-        let mut reply = Reply::empty(200);
-        reply.set("content-type", "text/event-stream; charset=utf-8");
-        // For proxies in between that would otherwise collect the stream.
-        reply.set("cache-control", "no-cache");
-        reply.set("x-accel-buffering", "no");
-        reply.body = Body::Stream;
-        Ok((reply, Some(outgoing)))
-    }
-
-    async fn whole(self, upstream: Upstream, form: Form) -> Result<Reply, Problem> {
-        let read = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, self.max_bytes).await;
-        let worked = read
-            .and_then(|body| whole_reply(body, form, self.plan.lane, self.plan.adapter, self.plan.target, self.wanted));
-        let whole = worked.map_err(|fault| note(self.exchange, &fault))?;
-        self.exchange.record.told_or_estimated_whole(whole.told, whole.body.len());
-        let mut reply = Reply::empty(200);
-        reply.set("content-type", whole.content_type);
-        if let Some(cost) = self.exchange.record.cost_nanodollars.filter(|_| self.tells_cost) {
-            reply.set("x-gateway-cost", &cost.to_string());
-        }
-        reply.body = Body::Bytes(whole.body);
-        Ok(reply)
-    }
-
-    /// An error of the provider's: unmodified where it is in the caller's dialect, otherwise told in it.
-    async fn error(self, upstream: Upstream) -> Result<Reply, Problem> {
-        let body = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, self.max_error_bytes).await;
-        let body = body.unwrap_or_default();
-        let json = serde_json::from_slice::<serde_json::Value>(&body).ok();
-        let reported = json.as_ref().map(|json| self.plan.adapter.decode_error(json, self.plan.target.provider));
-        self.exchange.record.error_code = reported.as_ref().and_then(|error| error.code.clone()).unwrap_or_default();
-        self.exchange.record.error_detail = reported.and_then(|error| error.message).unwrap_or_default();
-        let problem = upstream_problem(self.plan.target.provider, upstream.status, &upstream.headers, &body);
-        let in_dialect = self.plan.adapter.speaks(self.wanted.api)
-            && json.is_some_and(|json| json.get("error").is_some_and(serde_json::Value::is_object));
-        if !in_dialect || problem.status != upstream.status {
-            return Err(problem);
-        }
-        let mut reply = Reply::empty(upstream.status);
-        reply.set("content-type", "application/json");
-        for name in ["retry-after", "retry-after-ms", "x-should-retry"] {
-            if let Some(value) = upstream.header(name) {
-                reply.set(name, value);
-            }
-        }
-        reply.body = Body::Bytes(body);
-        Ok(reply)
-    }
-}
-
-fn note(exchange: &mut Exchange, fault: &ReplyFault) -> Problem {
-    exchange.record.error_detail = fault.to_string();
-    fault_problem(fault)
 }

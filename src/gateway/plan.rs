@@ -163,80 +163,11 @@ impl Unusable {
     }
 }
 
-/// A model that was considered and left out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Skipped<'a> {
-    /// Its name.
-    pub model: &'a str,
-    /// Why.
-    pub reason: Unusable,
-}
-
-/// Decides which model answers.
-///
-/// # Errors
-/// 404 for a name that does not exist or that the principal may not use (the same answer for both), 400 where the
-/// request does not fit the model, 403 where the model lacks a price that it must have, 503 where no provider can be
-/// called.
-pub fn plan<'a>(loaded: &'a LoadedConfig, principal: &Principal, asked: Asked<'_>) -> Result<Plan<'a>, Problem> {
-    decide(loaded, principal, asked, &mut |_| {})
-}
-
-/// Decides as [`plan`] does, and tells what is left out on the way.
-///
-/// # Errors
-/// As [`plan`].
-pub fn decide<'a>(
-    loaded: &'a LoadedConfig,
-    principal: &Principal,
-    asked: Asked<'_>,
-    skipped: &mut dyn FnMut(Skipped<'a>),
-) -> Result<Plan<'a>, Problem> {
-    let name = asked.model;
-    if !principal.may_use_model(name) {
-        return Err(no_such_model(name));
-    }
-    let config = &loaded.config;
-    let route = config.routes.get_key_value(name).filter(|(_, route)| route.enabled);
-    let Some((route_name, route)) = route.filter(|_| !config.models.contains_key(name)) else {
-        return candidate(loaded, principal, asked, name).map_err(|reason| {
-            if let Some((model, _)) = config.models.get_key_value(name) {
-                skipped(Skipped { model, reason });
-            }
-            reason.problem(name)
-        });
-    };
-    let mut reasons = Vec::new();
-    for target in &route.targets {
-        let found = match target.enabled {
-            true => candidate(loaded, principal, asked, target.name()),
-            false => Err(Unusable::TargetDisabled),
-        };
-        match found {
-            Ok(plan) => return Ok(Plan { route: Some(route_name), ..plan }),
-            Err(reason) => {
-                skipped(Skipped { model: target.name(), reason });
-                reasons.push(reason);
-            }
-        }
-    }
-    // What the caller can do something about is told; what only the operator can is not.
-    let telling = reasons
-        .into_iter()
-        .find(|reason| matches!(reason, Unusable::TooLong { .. } | Unusable::WrongApi | Unusable::Unpriced));
-    Err(telling.map_or_else(
-        || {
-            let message = format!(
-                "No model that `{name}` stands for can be called at the moment. Tell the operator of the gateway."
-            );
-            Problem::new(Kind::Unavailable, "no_target_available", message)
-        },
-        |reason| reason.problem(name),
-    ))
-}
-
 /// The plan to have one model answer.
-fn candidate<'a>(
+///
+/// # Errors
+/// Why it cannot.
+pub fn candidate<'a>(
     loaded: &'a LoadedConfig,
     principal: &Principal,
     asked: Asked<'_>,
@@ -320,6 +251,7 @@ pub fn join_url(base: &Url, path: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::itinerary::plan;
     use super::super::loaded::loaded_for_tests;
     use super::*;
     use serde_json::json;
@@ -420,27 +352,6 @@ mod tests {
             },
             "prices": {"claude": {"input": "3", "output": "15"}},
         }))
-    }
-
-    #[test]
-    fn a_route_takes_its_first_target_that_can_be_called() {
-        let loaded = routed("allow");
-        let mut skipped = Vec::new();
-        let chosen =
-            decide(&loaded, &principal(&["best"]), chat("best"), &mut |it| skipped.push((it.model, it.reason)));
-        let chosen = chosen.ok().unwrap();
-        assert_eq!((chosen.route, chosen.model_name, chosen.pricing), (Some("best"), "o", None));
-        assert_eq!(
-            skipped,
-            [
-                ("claude", Unusable::TargetDisabled),
-                ("short", Unusable::TooLong { estimated: 100, limit: 50 }),
-                ("off", Unusable::ModelDisabled),
-                ("theirs", Unusable::ProviderDisabled),
-            ]
-        );
-        let messages = plan(&loaded, &principal(&[]), asked(Api::Messages, "best")).ok().unwrap();
-        assert_eq!((messages.model_name, messages.pricing.is_some()), ("claude", true));
     }
 
     #[test]

@@ -301,8 +301,8 @@ mod tests {
         let price = crate::billing::Parts { input: Some(crate::billing::Picodollars(1_500)), ..Default::default() };
         let body = r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
         for (cost, expected) in [
-            (Some(TellCost(Some(crate::billing::Pricing::flat(price)))), "\"cost\":0.000000005"),
-            (Some(TellCost(None)), "\"cost\":null"),
+            (Some(TellCost { pricing: Some(crate::billing::Pricing::flat(price)), lost: 0 }), "\"cost\":0.000000005"),
+            (Some(TellCost::default()), "\"cost\":null"),
             (None, "tokens\":3"),
         ] {
             for (lane, stream) in [(Lane::Native, false), (Lane::Translated, false), (Lane::Translated, true)] {

@@ -64,10 +64,21 @@ pub struct Reservation {
     pub unanswered: bool,
     /// The lease that came with it, and until when that is good, in Unix milliseconds: its watch is this request's.
     pub watches: Option<(String, u64)>,
-    /// The gauge that was asked, and may count the request; empty for none.
-    pub gauge: String,
+    /// Its place at a provider, if a gauge was asked: it may count the request.
+    pub hold: Option<Hold>,
     /// Whether the provider has been asked.
     pub dispatched: bool,
+}
+
+/// A place at a provider.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hold {
+    /// The gauge that counts it.
+    pub gauge: String,
+    /// The provider.
+    pub provider: String,
+    /// The attempt's id there.
+    pub id: String,
 }
 
 impl Reservation {
@@ -131,7 +142,7 @@ mod tests {
             refused: false,
             watches: None,
             unanswered: false,
-            gauge: String::new(),
+            hold: None,
             dispatched: true,
         };
         let mut record = RequestRecord { settlement_id: "fresh".into(), ..RequestRecord::default() };

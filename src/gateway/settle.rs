@@ -4,11 +4,11 @@ use futures::future::join;
 use worker::Env;
 
 use super::charge;
+use super::fault::fault_of;
 use super::reservation::{Admission, Reservation};
 use crate::http::Exchange;
 use crate::http::shell::now_ms;
 use crate::limits::usage::UsageEntry;
-use crate::objects::wire::Release;
 use crate::protocol::chat::ReplyFault;
 use crate::store::{limits, usage};
 use crate::telemetry::{Outcome, RequestRecord, log};
@@ -28,6 +28,7 @@ pub fn settle(
         Ok(()) => record.outcome = Outcome::Completed,
         Err(fault) => {
             record.outcome = Outcome::Failed;
+            record.broken_off = Some(fault_of(&fault));
             record.error_code = fault.code().to_owned();
             record.error_detail = fault.to_string();
         }
@@ -47,6 +48,7 @@ pub fn settle_whole(mut record: RequestRecord, client_closed: bool, started: u64
     } else if record.status >= 400 && record.outcome == Outcome::Completed {
         record.outcome = Outcome::Failed;
     }
+    record.charge_what_is_lost();
     log::request(&record);
     record
 }
@@ -70,10 +72,8 @@ pub async fn charge(
         }
     }
     let gauge = async {
-        if let Some(Reservation { gauge, id, provider, .. }) = reservation.as_ref().filter(|it| !it.gauge.is_empty()) {
-            let settlement = entry.as_ref().map(UsageEntry::settlement).unwrap_or_default();
-            let release = Release { provider: provider.clone(), id: id.clone(), settlement };
-            usage::release(env, gauge, &release).await;
+        if let Some(hold) = reservation.as_ref().and_then(|reservation| reservation.hold.as_ref()) {
+            usage::release(env, hold, entry.as_ref().map(UsageEntry::settlement).unwrap_or_default()).await;
         }
     };
     let how = usage::How { flush_ms: settings.flush_ms, thresholds: &exchange.settings().limits.alert_thresholds };

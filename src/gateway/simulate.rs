@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 use super::asking::{Wanted, ask_for};
 use super::envelope::Envelope;
 use super::estimate::{Family, Input};
-use super::plan::{Asked, LoadedConfig, Plan, decide};
+use super::explain::Explanation;
+use super::itinerary::{Chance, Health, Sight, itinerary};
+use super::plan::{Asked, LoadedConfig, Plan, no_such_model};
 use crate::auth::Principal;
 use crate::billing::Nanodollars;
 use crate::config::{Model, Timeouts};
@@ -14,6 +16,8 @@ use crate::error::Problem;
 use crate::limits::ask::Ask;
 use crate::protocol::usage::{BillingFacts, Usage};
 use crate::providers::Api;
+use crate::routing::score::mix;
+use crate::routing::strategy::Turns;
 
 /// A request to try.
 #[derive(Debug, Clone, Copy)]
@@ -66,8 +70,9 @@ pub struct Simulated {
     pub route: Option<String>,
     /// Who would answer; null if nobody would.
     pub target: Option<SimulatedTarget>,
-    /// The models that were considered before and left out.
-    pub skipped: Vec<SkippedTarget>,
+    /// How it was decided who that is.
+    #[serde(flatten)]
+    pub decision: Explanation,
     /// The ids of the limits that the request would count against.
     pub limits: Vec<String>,
     /// Tokens that go in, estimated where they were not given.
@@ -93,15 +98,6 @@ pub struct SimulatedTarget {
     pub lane: String,
     /// The time bounds.
     pub timeouts: Timeouts,
-}
-
-/// A model that was left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct SkippedTarget {
-    /// The model in the configuration.
-    pub model: String,
-    /// Why.
-    pub reason: String,
 }
 
 /// What a request would cost.
@@ -150,17 +146,29 @@ pub struct Tried {
     pub ask: Option<Ask>,
 }
 
-/// Tries a request of a principal's at a time in Unix seconds. Limits of other accounts may be among `limits`.
-pub fn simulate(
-    loaded: &LoadedConfig,
-    principal: &Principal,
-    api: Api,
-    sample: Sample<'_>,
-    limits: &[ScopedLimit],
-    at: u64,
-) -> Tried {
+/// What a request is tried by.
+#[derive(Clone, Copy)]
+pub struct Trying<'a> {
+    /// The configuration.
+    pub loaded: &'a LoadedConfig,
+    /// Who asks.
+    pub principal: &'a Principal,
+    /// The API that is called.
+    pub api: Api,
+    /// Limits; those of other accounts may be among them.
+    pub limits: &'a [ScopedLimit],
+    /// What is known of the health of those who could answer.
+    pub health: &'a dyn Health,
+    /// What chance decides by.
+    pub random: u64,
+    /// The time, in Unix seconds.
+    pub at: u64,
+}
+
+/// Tries a request.
+pub fn simulate(trying: Trying<'_>, sample: Sample<'_>) -> Tried {
     let mut told = Simulated::default();
-    let ask = match fill(&mut told, loaded, principal, api, sample, limits, at) {
+    let ask = match fill(&mut told, trying, sample) {
         Ok(ask) => ask,
         Err(problem) => {
             told.error = Some(problem.into());
@@ -170,15 +178,8 @@ pub fn simulate(
     Tried { told, ask }
 }
 
-fn fill(
-    simulated: &mut Simulated,
-    loaded: &LoadedConfig,
-    principal: &Principal,
-    api: Api,
-    sample: Sample<'_>,
-    limits: &[ScopedLimit],
-    at: u64,
-) -> Result<Option<Ask>, Problem> {
+fn fill(simulated: &mut Simulated, trying: Trying<'_>, sample: Sample<'_>) -> Result<Option<Ask>, Problem> {
+    let Trying { loaded, principal, api, limits, health, random, at } = trying;
     let envelope = match sample {
         Sample::Body(body) => Some(Envelope::read(body, api, loaded.config.http.max_json_depth)?),
         Sample::Described { .. } => None,
@@ -198,10 +199,18 @@ fn fill(
     simulated.model = asked.model.to_owned();
     simulated.input_tokens = asked.input.tokens(Family::of(asked.model, api == Api::Messages));
     simulated.max_output_tokens = max_tokens;
-    let skipped = &mut simulated.skipped;
-    let plan = decide(loaded, principal, asked, &mut |left_out| {
-        skipped.push(SkippedTarget { model: left_out.model.to_owned(), reason: left_out.reason.to_string() });
-    })?;
+    let sight = Sight { asked, envelope: envelope.as_ref(), headers: None, principal };
+    let mut drawn = random;
+    let mut next = || {
+        drawn = drawn.wrapping_add(1);
+        mix(drawn)
+    };
+    let chance = Chance { turns: &mut Turns::default(), random: &mut next };
+    let decided = itinerary(loaded, sight, health, chance);
+    let order = decided.as_ref().map_or_else(|nobody| &nobody.order, |itinerary| &itinerary.order);
+    simulated.decision = Explanation::from(order);
+    let itinerary = decided.map_err(|nobody| nobody.problem)?;
+    let plan = itinerary.plan_at(0).ok_or_else(|| no_such_model(asked.model))?;
     simulated.input_tokens = asked.input.tokens(plan.family());
     simulated.route = plan.route.map(str::to_owned);
     simulated.target = Some(SimulatedTarget {
@@ -255,6 +264,7 @@ fn estimate(plan: &Plan<'_>, input: u64, output: Option<u64>) -> SimulatedCost {
 
 #[cfg(test)]
 mod tests {
+    use super::super::itinerary::Unknown;
     use super::super::loaded::loaded_for_tests;
     use super::*;
     use serde_json::json;
@@ -282,6 +292,15 @@ mod tests {
         Sample::Described { model, stream: true, input_tokens: 100, max_tokens }
     }
 
+    fn trying<'a>(
+        loaded: &'a LoadedConfig,
+        principal: &'a Principal,
+        api: Api,
+        limits: &'a [ScopedLimit],
+    ) -> Trying<'a> {
+        Trying { loaded, principal, api, limits, health: &Unknown, random: 0, at: 0 }
+    }
+
     fn try_out(api: Api, sample: Sample<'_>) -> Simulated {
         let limit = |id: &str, account: &str, user: Option<&str>, key: Option<&str>, model: Option<&str>| ScopedLimit {
             id: id.into(),
@@ -298,7 +317,7 @@ mod tests {
             limit("other model", "acme", None, None, Some("gpt")),
             limit("other account", "else", None, None, None),
         ];
-        simulate(&loaded(), &principal(), api, sample, &limits, 0).told
+        simulate(trying(&loaded(), &principal(), api, &limits), sample).told
     }
 
     #[test]
@@ -312,7 +331,11 @@ mod tests {
             ("claude", "a", "claude-1")
         );
         assert_eq!((target.lane.as_str(), target.timeouts.total_ms), ("translated", 9000));
-        assert_eq!(told.skipped, [SkippedTarget { model: "gpt".into(), reason: "the model is disabled".into() }]);
+        let skipped: Vec<_> = told.decision.skipped.iter().map(|it| (it.model.as_str(), it.reason.as_str())).collect();
+        assert_eq!(skipped, [("gpt", "the model is disabled")]);
+        let [candidate] = &told.decision.candidates[..] else { panic!("{:?}", told.decision) };
+        assert_eq!((candidate.model.as_str(), candidate.provider.as_str()), ("claude", "a"));
+        assert_eq!(told.decision.strategy.as_deref(), Some("ordered"));
         assert_eq!(told.limits, ["account", "user", "key and model"]);
         let cost = told.cost.unwrap();
         assert_eq!((cost.unpriced, cost.price_source.as_deref()), (false, Some("configured")));
@@ -322,7 +345,8 @@ mod tests {
 
     #[test]
     fn what_the_ledger_would_be_asked_is_what_the_request_may_use() {
-        let tried = |sample| simulate(&loaded(), &principal(), Api::ChatCompletions, sample, &[], 0);
+        let (loaded, principal) = (loaded(), principal());
+        let tried = |sample| simulate(trying(&loaded, &principal, Api::ChatCompletions, &[]), sample);
         let ask = tried(described("best", Some(10))).ask.unwrap();
         assert_eq!((ask.model.as_str(), ask.key_id.as_str(), ask.user.as_deref()), ("claude", "key1", Some("u1")));
         assert_eq!((ask.input_tokens, ask.max_output_tokens), (100, 10));
@@ -346,7 +370,7 @@ mod tests {
         let code = |told: Simulated| told.error.map(|error| (error.status, error.code));
         assert_eq!(code(try_out(Api::ChatCompletions, described("nope", None))), Some((404, "model_not_found".into())));
         let told = try_out(Api::Messages, described("free", None));
-        assert_eq!(told.skipped.len(), 1);
+        assert_eq!(told.decision.skipped.len(), 1);
         assert_eq!(code(told), Some((400, "unsupported_api_for_model".into())));
         assert_eq!(code(try_out(Api::ChatCompletions, Sample::Body(b"{"))), Some((400, "invalid_json".into())));
         let body = br#"{"model": "claude", "messages": [{"role": "user", "content": 5}]}"#;

@@ -122,6 +122,9 @@ impl Middleware for Disclosure {
         if record.unpriced {
             reply.set("x-gateway-unpriced", "true");
         }
+        if let Some(explanation) = &exchange.explanation {
+            reply.set("x-gateway-explain", &explanation.header(&record.tried));
+        }
         if record.provider.is_empty() || !exchange.settings().http.disclose {
             return;
         }

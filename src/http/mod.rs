@@ -12,9 +12,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::config::Config;
 use crate::error::{Dialect, Problem};
+use crate::gateway::explain::Explanation;
 use crate::gateway::plan::LoadedConfig;
 use crate::gateway::reservation::Slot;
 use crate::limits::ask::RuleState;
+use crate::routing::in_flight::Entry;
 use crate::telemetry::RequestRecord;
 
 /// One request and what is known of it on its way through the gateway.
@@ -42,6 +44,10 @@ pub struct Exchange {
     pub record: RequestRecord,
     /// What limits have reserved for it.
     pub reservation: Slot,
+    /// How it was decided who answers it, if the caller may know and wants to.
+    pub explanation: Option<Explanation>,
+    /// Its place among the open requests of the isolate.
+    pub in_flight: Option<Entry>,
     /// How the limits that apply to it stood …
     pub limit_states: Vec<RuleState>,
     /// … when it was admitted or refused, in Unix milliseconds.
@@ -76,6 +82,8 @@ impl Exchange {
             caller_timeout_ms: None,
             record,
             reservation: Slot::default(),
+            explanation: None,
+            in_flight: None,
             limit_states: Vec::new(),
             limits_at: 0,
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::channel::oneshot;
-use futures::future::{Either, select};
+use futures::future::{Either, join, select};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::json;
 use worker::{Context, Env, Headers, Request, Response, ResponseBody, Result};
@@ -27,8 +27,10 @@ use crate::gateway::settle::{charge, settle_whole};
 use crate::objects::call::Object;
 use crate::objects::client;
 use crate::objects::wire::{LimitsNow, LimitsQuery, PATIENCE_MS};
-use crate::store::{self, KV};
-use crate::telemetry::log;
+use crate::routing::board::Observation;
+use crate::routing::outcome::Fault;
+use crate::store::{self, KV, health};
+use crate::telemetry::{RequestRecord, log};
 
 /// Milliseconds since 1970. In production the clock stands still while the CPU works and moves on after I/O.
 pub fn now_ms() -> u64 {
@@ -102,8 +104,29 @@ async fn work(
         Some(outgoing) => outgoing.run(record, started).await,
         None => settle_whole(record, nobody_there || client.aborted(), started, now_ms()),
     };
+    exchange.in_flight = None;
     let reserved = reservation.take();
-    charge(&env, &exchange, &record, started, reserved).await;
+    let told = async {
+        if let Some(config) = &exchange.config {
+            if let Some(fault) = record.broken_off {
+                health::observe(config, broken_off(&record, fault));
+            }
+            health::sync(&env, config).await;
+        }
+    };
+    join(charge(&env, &exchange, &record, started, reserved), told).await;
+}
+
+/// A stream that had begun well has broken off.
+fn broken_off(record: &RequestRecord, fault: Fault) -> Observation {
+    Observation {
+        provider: record.provider.clone(),
+        deployment: record.deployment.clone(),
+        fault: Some(fault),
+        total_ms: record.total_ms,
+        at: now_ms(),
+        ..Observation::default()
+    }
 }
 
 async fn exchange_of(

@@ -8,6 +8,7 @@
 //! - [`traits`]: what is known of a request; [`tree`]: a route's targets, put in order by [`strategy`], [`conditions`] and
 //!   what callers are kept [`sticky`] by
 //! - [`attempts`]: what is done about an attempt that failed; [`budget`]: how many further attempts there may be
+//! - [`in_flight`]: what an isolate has open
 //! - [`window`]: counts over a span of time that slides
 
 pub mod attempts;
@@ -16,6 +17,7 @@ pub mod breaker;
 pub mod budget;
 pub mod conditions;
 pub mod headroom;
+pub mod in_flight;
 pub mod outcome;
 pub mod score;
 pub mod sticky;

@@ -247,8 +247,8 @@ async fn read_kv(env: &Env, hub_reached: bool) {
     }
     // Number 0: whatever the Hub has counts instead as soon as it can be reached.
     let numbered = |text: String| RawValue::from_string(text).map(|document| Numbered { number: 0, document });
-    let entries: [(&str, fn(&mut Memory, &Numbered)); 3] = [
-        (CREDENTIALS, Memory::take_credentials),
+    let entries = [
+        (CREDENTIALS, Memory::take_credentials as fn(&mut Memory, &Numbered)),
         (PUBLIC_KEYS, Memory::take_keys),
         (PROVIDER_STATES, Memory::take_provider_states),
     ];

@@ -5,6 +5,7 @@
 //! - `keys`: key records from KV, and their ledger's word on them
 //! - `health`: what an isolate knows of the health of providers; [`reports`]: what it tells their gauges of it
 //! - `limits`: leases, rules, and what an isolate counts by itself while ledgers cannot be reached
+//! - `routing`: turns, open requests and budgets of attempts
 //! - `credentials`: what a provider is sent
 //! - `usage`: what requests used, to their account's ledger
 //! - `d1`: the database, for everything that is not on the data plane
@@ -26,6 +27,8 @@ pub mod health;
 pub mod keys;
 #[cfg(target_arch = "wasm32")]
 pub mod limits;
+#[cfg(target_arch = "wasm32")]
+pub mod routing;
 #[cfg(target_arch = "wasm32")]
 pub mod usage;
 

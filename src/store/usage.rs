@@ -8,8 +8,9 @@ use serde::de::DeserializeOwned;
 use worker::Env;
 
 use super::limits;
+use crate::gateway::reservation::Hold;
 use crate::http::shell::{now_ms, sleep};
-use crate::limits::ask::{LeaseReturn, Settled};
+use crate::limits::ask::{LeaseReturn, Settled, Settlement};
 use crate::limits::usage::UsageEntry;
 use crate::objects::call::{CallError, Object};
 use crate::objects::wire::{PostUsage, Pushed, Release};
@@ -134,14 +135,16 @@ async fn post(env: &Env, account: &str, entries: Vec<UsageEntry>, returns: Vec<L
     }
 }
 
-/// Tells a provider's gauge that a request has ended. If it never learns, the request counts until its time is up.
-pub async fn release(env: &Env, gauge: &str, release: &Release) {
-    if let Err(error) = persist::<Settled>(env, Object::gauge(gauge), "/release", release).await {
-        let (error, id, provider) = (error.to_string(), release.id.as_str(), release.provider.as_str());
+/// Tells a provider's gauge that an attempt has ended, and what it used. If it never learns, the attempt counts until its
+/// time is up.
+pub async fn release(env: &Env, hold: &Hold, settlement: Settlement) {
+    let Hold { gauge, provider, id } = hold;
+    let release = Release { provider: provider.clone(), id: id.clone(), settlement };
+    if let Err(error) = persist::<Settled>(env, Object::gauge(gauge), "/release", &release).await {
+        let error = error.to_string();
         tracing::error!(target: "limits", message = "a provider's gauge was not told of a request's end", error, id, provider);
     }
 }
-
 /// Posts something that may be posted twice, and again where it fails.
 async fn persist<T: DeserializeOwned>(
     env: &Env,

@@ -14,6 +14,7 @@ use crate::limits::amounts::Amounts;
 use crate::limits::ask::Breach;
 use crate::limits::rule::{Dimension, Period, Scope};
 use crate::protocol::usage::{BillingFacts, Told, Usage};
+use crate::routing::outcome::Fault;
 
 pub use policy::{LogPolicy, Severity, is_sampled, logged_address};
 
@@ -87,6 +88,9 @@ pub struct RequestRecord {
     /// Every attempt, in their order; left out where the first one went well, which the record itself describes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tried: Vec<Attempt>,
+    /// Why a reply broke off of which the caller has seen the beginning.
+    #[serde(skip)]
+    pub broken_off: Option<Fault>,
     /// The caller's parameters that the provider cannot honour, separated by commas.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub dropped_params: String,

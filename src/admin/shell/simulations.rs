@@ -9,7 +9,7 @@ use super::answer::Answer;
 use super::context::Context;
 use super::{drafts, standing};
 use crate::admin::draft;
-use crate::admin::simulation::{SampleKey, outcome, problems, question, result};
+use crate::admin::simulation::{SampleKey, Surroundings, outcome, problems, question, result};
 use crate::admin::statement::Statement;
 use crate::admin::types::configuration::{Simulation, SimulationResult};
 use crate::auth::rbac::Permission;
@@ -19,6 +19,7 @@ use crate::gateway::plan::LoadedConfig;
 use crate::gateway::simulate::Tried;
 use crate::objects::client;
 use crate::store::config::deployment;
+use crate::store::routing::deciding;
 
 const KEYS: &str = "SELECT json_object('id', k.id, 'account_id', k.account_id, 'user_id', k.user_id, \
      'models', json(k.models), 'endpoints', json(k.endpoints), 'overrides', json(k.overrides), \
@@ -53,8 +54,10 @@ pub(super) async fn simulate(context: &Context<'_>) -> Result<Answer, Problem> {
         Ok(_) => return Answer::ok(&SimulationResult { results: Vec::new(), errors }),
         Err(errors) => return Answer::ok(&SimulationResult { results: Vec::new(), errors }),
     };
-    let tried: Vec<Tried> =
-        wanted.requests.iter().map(|sample| outcome(&loaded, sample, &keys, context.now())).collect();
+    let tried: Vec<Tried> = deciding(&loaded, |seen, chance| {
+        let around = Surroundings { loaded: &loaded, keys: &keys, health: seen, now: context.now() };
+        wanted.requests.iter().map(|sample| outcome(around, sample, (chance.random)())).collect()
+    });
     let previews = tried.iter().zip(&wanted.requests).map(|(tried, sample)| async {
         let Some((account, ask)) = question(tried, sample, &keys) else { return Ok::<_, Problem>(None) };
         let preview =

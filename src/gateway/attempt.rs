@@ -1,0 +1,188 @@
+//! One attempt: a request to one provider, and what its reply is for the caller.
+
+use web_sys::{AbortSignal, ReadableStream};
+use worker::Env;
+
+use super::dispatch::{Upstream, dispatch};
+use super::fault::{fault_of, fault_of_reply};
+use super::patience::Patience;
+use super::plan::{Lane, Plan};
+use super::relay::{self, Outgoing, Surroundings};
+use super::reply::{Form, Wanted, form, processor, whole_reply};
+use crate::error::Problem;
+use crate::http::shell::now_ms;
+use crate::http::{Body, Exchange, Reply};
+use crate::protocol::chat::ReplyFault;
+use crate::providers::{UpstreamRequest, fault_problem, upstream_problem};
+use crate::routing::headroom::{self, Headroom};
+use crate::routing::outcome::Fault;
+
+/// An attempt that gives the caller no answer yet.
+pub struct Failed {
+    /// What went wrong.
+    pub fault: Fault,
+    /// When the provider wants to be asked again, in milliseconds from now.
+    pub retry_after_ms: Option<u64>,
+    /// Bytes of a reply that had begun well; the provider presumably charges for them.
+    pub reply_bytes: Option<usize>,
+    /// What the provider said of its own limits.
+    pub headroom: Headroom,
+    /// What the caller is told if nobody else answers.
+    pub answer: Box<Result<Reply, Problem>>,
+}
+
+impl Failed {
+    /// A failure without a reply.
+    pub fn without_reply(fault: Fault, problem: Problem) -> Self {
+        Self {
+            fault,
+            retry_after_ms: None,
+            reply_bytes: None,
+            headroom: Headroom::default(),
+            answer: Box::new(Err(problem)),
+        }
+    }
+}
+
+/// An attempt that gives the caller an answer.
+pub struct Served {
+    /// The reply.
+    pub reply: Reply,
+    /// Its stream, if it is one.
+    pub outgoing: Option<Outgoing>,
+    /// What the provider said of its own limits.
+    pub headroom: Headroom,
+}
+
+/// What surrounds an attempt.
+pub struct Attempting<'a, 'p> {
+    /// The request.
+    pub exchange: &'a mut Exchange,
+    /// What is to be done.
+    pub plan: &'a Plan<'p>,
+    /// What the caller wants of the reply.
+    pub wanted: Wanted,
+    /// The time bounds.
+    pub patience: Patience,
+    /// When the request came in, in milliseconds.
+    pub started: u64,
+}
+
+impl Attempting<'_, '_> {
+    /// Asks the provider. The record says of the attempt what is known of it.
+    ///
+    /// # Errors
+    /// [`Failed`], as long as the caller has seen nothing of a reply.
+    pub async fn run(self, request: UpstreamRequest, env: &Env, client: AbortSignal) -> Result<Served, Failed> {
+        let sent = now_ms();
+        self.exchange.record.upstream_status = None;
+        let dispatched = dispatch(self.plan, request, self.exchange, self.wanted.api, env, client, self.patience);
+        let upstream = dispatched.await?;
+        let began = now_ms();
+        let record = &mut self.exchange.record;
+        record.upstream_status = Some(upstream.status);
+        record.upstream_ms = Some(began.saturating_sub(sent));
+        let upstream_id = upstream.header("x-request-id").or_else(|| upstream.header("request-id"));
+        record.upstream_request_id = upstream_id.unwrap_or_default().to_owned();
+        let header = |name: &str| upstream.header(name).map(str::to_owned);
+        let headroom = headroom::read(&header, began);
+        if !(200..300).contains(&upstream.status) {
+            let retry_after_ms = headroom::retry_after_ms(&header, began);
+            return Err(Failed { headroom, retry_after_ms, ..self.refused(upstream).await });
+        }
+        let served = match (form(upstream.header("content-type"), self.wanted.stream), upstream.body.clone()) {
+            (Form::Stream, Some(body)) if self.wanted.stream => {
+                self.stream(upstream, &body).await.map(|(reply, outgoing)| (reply, Some(outgoing)))
+            }
+            (form, _) => self.whole(upstream, form).await.map(|reply| (reply, None)),
+        };
+        match served {
+            Ok((reply, outgoing)) => Ok(Served { reply, outgoing, headroom }),
+            Err(failed) => Err(Failed { headroom, ..failed }),
+        }
+    }
+
+    async fn stream(self, upstream: Upstream, body: &ReadableStream) -> Result<(Reply, Outgoing), Failed> {
+        let around = Surroundings {
+            dialect: self.exchange.dialect,
+            request_id: self.exchange.request_id.clone(),
+            patience: self.patience,
+            abort: upstream.abort.clone(),
+            started: self.started,
+        };
+        let begun = if self.plan.lane == Lane::Native {
+            relay::native(body, self.wanted.api, around).await
+        } else {
+            let processor = processor(self.plan.lane, self.plan.adapter, self.plan.target, self.wanted);
+            relay::processed(body, processor, around).await
+        };
+        let outgoing = begun.map_err(|fault| match broken(self.exchange, &upstream, &fault, 0) {
+            // No first byte is no answer at all.
+            failed if failed.fault == Fault::Stalled => Failed { fault: Fault::TooSlow, reply_bytes: None, ..failed },
+            failed => failed,
+        })?;
+        let mut reply = Reply::empty(200);
+        reply.set("content-type", "text/event-stream; charset=utf-8");
+        // For proxies in between that would otherwise collect the stream.
+        reply.set("cache-control", "no-cache");
+        reply.set("x-accel-buffering", "no");
+        reply.body = Body::Stream;
+        Ok((reply, outgoing))
+    }
+
+    async fn whole(self, upstream: Upstream, form: Form) -> Result<Reply, Failed> {
+        let settings = self.exchange.settings();
+        let (max_bytes, tells_cost) = (settings.http.max_reply_bytes, settings.billing.tell_cost);
+        let read = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
+        let bytes = read.as_ref().map_or(0, Vec::len);
+        let worked = read
+            .and_then(|body| whole_reply(body, form, self.plan.lane, self.plan.adapter, self.plan.target, self.wanted));
+        let whole = worked.map_err(|fault| broken(self.exchange, &upstream, &fault, bytes))?;
+        self.exchange.record.told_or_estimated_whole(whole.told, whole.body.len());
+        let mut reply = Reply::empty(200);
+        reply.set("content-type", whole.content_type);
+        if let Some(cost) = self.exchange.record.cost_nanodollars.filter(|_| tells_cost) {
+            reply.set("x-gateway-cost", &cost.to_string());
+        }
+        reply.body = Body::Bytes(whole.body);
+        Ok(reply)
+    }
+
+    /// An error of the provider's: unmodified where it is in the caller's dialect, otherwise told in it.
+    async fn refused(self, upstream: Upstream) -> Failed {
+        let max_bytes = self.exchange.settings().http.max_error_bytes;
+        let body = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
+        let body = body.unwrap_or_default();
+        let json = serde_json::from_slice::<serde_json::Value>(&body).ok();
+        let reported = json.as_ref().map(|json| self.plan.adapter.decode_error(json, self.plan.target.provider));
+        let reported = reported.unwrap_or_default();
+        let fault = fault_of_reply(upstream.status, &reported, json.as_ref());
+        self.exchange.record.error_code = reported.code.unwrap_or_default();
+        self.exchange.record.error_detail = reported.message.unwrap_or_default();
+        let problem = upstream_problem(self.plan.target.provider, upstream.status, &upstream.headers, &body);
+        let in_dialect = self.plan.adapter.speaks(self.wanted.api)
+            && json.is_some_and(|json| json.get("error").is_some_and(serde_json::Value::is_object));
+        if !in_dialect || problem.status != upstream.status {
+            return Failed::without_reply(fault, problem);
+        }
+        let mut reply = Reply::empty(upstream.status);
+        reply.set("content-type", "application/json");
+        for name in ["retry-after", "retry-after-ms", "x-should-retry"] {
+            if let Some(value) = upstream.header(name) {
+                reply.set(name, value);
+            }
+        }
+        reply.body = Body::Bytes(body);
+        Failed { answer: Box::new(Ok(reply)), ..Failed::without_reply(fault, problem) }
+    }
+}
+
+/// A reply that began with success and came to nothing.
+fn broken(exchange: &mut Exchange, upstream: &Upstream, fault: &ReplyFault, bytes: usize) -> Failed {
+    exchange.record.error_code = fault.code().to_owned();
+    exchange.record.error_detail = fault.to_string();
+    let class = if upstream.abort.client_closed() { Fault::ClientClosed } else { fault_of(fault) };
+    // What a provider reports as failed in place of an answer it does not charge for.
+    let is_charged = !matches!(fault, ReplyFault::Reported { .. });
+    Failed { reply_bytes: is_charged.then_some(bytes), ..Failed::without_reply(class, fault_problem(fault)) }
+}

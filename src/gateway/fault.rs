@@ -1,0 +1,66 @@
+//! What went wrong with an attempt, in the words of [`routing`](crate::routing).
+
+use serde_json::Value;
+
+use crate::protocol::chat::ReplyFault;
+use crate::providers::ReportedError;
+use crate::routing::outcome::Fault;
+
+/// The fault of a reply that came to nothing.
+pub fn fault_of(fault: &ReplyFault) -> Fault {
+    match fault {
+        ReplyFault::Truncated | ReplyFault::Broken => Fault::Cut,
+        ReplyFault::Stalled { .. } => Fault::Stalled,
+        ReplyFault::TooSlow { .. } => Fault::TimedOut,
+        // The same request would be answered at the same length by anybody.
+        ReplyFault::TooLarge { .. } => Fault::Gateway,
+        ReplyFault::Malformed(_) => Fault::BadReply,
+        ReplyFault::Reported { message, code } => {
+            let code = code.as_deref();
+            let of = |status| Fault::of_reply(status, code, code, Some(message));
+            match of(400) {
+                // A provider that has begun to answer had nothing against the request, unless it says so.
+                Fault::BadRequest if !matches!(code, Some("invalid_request_error" | "400")) => of(500),
+                fault => fault,
+            }
+        }
+    }
+}
+
+/// The fault of an error reply: its status, what the adapter has read of it, and its body.
+pub fn fault_of_reply(status: u16, reported: &ReportedError, body: Option<&Value>) -> Fault {
+    let kind = body.and_then(|body| {
+        ["/error/type", "/error/status", "/type"].iter().find_map(|at| body.pointer(at).and_then(Value::as_str))
+    });
+    match status {
+        // A redirect is never followed, and nothing below is an answer to a chat.
+        ..=199 | 300..=399 => Fault::BadReply,
+        _ => Fault::of_reply(status, reported.code.as_deref(), kind, reported.message.as_deref()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_provider_that_reports_a_fault_in_its_reply_is_believed() {
+        let reported = |code: &str| ReplyFault::Reported { message: "no".into(), code: Some(code.into()) };
+        assert_eq!(fault_of(&reported("overloaded_error")), Fault::Overloaded);
+        assert_eq!(fault_of(&reported("rate_limit_error")), Fault::RateLimited);
+        assert_eq!(fault_of(&reported("content_filter")), Fault::ContentPolicy);
+        assert_eq!(fault_of(&reported("invalid_request_error")), Fault::BadRequest);
+        assert_eq!(fault_of(&reported("anything")), Fault::ServerError);
+        assert_eq!(fault_of(&ReplyFault::TooLarge { max: 1 }), Fault::Gateway);
+    }
+
+    #[test]
+    fn an_error_reply_is_judged_by_all_that_it_says() {
+        let of = |status, body: Value| fault_of_reply(status, &ReportedError::default(), Some(&body));
+        assert_eq!(of(429, json!({"error": {"type": "insufficient_quota"}})), Fault::QuotaExhausted);
+        assert_eq!(of(429, json!({"error": {"type": "requests"}})), Fault::RateLimited);
+        assert_eq!(of(302, json!({})), Fault::BadReply);
+        assert_eq!(fault_of_reply(529, &ReportedError::default(), None), Fault::Overloaded);
+    }
+}

@@ -1,0 +1,340 @@
+//! Stage 5: one attempt after the other, until somebody answers.
+//!
+//! As long as the caller has seen nothing of a reply, a candidate that fails is followed by the next one that is worth
+//! trying, or by itself after a pause; `routing::attempts` says which. Afterwards a failure is the caller's to hear of.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use futures::future::join;
+use web_sys::AbortSignal;
+use worker::Env;
+
+use super::admit::{Place, Seeking};
+use super::asking;
+use super::attempt::{Attempting, Failed, Served};
+use super::itinerary::{Health as _, Itinerary, Sight};
+use super::limit_refusal::provider_refusal;
+use super::meter::TellCost;
+use super::patience::Patience;
+use super::pipeline::{chat_request, enter, provoked};
+use super::plan::{LoadedConfig, Plan};
+use super::relay::Outgoing;
+use super::reply::Wanted;
+use crate::config::Timeouts;
+use crate::error::Problem;
+use crate::http::shell::{now_ms, sleep};
+use crate::http::{Exchange, Reply};
+use crate::limits::amounts::Amounts;
+use crate::limits::ask::{Breach, Settlement};
+use crate::protocol::openai_chat::ReplyIdentity;
+use crate::routing::attempts::{self, Attempts, Next, Policy};
+use crate::routing::board::{Availability, Observation};
+use crate::routing::outcome::{Blame, Fault};
+use crate::routing::tree::Candidate;
+use crate::store::routing::{deciding, in_flight, random, with_budget};
+use crate::store::{health, usage};
+
+/// A request on its way.
+pub struct Journey<'a> {
+    /// The way to the gauges.
+    pub env: &'a Env,
+    /// The configuration.
+    pub loaded: &'a LoadedConfig,
+    /// Who asks what.
+    pub sight: Sight<'a>,
+    /// Who may answer.
+    pub itinerary: Itinerary<'a>,
+    /// Whether the caller is told the cost in the reply's usage.
+    pub include_cost: bool,
+    /// Fires when the caller leaves.
+    pub client: AbortSignal,
+    /// When the request came in, in milliseconds.
+    pub started: u64,
+}
+
+/// What an attempt came to.
+enum Tried {
+    /// An answer.
+    Served(Box<Served>),
+    /// None.
+    Failed(Box<Failed>),
+    /// The candidate turned out to be none: it cannot be asked this, or is out of service after all.
+    Passed(Problem),
+}
+
+impl<'a> Journey<'a> {
+    /// Asks one after the other; `place` is what the gauge has said of the first.
+    ///
+    /// # Errors
+    /// What the caller is told if nobody answers, where it is not an error reply of a provider's.
+    pub async fn run(mut self, exchange: &mut Exchange, place: Place) -> Result<(Reply, Option<Outgoing>), Problem> {
+        let contenders: BTreeMap<&str, u64> = self.itinerary.contender_weights();
+        let mut full = None;
+        match place {
+            Place::At(index) => self.itinerary.order.promote(index),
+            Place::Full(index, breach) => {
+                self.itinerary.order.promote(index);
+                full = Some(breach);
+            }
+            Place::Unasked => {}
+        }
+        let mut queue: VecDeque<Candidate<'a>> = std::mem::take(&mut self.itinerary.order.candidates).into();
+        let Some(mut candidate) = queue.pop_front() else {
+            return Err(super::plan::no_such_model(self.sight.asked.model));
+        };
+        let name = self.sight.asked.model;
+        let now = now_ms();
+        with_budget(name, |budget| budget.request(now));
+        let deadline_at = self.deadline(&candidate, exchange, now);
+        let mut attempts = Attempts::new(self.policy(), Some(deadline_at));
+        let mut tried: Vec<&str> = Vec::new();
+        let mut waited_ms = 0;
+        loop {
+            let outcome = match full.take() {
+                Some(breach) => Tried::Failed(Box::new(no_room(exchange, &breach))),
+                None => self.attempt(exchange, &candidate, deadline_at, waited_ms).await,
+            };
+            let failed = match outcome {
+                Tried::Served(served) => return Ok((served.reply, served.outgoing)),
+                Tried::Failed(failed) => *failed,
+                // It has not been asked, so the next one is no further attempt.
+                Tried::Passed(problem) => {
+                    tried.push(candidate.deployment);
+                    candidate = queue.pop_front().ok_or(problem)?;
+                    full = self.seek(exchange, &mut candidate, &mut queue, &contenders).await;
+                    continue;
+                }
+            };
+            tried.push(candidate.deployment);
+            if let Some(detour) = self.detour(&candidate, failed.fault) {
+                queue = detour.into_iter().filter(|other| !tried.contains(&other.deployment)).collect();
+            }
+            let next = self.worth_trying(&queue, &candidate, failed.fault);
+            let told =
+                attempts::Failed { fault: failed.fault, retry_after_ms: failed.retry_after_ms, others: next.is_some() };
+            match with_budget(name, |budget| attempts.next(now_ms(), told, budget, random())) {
+                Next::Stop(_) => return (*failed.answer).map(|reply| (reply, None)),
+                Next::Same { wait_ms } => {
+                    waited_ms = wait_ms;
+                    sleep(wait_ms).await;
+                    if self.client.aborted() {
+                        return (*failed.answer).map(|reply| (reply, None));
+                    }
+                }
+                Next::Other => {
+                    waited_ms = 0;
+                    let other = next.and_then(|index| queue.remove(index));
+                    let Some(other) = other else { return (*failed.answer).map(|reply| (reply, None)) };
+                    candidate = other;
+                    full = self.seek(exchange, &mut candidate, &mut queue, &contenders).await;
+                }
+            }
+        }
+    }
+
+    /// What may be done about failures: what the route says, above what is said of all.
+    fn policy(&self) -> Policy {
+        let config = &self.loaded.config;
+        let retry = config.routes.get(self.sight.asked.model).and_then(|route| route.retry.as_ref());
+        let (most, faults) = retry.map_or((None, None), |retry| (retry.max_attempts, retry.retry_on.as_deref()));
+        Policy::new(&config.routing, most, faults)
+    }
+
+    /// When the request's time is over, all attempts together: that of the first candidate, or the caller's own.
+    fn deadline(&self, first: &Candidate<'a>, exchange: &Exchange, now: u64) -> u64 {
+        let total = self.itinerary.plan(first).map_or(0, |plan| plan.timeouts.total_ms);
+        now.saturating_add(total.min(exchange.caller_timeout_ms.unwrap_or(u64::MAX)))
+    }
+
+    /// Asks one candidate.
+    async fn attempt(
+        &self,
+        exchange: &mut Exchange,
+        candidate: &Candidate<'a>,
+        deadline_at: u64,
+        waited_ms: u64,
+    ) -> Tried {
+        let Some(plan) = self.itinerary.plan(candidate) else {
+            return Tried::Passed(super::plan::no_such_model(self.sight.asked.model));
+        };
+        let Some(envelope) = self.sight.envelope else {
+            return Tried::Passed(super::plan::no_such_model(self.sight.asked.model));
+        };
+        enter(exchange, &plan, self.sight.principal, envelope);
+        let request = match chat_request(&plan, envelope) {
+            Ok(request) => request,
+            Err(problem) => return Tried::Passed(problem),
+        };
+        exchange.record.dropped_params = request.dropped_params.join(", ");
+        let sent = now_ms();
+        let trial = candidate.trial
+            && health::with_board(|board| board.take_trial(sent, candidate.provider, candidate.deployment));
+        exchange.in_flight = Some(in_flight().enter(candidate.deployment));
+        exchange.record.attempts = exchange.record.attempts.saturating_add(1);
+        if exchange.record.attempts == 1 {
+            exchange.record.overhead_ms = sent.saturating_sub(self.started);
+        }
+        if let Some(reservation) = exchange.reservation.borrow_mut().as_mut() {
+            reservation.provider = plan.provider_name.to_owned();
+            reservation.dispatched = true;
+        }
+        let attempting = Attempting {
+            wanted: self.wanted(exchange, &plan, sent),
+            patience: self.patience(exchange, &plan, deadline_at, sent),
+            exchange,
+            plan: &plan,
+            started: self.started,
+        };
+        let result = attempting.run(request, self.env, self.client.clone()).await;
+        let ended = now_ms();
+        let millis = ended.saturating_sub(sent);
+        let seen = Observation {
+            provider: candidate.provider.to_owned(),
+            deployment: candidate.deployment.to_owned(),
+            total_ms: millis,
+            trial,
+            at: ended,
+            ..Observation::default()
+        };
+        match result {
+            Ok(served) => {
+                let first_token_ms = served.outgoing.is_some().then_some(millis);
+                let headroom = Some(served.headroom).filter(|headroom| !headroom.is_empty());
+                health::observe(self.loaded, Observation { first_token_ms, headroom, ..seen });
+                exchange.record.attempt_succeeded(millis, waited_ms);
+                if let Err(problem) = provoked("after-dispatch") {
+                    return Tried::Failed(Box::new(Failed::without_reply(Fault::Gateway, problem)));
+                }
+                Tried::Served(Box::new(served))
+            }
+            Err(failed) => {
+                exchange.in_flight = None;
+                let headroom = Some(failed.headroom).filter(|headroom| !headroom.is_empty());
+                let (fault, retry_after_ms) = (Some(failed.fault), failed.retry_after_ms);
+                health::observe(self.loaded, Observation { fault, retry_after_ms, headroom, ..seen });
+                exchange.record.attempt_failed(failed.fault.name(), millis, waited_ms, failed.reply_bytes);
+                Tried::Failed(Box::new(failed))
+            }
+        }
+    }
+
+    fn wanted(&self, exchange: &Exchange, plan: &Plan<'_>, sent: u64) -> Wanted {
+        let asked = self.sight.asked;
+        let lost = exchange.record.lost_nanodollars();
+        Wanted {
+            api: asked.api,
+            stream: asked.stream,
+            include_usage: asked.include_usage,
+            cost: self.include_cost.then(|| TellCost { pricing: plan.pricing.clone(), lost }),
+            identity: ReplyIdentity {
+                id: format!("chatcmpl-{}", exchange.request_id),
+                created: sent / 1000,
+                model: asked.model.to_owned(),
+            },
+        }
+    }
+
+    fn patience(&self, exchange: &Exchange, plan: &Plan<'_>, deadline_at: u64, now: u64) -> Patience {
+        let left = deadline_at.saturating_sub(now);
+        let timeouts = Timeouts { total_ms: plan.timeouts.total_ms.min(left), ..plan.timeouts };
+        Patience::new(timeouts, self.sight.asked.stream, exchange.caller_patience_ms, None, now)
+    }
+
+    /// Those who are tried instead of the next ones.
+    fn detour(&mut self, failed: &Candidate<'a>, fault: Fault) -> Option<Vec<Candidate<'a>>> {
+        let (loaded, sight) = (self.loaded, self.sight);
+        let itinerary = &mut self.itinerary;
+        deciding(loaded, |seen, chance| itinerary.detour(loaded, sight, seen, chance, failed, fault))
+    }
+
+    /// The place in the queue of the first one that is worth trying after this fault.
+    fn worth_trying(&self, queue: &VecDeque<Candidate<'a>>, failed: &Candidate<'a>, fault: Fault) -> Option<usize> {
+        let context = |deployment: &str| self.loaded.config.models.get(deployment)?.context_tokens;
+        let elsewhere = fault == Fault::ContentPolicy || fault.blame() == Blame::Provider;
+        queue.iter().position(|other| {
+            if elsewhere && other.provider == failed.provider {
+                return false;
+            }
+            let larger = match (context(failed.deployment), context(other.deployment)) {
+                (Some(failed), Some(other)) => other > failed,
+                _ => true,
+            };
+            (fault != Fault::ContextLength || larger) && (self.itinerary.order.in_spite || self.is_well(other))
+        })
+    }
+
+    /// Whether a candidate is still in service.
+    fn is_well(&self, candidate: &Candidate<'a>) -> bool {
+        let standing = deciding(self.loaded, |seen, _| seen.standing(candidate.provider, candidate.deployment));
+        !matches!(standing.availability, Availability::Skipped(_))
+    }
+
+    /// Seeks a place for the next candidate where a gauge counts, and gives the one before back. Among those that are open
+    /// to the gauge's pick it may become another one of the queue. What is told is the limit that has no room.
+    async fn seek(
+        &self,
+        exchange: &Exchange,
+        candidate: &mut Candidate<'a>,
+        queue: &mut VecDeque<Candidate<'a>>,
+        contenders: &BTreeMap<&str, u64>,
+    ) -> Option<Box<Breach>> {
+        let hold = exchange.reservation.borrow_mut().as_mut().and_then(|reservation| reservation.hold.take());
+        let requests = u64::from(exchange.record.attempts > 0);
+        let release = async {
+            if let Some(hold) = hold {
+                let amounts = Amounts { requests, ..Amounts::default() };
+                usage::release(self.env, &hold, Settlement { amounts, ..Settlement::default() }).await;
+            }
+        };
+        let gauged =
+            contenders.contains_key(candidate.deployment) || asking::is_gauged(&self.loaded.config, candidate.provider);
+        let seek = async { if gauged { self.place(exchange, candidate, queue, contenders).await } else { None } };
+        join(release, seek).await.1
+    }
+
+    async fn place(
+        &self,
+        exchange: &Exchange,
+        candidate: &mut Candidate<'a>,
+        queue: &mut VecDeque<Candidate<'a>>,
+        contenders: &BTreeMap<&str, u64>,
+    ) -> Option<Box<Breach>> {
+        let envelope = self.sight.envelope?;
+        let weight = |candidate: &Candidate<'a>| contenders.get(candidate.deployment).copied();
+        // Place 0 is the candidate, place n + 1 the nth of the queue.
+        let mut sought = vec![(0, self.itinerary.plan(candidate)?, weight(candidate).unwrap_or(1))];
+        if weight(candidate).is_some() {
+            for (place, other) in (1..).zip(queue.iter()) {
+                sought
+                    .extend(weight(other).zip(self.itinerary.plan(other)).map(|(weight, plan)| (place, plan, weight)));
+            }
+        }
+        let seeking = Seeking {
+            env: self.env,
+            loaded: self.loaded,
+            principal: self.sight.principal,
+            envelope,
+            id: format!("{}.{}", exchange.record.settlement_id, exchange.record.tried.len()),
+        };
+        let (place, _) = seeking.place(&exchange.reservation, &sought).await;
+        let (place, breach) = match place {
+            Place::Unasked => return None,
+            Place::At(place) => (place, None),
+            Place::Full(place, breach) => (place, Some(breach)),
+        };
+        if let Some(other) = place.checked_sub(1).and_then(|at| queue.get_mut(at)) {
+            std::mem::swap(candidate, other);
+        }
+        breach
+    }
+}
+
+/// A provider that the gateway itself asks no more of at the moment.
+fn no_room(exchange: &mut Exchange, breach: &Breach) -> Failed {
+    exchange.record.refused_by = Some(breach.into());
+    exchange.record.attempt_failed(Fault::ProviderLimit.name(), 0, 0, None);
+    Failed {
+        retry_after_ms: breach.retry_after_ms,
+        ..Failed::without_reply(Fault::ProviderLimit, provider_refusal(breach))
+    }
+}
