@@ -6,10 +6,13 @@ use serde::{Deserialize, Serialize};
 use super::bounds::{Problems, at, section};
 
 section! {
-    /// How a provider is looked at without anybody's request. What requests come to is always looked at.
+    /// How it is found out whether a provider is in good health.
     #[derive(Eq)]
     pub struct HealthProbe {
-        /// What is sent.
+        /// Whether what requests come to counts: it takes the provider, or one of its models, out of service for a while.
+        /// Otherwise only probes and operators do.
+        pub passive: bool = true;
+        /// What probes send.
         pub method: ProbeMethod = ProbeMethod::None;
         /// For method `path`: what to get, below `base_url`. Anything from 200 to 299 is healthy.
         #[serde(skip_serializing_if = "Option::is_none")]

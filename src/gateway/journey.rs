@@ -31,7 +31,7 @@ use crate::routing::attempts::{self, Attempts, Next, Policy};
 use crate::routing::board::{Availability, Observation};
 use crate::routing::outcome::{Blame, Fault};
 use crate::routing::tree::Candidate;
-use crate::store::routing::{deciding, in_flight, random, with_budget};
+use crate::store::routing::{deciding, in_flight, random, saw, with_budget};
 use crate::store::{health, usage};
 
 /// A request on its way.
@@ -200,7 +200,7 @@ impl<'a> Journey<'a> {
             Ok(served) => {
                 let first_token_ms = served.outgoing.is_some().then_some(millis);
                 let headroom = Some(served.headroom).filter(|headroom| !headroom.is_empty());
-                health::observe(self.loaded, Observation { first_token_ms, headroom, ..seen });
+                saw(self.loaded, Observation { first_token_ms, headroom, ..seen });
                 exchange.record.attempt_succeeded(millis, waited_ms);
                 if let Err(problem) = provoked("after-dispatch") {
                     return Tried::Failed(Box::new(Failed::without_reply(Fault::Gateway, problem)));
@@ -211,7 +211,7 @@ impl<'a> Journey<'a> {
                 exchange.in_flight = None;
                 let headroom = Some(failed.headroom).filter(|headroom| !headroom.is_empty());
                 let (fault, retry_after_ms) = (Some(failed.fault), failed.retry_after_ms);
-                health::observe(self.loaded, Observation { fault, retry_after_ms, headroom, ..seen });
+                saw(self.loaded, Observation { fault, retry_after_ms, headroom, ..seen });
                 exchange.record.attempt_failed(failed.fault.name(), millis, waited_ms, failed.reply_bytes);
                 Tried::Failed(Box::new(failed))
             }

@@ -29,6 +29,7 @@ use crate::objects::client;
 use crate::objects::wire::{LimitsNow, LimitsQuery, PATIENCE_MS};
 use crate::routing::board::Observation;
 use crate::routing::outcome::Fault;
+use crate::store::routing::saw;
 use crate::store::{self, KV, health};
 use crate::telemetry::{RequestRecord, log};
 
@@ -109,7 +110,7 @@ async fn work(
     let told = async {
         if let Some(config) = &exchange.config {
             if let Some(fault) = record.broken_off {
-                health::observe(config, broken_off(&record, fault));
+                saw(config, broken_off(&record, fault));
             }
             health::sync(&env, config).await;
         }

@@ -8,7 +8,7 @@ use super::health;
 use crate::gateway::itinerary::{Chance, Seen};
 use crate::gateway::plan::LoadedConfig;
 use crate::http::shell::now_ms;
-use crate::routing::board::Terms;
+use crate::routing::board::{Observation, Terms};
 use crate::routing::budget::Budget;
 use crate::routing::in_flight::InFlight;
 use crate::routing::score::mix;
@@ -22,6 +22,13 @@ thread_local! {
     static BUDGETS: RefCell<BTreeMap<String, Budget>> = const { RefCell::new(BTreeMap::new()) };
     static IN_FLIGHT: InFlight = InFlight::default();
     static SEED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Takes in what an attempt came to, if that counts for the health of its provider.
+pub fn saw(loaded: &LoadedConfig, seen: Observation) {
+    if loaded.config.providers.get(&seen.provider).is_some_and(|provider| provider.health.passive) {
+        health::observe(loaded, seen);
+    }
 }
 
 /// Decides on what the isolate knows.

@@ -28,12 +28,15 @@ export const MOCK = "http://127.0.0.1:8788";
  * entries of the tables here.
  */
 export function config(more = {}) {
+  // Whatever one test provokes, the next one's provider is as good as new.
+  const health = { passive: false };
   const tables = {
+    routing: { max_attempts: 1 },
     providers: {
-      openai: { dialect: "openai", base_url: `${MOCK}/v1`, credential: "OPENAI_KEY" },
-      inline: { dialect: "openai", base_url: `${MOCK}/v1`, credential: "OPENAI_KEY", stream_usage: "always" },
-      loose: { dialect: "openai", base_url: `${MOCK}/v1`, credential: "OPENAI_KEY", normalize: true },
-      anthropic: { dialect: "anthropic", base_url: MOCK, credential: "ANTHROPIC_KEY" },
+      openai: { dialect: "openai", base_url: `${MOCK}/v1`, credential: "OPENAI_KEY", health },
+      inline: { dialect: "openai", base_url: `${MOCK}/v1`, credential: "OPENAI_KEY", stream_usage: "always", health },
+      loose: { dialect: "openai", base_url: `${MOCK}/v1`, credential: "OPENAI_KEY", normalize: true, health },
+      anthropic: { dialect: "anthropic", base_url: MOCK, credential: "ANTHROPIC_KEY", health },
     },
     models: {
       "gpt-test": { provider: "openai", upstream_model: "mock-large" },
