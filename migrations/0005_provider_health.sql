@@ -10,7 +10,7 @@ CREATE TABLE provider_states (
     updated_at INTEGER NOT NULL
 ) STRICT;
 
--- 'passive': what became of requests has changed a breaker's state; healthy: it let requests through then.
+-- 'passive': what became of requests has changed a breaker's state; healthy: it gets requests as usual.
 CREATE TABLE health_history_new (
     id         TEXT PRIMARY KEY,
     provider   TEXT NOT NULL,

@@ -307,6 +307,9 @@ operations! {
     TestProvider Post "/admin/v1/providers/{name}/test" Global(ProvidersTest), "Test the connection to a provider", gives::<ConnectionTest>;
     GetProviderState Get "/admin/v1/providers/{name}/state" Global(HealthRead), "See what is set of a provider in effect: whether it is drained", gives::<ProviderStateInfo>, versioned;
     PutProviderState Put "/admin/v1/providers/{name}/state" Global(ProvidersWrite), "Drain a provider in effect, take it into maintenance, or put it back", takes::<ProviderStateSettings>, gives::<ProviderStateInfo>, versioned;
+    GetProviderHealth Get "/admin/v1/providers/{name}/health" Global(HealthRead), "See how a provider in effect and its models are", gives::<ProviderHealth>;
+    ListProviderHealthHistory Get "/admin/v1/providers/{name}/health/history" Global(HealthRead), "List looks at a provider's health, and what has changed about it", asks::<HealthHistoryFilter>, pages::<HealthEntry>;
+    ResetProvider Post "/admin/v1/providers/{name}/reset" Global(ProvidersWrite), "Forget what speaks against a provider in effect: it gets requests again at once";
     GetProviderConnections Get "/admin/v1/providers/{name}/connections" Global(ProvidersRead), "See which requests are open at a provider, and how its limits stand", gives::<ProviderConnections>;
     ListModels Get "/admin/v1/models" Global(ModelsRead), "List the draft's models", pages::<Entry<config::Model>>;
     GetModel Get "/admin/v1/models/{name}" Global(ModelsRead), "See a model", gives::<Entry<config::Model>>, versioned;

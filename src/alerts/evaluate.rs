@@ -23,6 +23,18 @@ pub struct Evaluated {
     pub resolved: u64,
 }
 
+/// Resolves what is open of providers that are not there any more: nobody else would. `now` is in milliseconds.
+///
+/// # Errors
+/// What the database says.
+pub async fn forget_gone(database: &D1Database, providers: &[&String], now: u64) -> Result<()> {
+    let statement = database.prepare(
+        "UPDATE alert_events SET resolved_at = ?1 WHERE resolved_at IS NULL AND kind LIKE 'provider_%' \
+         AND detail ->> 'provider' NOT IN (SELECT value FROM json_each(?2))",
+    );
+    statement.bind(&[number(now / 1000), serde_json::to_string(providers)?.into()])?.run().await.map(drop)
+}
+
 /// Looks at the rules; `now` is in milliseconds.
 ///
 /// # Errors

@@ -71,3 +71,33 @@ impl HealthProbe {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+    use serde_json::{Value, json};
+
+    fn problems(health: Value) -> Vec<String> {
+        let provider = |health: Value| json!({"dialect": "openai", "base_url": "https://p.example/v1", "health": health});
+        let config = json!({
+            "providers": {"p": provider(health), "q": provider(json!({}))},
+            "models": {"m": {"provider": "p"}, "n": {"provider": "q"}},
+        });
+        let problems = Config::parse(&config).err().unwrap_or_default();
+        problems.into_iter().map(|problem| problem.path.replace("providers.p.health.", "")).collect()
+    }
+
+    #[test]
+    fn a_probe_says_what_it_needs_and_nothing_else() {
+        let none: [&str; 0] = [];
+        assert_eq!(problems(json!({"method": "models", "interval_seconds": 300})), none);
+        assert_eq!(problems(json!({"method": "path", "path": "/health"})), none);
+        assert_eq!(problems(json!({"method": "chat", "model": "m"})), none);
+        assert_eq!(problems(json!({"method": "path"})), ["path"]);
+        assert_eq!(problems(json!({"method": "path", "path": "health"})), ["path"]);
+        assert_eq!(problems(json!({"method": "models", "path": "/health", "model": "m"})), ["path", "model"]);
+        assert_eq!(problems(json!({"method": "chat"})), ["model"]);
+        assert_eq!(problems(json!({"method": "chat", "model": "n"})), ["model"], "that one is another provider's");
+        assert_eq!(problems(json!({"interval_seconds": 59, "healthy_after": 0})), ["interval_seconds", "healthy_after"]);
+    }
+}

@@ -9,7 +9,7 @@ use worker::Env;
 use super::probes::probe;
 use super::retention::{ROUNDS, ROWS, sweeps};
 use crate::admin::shell::outbox::drain;
-use crate::alerts::evaluate::evaluate;
+use crate::alerts::evaluate::{evaluate, forget_gone};
 use crate::http::shell::{now_ms, within};
 use crate::store;
 use crate::store::d1::{changed, number};
@@ -54,6 +54,10 @@ async fn outbox(env: &Env) -> Result<String, String> {
 async fn alerts(env: &Env) -> Result<String, String> {
     let database = env.d1("DB").map_err(|error| error.to_string())?;
     let done = evaluate(&database, now_ms()).await.map_err(|error| error.to_string())?;
+    if let Some(loaded) = store::config::remembered() {
+        let providers: Vec<&String> = loaded.config.providers.keys().collect();
+        forget_gone(&database, &providers, now_ms()).await.map_err(|error| error.to_string())?;
+    }
     Ok(format!("{} rules, {} opened, {} resolved", done.rules, done.opened, done.resolved))
 }
 

@@ -14,7 +14,8 @@ use worker::Env;
 use super::call::{Object, hub_name, hub_shards};
 use super::hub_state::Kind;
 use super::wire::{
-    GaugeQuery, GaugeState, HubStatus, KeyNow, LedgerStatus, LimitsNow, LimitsQuery, ProviderStates, Pushed, PutKey,
+    GaugeQuery, GaugeState, HealthNow, HealthQuery, HubStatus, KeyNow, LedgerStatus, LimitsNow, LimitsQuery,
+    ProviderStates, Pushed, PutKey,
 };
 use crate::auth::api_key::record_name;
 use crate::config::CURRENT_SNAPSHOT;
@@ -23,6 +24,7 @@ use crate::http::shell::within;
 use crate::limits::ask::{Ask, Preview};
 use crate::limits::ledger::{AccountEntry, KeyState};
 use crate::limits::rule::Rule;
+use crate::routing::board::Terms;
 use crate::store::{CREDENTIALS, KV, PROVIDER_STATES, PUBLIC_KEYS};
 
 /// Longest time for one object or one KV entry, in milliseconds.
@@ -174,6 +176,26 @@ pub async fn gauge_state(env: &Env, gauge: &str, provider: &str, rules: &[Rule])
     let query = GaugeQuery { provider: provider.to_owned(), rules: rules.to_vec() };
     let state = Object::gauge(gauge).call(env, "POST", "/state", Some(&query), PATIENCE_MS).await;
     state.map_err(|error| format!("the gauge of provider {provider}: {error}"))
+}
+
+/// How a provider and its models are, as `gauge` knows.
+///
+/// # Errors
+/// That the gauge cannot be reached.
+pub async fn provider_health(env: &Env, gauge: &str, provider: &str, terms: &Terms) -> Result<HealthNow, String> {
+    let query = HealthQuery { provider: provider.to_owned(), terms: *terms };
+    let health = Object::gauge(gauge).call(env, "POST", "/health", Some(&query), PATIENCE_MS).await;
+    health.map_err(|error| format!("the gauge of provider {provider}: {error}"))
+}
+
+/// Has `gauge` forget what speaks against a provider.
+///
+/// # Errors
+/// That the gauge cannot be reached.
+pub async fn reset_provider(env: &Env, gauge: &str, provider: &str) -> Result<(), String> {
+    let query = HealthQuery { provider: provider.to_owned(), terms: Terms::default() };
+    let reset = Object::gauge(gauge).call::<HealthNow>(env, "POST", "/reset", Some(&query), PATIENCE_MS).await;
+    reset.map(drop).map_err(|error| format!("the gauge of provider {provider}: {error}"))
 }
 
 /// What each Hub is at, by name; an error where one cannot be reached.

@@ -34,7 +34,8 @@ macro_rules! events {
         concat!(
             "SELECT json_object('id', id, 'rule_id', rule_id, 'account_id', account_id, 'name', name, 'metric', metric, \
              'threshold', threshold, 'value', value, 'started_at', started_at, 'resolved_at', resolved_at, 'kind', kind, \
-             'detail', json(detail)) AS row \
+             'detail', CASE WHEN kind LIKE 'limit%' THEN json(detail) END, \
+             'provider', CASE WHEN kind LIKE 'provider%' THEN json(detail) END) AS row \
              FROM alert_events ",
             $choice,
             " AND (?2 IS NULL OR kind = ?2) AND (started_at, id) < (?3, ?4) ORDER BY started_at DESC, id DESC LIMIT ?5"

@@ -50,6 +50,13 @@ pub(super) enum Effect {
     SigningKeys,
     /// Something else is set of a provider.
     ProviderStates,
+    /// What speaks against a provider is to be forgotten.
+    ProviderReset {
+        /// The provider.
+        provider: String,
+        /// The gauge that counts for it.
+        gauge: String,
+    },
     /// Isolates must forget what they remember.
     Purge {
         /// Higher than any before; Unix milliseconds.
@@ -72,6 +79,7 @@ pub(super) async fn carry_out(env: &Env, db: &Database, effect: &Effect) -> Resu
         Effect::Credentials => push_credentials(env, db).await,
         Effect::SigningKeys => push_signing_keys(env, db).await,
         Effect::ProviderStates => push_provider_states(env, db).await,
+        Effect::ProviderReset { provider, gauge } => client::reset_provider(env, gauge, provider).await,
         Effect::Purge { epoch } => client::purge(env, *epoch).await,
     }
 }

@@ -22,6 +22,7 @@ mod metadata;
 pub mod outbox;
 mod page;
 mod probes;
+mod provider_health;
 mod provider_states;
 mod requests;
 mod roles;

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::database::{Json, rows};
 use super::write::Write;
 use crate::admin::statement::Statement;
-use crate::admin::types::catalog::{ConnectionTest, HealthEntry, HealthFilter};
+use crate::admin::types::catalog::{ConnectionTest, HealthEntry, HealthFilter, HealthHistoryFilter, HealthSource};
 use crate::config::{CredentialSource, Provider, Timeouts, effective};
 use crate::error::Problem;
 use crate::http::shell::now_ms;
@@ -19,25 +19,53 @@ use crate::seal::Purpose;
 use crate::secret::Secret;
 use crate::store::config::deployment;
 
-macro_rules! columns {
-    () => {
-        "SELECT json_object('id', id, 'provider', provider, 'source', source, \
-         'healthy', json(CASE healthy WHEN 1 THEN 'true' ELSE 'false' END), 'latency_ms', latency_ms, \
-         'detail', detail, 'at', at) AS row FROM health_history "
+/// `?1` is the source, which may be null.
+macro_rules! entries {
+    ($choice:literal) => {
+        concat!(
+            "SELECT json_object('id', id, 'provider', provider, 'source', source, \
+             'healthy', json(CASE healthy WHEN 1 THEN 'true' ELSE 'false' END), 'latency_ms', latency_ms, \
+             'detail', detail, 'at', at, 'model', model, 'state', state, 'cost_nanodollars', cost_nanos) AS row \
+             FROM health_history WHERE (?1 IS NULL OR source = ?1) AND ",
+            $choice
+        )
     };
 }
 
-const LIST: &str = concat!(columns!(), "WHERE (at, id) < (?1, ?2) ORDER BY at DESC, id DESC LIMIT ?3");
-const LIST_OF_PROVIDER: &str =
-    concat!(columns!(), "WHERE provider = ?1 AND (at, id) < (?2, ?3) ORDER BY at DESC, id DESC LIMIT ?4");
+const LIST: &str = entries!("(at, id) < (?2, ?3) ORDER BY at DESC, id DESC LIMIT ?4");
+const LIST_OF_PROVIDER: &str = entries!("provider = ?2 AND (at, id) < (?3, ?4) ORDER BY at DESC, id DESC LIMIT ?5");
+const LAST_PROBE: &str = entries!("provider = ?2 ORDER BY at DESC, id DESC LIMIT 1");
 
 pub(super) async fn history(context: &Context<'_>) -> Result<Answer, Problem> {
     let filter: HealthFilter = context.query()?;
-    let statement = match filter.provider {
-        None => Statement::new(LIST),
-        Some(provider) => Statement::new(LIST_OF_PROVIDER).bind(provider),
+    list(context, filter.provider.as_deref(), filter.source).await
+}
+
+pub(super) async fn history_of_provider(context: &Context<'_>) -> Result<Answer, Problem> {
+    let filter: HealthHistoryFilter = context.query()?;
+    list(context, Some(context.parameter("name")), filter.source).await
+}
+
+async fn list(context: &Context<'_>, provider: Option<&str>, source: Option<HealthSource>) -> Result<Answer, Problem> {
+    let source = source.map(name);
+    let statement = match provider {
+        None => Statement::new(LIST).bind(source),
+        Some(provider) => Statement::new(LIST_OF_PROVIDER).bind(source).bind(provider),
     };
     context.paged(statement, |entry: &HealthEntry| (entry.at, entry.id.clone())).await
+}
+
+/// The statement that gives a provider's last probe.
+pub(super) fn last_probe(provider: &str) -> Statement {
+    Statement::new(LAST_PROBE).bind(name(HealthSource::Probe)).bind(provider)
+}
+
+fn name(source: HealthSource) -> &'static str {
+    match source {
+        HealthSource::Test => "test",
+        HealthSource::Probe => "probe",
+        HealthSource::Passive => "passive",
+    }
 }
 
 /// Asks a provider of the draft something that costs nothing, with its credential.

@@ -14,8 +14,8 @@ use super::context::{Actor, Context, Idempotency, unpublished};
 use super::database::Database;
 use super::{
     accounts, alerts, audits, configuration, credentials, effects, entries, health, keys, limits, me, members, outbox,
-    probes, provider_states, requests, roles, sessions, sign_in, signing_keys, simulations, standing, tokens, unpriced,
-    usage, users, versions,
+    probes, provider_health, provider_states, requests, roles, sessions, sign_in, signing_keys, simulations, standing,
+    tokens, unpriced, usage, users, versions,
 };
 use crate::admin::operations::{Access, Op, Operation};
 use crate::admin::router;
@@ -304,6 +304,9 @@ async fn perform(context: &Context<'_>) -> Result<Answer, Problem> {
         Op::TestProvider => probes::test_provider(context).await,
         Op::GetProviderState => provider_states::get(context).await,
         Op::PutProviderState => provider_states::put(context).await,
+        Op::GetProviderHealth => provider_health::get(context).await,
+        Op::ListProviderHealthHistory => probes::history_of_provider(context).await,
+        Op::ResetProvider => provider_health::reset(context).await,
         Op::GetProviderConnections => standing::provider(context).await,
         Op::ListModels => entries::list(context, entries::MODELS).await,
         Op::GetModel => entries::get(context, entries::MODELS).await,

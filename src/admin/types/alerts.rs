@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::alerts::limits::LimitDetail;
+use crate::alerts::providers::ProviderDetail;
 pub use crate::alerts::rules::AlertMetric;
 
 /// What can be set of a rule.
@@ -66,6 +67,12 @@ pub enum AlertKind {
     LimitThreshold,
     /// A limit or budget will be used up before its period ends.
     LimitForecast,
+    /// A provider refuses its credential.
+    ProviderAuth,
+    /// A provider wants to be paid.
+    ProviderQuota,
+    /// A provider, or a model there, does not answer as it should.
+    ProviderDown,
 }
 
 /// What was measured.
@@ -90,31 +97,33 @@ pub enum EventMetric {
     Unpriced,
 }
 
-/// That a rule fired, or that a limit is nearly used up.
+/// That a rule fired, that a limit is nearly used up, or that a provider is not well.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct AlertEvent {
     /// The id.
     pub id: String,
     /// What it tells of.
     pub kind: AlertKind,
-    /// The rule or the limit, which may be gone by now.
+    /// The rule or the limit, which may be gone by now; of a provider, the kind and its name.
     pub rule_id: String,
-    /// The account that the rule watches, or that has the limit.
+    /// The account that the rule watches, or that has the limit; null for a provider.
     pub account_id: Option<String>,
-    /// The rule's name; of a limit, what has happened.
+    /// The rule's name; of a limit or a provider, what has happened.
     pub name: String,
     /// What was measured.
     pub metric: EventMetric,
-    /// The rule's threshold; of a limit, per cent of it.
+    /// The rule's threshold; of a limit, per cent of it; of a provider, 1.
     pub threshold: u64,
-    /// The value that reached it.
+    /// The value that reached it; of a provider, 1.
     pub value: u64,
     /// Since when, in Unix seconds.
     pub started_at: u64,
     /// Until when, in Unix seconds; null while it lasts. What is told of a limit is over at once.
     pub resolved_at: Option<u64>,
-    /// More about the limit; null for an alert rule.
+    /// More about the limit; null for anything else.
     pub detail: Option<LimitDetail>,
+    /// More about the provider; null for anything else.
+    pub provider: Option<ProviderDetail>,
 }
 
 /// Which rules.

@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Config, ENTRY_SECTIONS};
+use crate::routing::board::Condition;
 
 /// What can be set of a credential: its value, or the name of a Worker secret that has it.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -124,16 +125,35 @@ pub struct HealthEntry {
     pub id: String,
     /// The provider.
     pub provider: String,
-    /// What looked: `test` (somebody) or `probe` (the gateway itself).
-    pub source: String,
-    /// Whether it answered as it should.
+    /// What looked: `test` (somebody), `probe` (the gateway itself) or `passive` (what requests came to has changed
+    /// something).
+    pub source: HealthSource,
+    /// Whether it answered as it should; of something that has changed, whether it gets requests as usual now.
     pub healthy: bool,
-    /// How long it took, in milliseconds.
+    /// How long it took, in milliseconds; 0 for something that has changed.
     pub latency_ms: u64,
-    /// What was wrong.
+    /// What was wrong, or what has changed.
     pub detail: String,
     /// When, in Unix seconds.
     pub at: u64,
+    /// The model that something has changed for; null for the provider as a whole.
+    pub model: Option<String>,
+    /// What it has become; null for a test or a probe.
+    pub state: Option<Condition>,
+    /// What a probe has cost, in nano-dollars; null for what is no probe, or if that is not known.
+    pub cost_nanodollars: Option<u64>,
+}
+
+/// What has looked at a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthSource {
+    /// Somebody.
+    Test,
+    /// The gateway itself.
+    Probe,
+    /// Everybody who has sent requests.
+    Passive,
 }
 
 /// Which looks at providers' health.
@@ -142,6 +162,15 @@ pub struct HealthFilter {
     /// Only those at this provider.
     #[schemars(length(max = 256))]
     pub provider: Option<String>,
+    /// Only those of this kind.
+    pub source: Option<HealthSource>,
+}
+
+/// Which looks at a provider's health.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+pub struct HealthHistoryFilter {
+    /// Only those of this kind.
+    pub source: Option<HealthSource>,
 }
 
 /// The state of one part of the gateway.

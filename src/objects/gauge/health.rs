@@ -96,7 +96,6 @@ impl Health {
     /// # Errors
     /// What the database says.
     pub(super) fn reset(&mut self, sql: &SqlStorage, now: u64, query: &HealthQuery) -> Result<()> {
-        self.terms = query.terms;
         let turns = self.board.reset(now, &query.provider);
         self.note(sql, now, &turns, Vec::new())
     }
