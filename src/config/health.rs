@@ -78,7 +78,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn problems(health: Value) -> Vec<String> {
-        let provider = |health: Value| json!({"dialect": "openai", "base_url": "https://p.example/v1", "health": health});
+        let provider =
+            |health: Value| json!({"dialect": "openai", "base_url": "https://p.example/v1", "health": health});
         let config = json!({
             "providers": {"p": provider(health), "q": provider(json!({}))},
             "models": {"m": {"provider": "p"}, "n": {"provider": "q"}},
@@ -98,6 +99,9 @@ mod tests {
         assert_eq!(problems(json!({"method": "models", "path": "/health", "model": "m"})), ["path", "model"]);
         assert_eq!(problems(json!({"method": "chat"})), ["model"]);
         assert_eq!(problems(json!({"method": "chat", "model": "n"})), ["model"], "that one is another provider's");
-        assert_eq!(problems(json!({"interval_seconds": 59, "healthy_after": 0})), ["interval_seconds", "healthy_after"]);
+        assert_eq!(
+            problems(json!({"interval_seconds": 59, "healthy_after": 0})),
+            ["interval_seconds", "healthy_after"]
+        );
     }
 }

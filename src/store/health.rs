@@ -59,7 +59,7 @@ pub fn want_trial(loaded: &LoadedConfig, provider: &str, deployment: &str) {
 /// Tells gauges what is due, and takes their word. To be called when nobody waits for it any more; returns at once where
 /// nothing is due.
 pub async fn sync(env: &Env, loaded: &LoadedConfig) {
-    let waiting = REPORTS.with_borrow(Reports::waiting);
+    let waiting = REPORTS.with_borrow(|reports| reports.waiting(now_ms()));
     join_all(waiting.iter().map(|gauge| see_to(env, loaded, gauge))).await;
 }
 
@@ -107,7 +107,7 @@ struct Mine<'a>(&'a str);
 
 impl<'a> Mine<'a> {
     fn take(gauge: &'a str) -> Self {
-        REPORTS.with_borrow_mut(|reports| reports.take(gauge));
+        REPORTS.with_borrow_mut(|reports| reports.take(now_ms(), gauge));
         Self(gauge)
     }
 }

@@ -20,6 +20,10 @@ const GAP_MS: u64 = 100;
 /// How long a gauge is left alone that has not answered, in milliseconds.
 const LEFT_ALONE_MS: u64 = 1_000;
 
+/// For how long whoever has taken a gauge over is trusted to see to it, in milliseconds: the platform may break a request
+/// off without a word.
+const TRUSTED_MS: u64 = 5_000;
+
 /// When a gauge is to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
@@ -47,8 +51,8 @@ struct Lane {
     not_before: u64,
     /// When the last report was begun.
     sent_at: Option<u64>,
-    /// A report is under way, or somebody waits to send one.
-    taken: bool,
+    /// Since when somebody sees to it: waits to send a report, or has sent one.
+    taken_at: Option<u64>,
 }
 
 impl Reports {
@@ -65,14 +69,14 @@ impl Reports {
     }
 
     /// The gauges that are to be told something sooner or later.
-    pub fn waiting(&self) -> Vec<String> {
-        let waits = |lane: &Lane| !lane.taken && (lane.urgent || !lane.pending.is_empty());
+    pub fn waiting(&self, now: u64) -> Vec<String> {
+        let waits = |lane: &Lane| !lane.is_taken(now) && (lane.urgent || !lane.pending.is_empty());
         self.lanes.iter().filter(|(_, lane)| waits(lane)).map(|(gauge, _)| gauge.clone()).collect()
     }
 
     /// When a gauge is to be told; `report_ms` is how long successes may wait.
     pub fn due(&self, now: u64, gauge: &str, report_ms: u64) -> Due {
-        let Some(lane) = self.lanes.get(gauge).filter(|lane| !lane.taken) else { return Due::Not };
+        let Some(lane) = self.lanes.get(gauge).filter(|lane| !lane.is_taken(now)) else { return Due::Not };
         let gap = if lane.urgent { GAP_MS } else { report_ms };
         let from = lane.not_before.max(lane.sent_at.map_or(0, |at| at.saturating_add(gap)));
         match (lane.urgent, lane.pending.is_empty()) {
@@ -84,14 +88,15 @@ impl Reports {
         }
     }
 
-    /// Somebody takes a gauge over, to wait until it is due or to tell it; nobody else does before [`Self::leave`].
-    pub fn take(&mut self, gauge: &str) {
-        self.lane(gauge).taken = true;
+    /// Somebody takes a gauge over, to wait until it is due or to tell it; nobody else does before [`Self::leave`], or for
+    /// a while.
+    pub fn take(&mut self, now: u64, gauge: &str) {
+        self.lane(gauge).taken_at = Some(now);
     }
 
     /// Nobody sees to a gauge any more.
     pub fn leave(&mut self, gauge: &str) {
-        self.lane(gauge).taken = false;
+        self.lane(gauge).taken_at = None;
     }
 
     /// What a report that is sent now is to say.
@@ -124,6 +129,10 @@ impl Reports {
 }
 
 impl Lane {
+    fn is_taken(&self, now: u64) -> bool {
+        self.taken_at.is_some_and(|at| now.saturating_sub(at) < TRUSTED_MS)
+    }
+
     /// Where there is no room, the oldest success goes first.
     fn push(&mut self, seen: Observation) {
         if self.pending.len() >= MOST {
@@ -150,7 +159,7 @@ mod tests {
         reports.add("g", seen(1_000, None));
         assert_eq!(reports.due(1_000, "g", 1_000), Due::Now, "nothing has been told for long");
         assert_eq!(reports.begin(1_000, "g").len(), 1);
-        assert_eq!((reports.due(1_001, "g", 1_000), reports.waiting()), (Due::Not, vec![]));
+        assert_eq!((reports.due(1_001, "g", 1_000), reports.waiting(1_001)), (Due::Not, vec![]));
         reports.add("g", seen(1_010, None));
         assert_eq!((reports.due(1_999, "g", 1_000), reports.due(2_000, "g", 1_000)), (Due::Not, Due::Now));
         reports.add("g", seen(1_020, Some(Fault::BadRequest)));
@@ -160,17 +169,23 @@ mod tests {
         assert_eq!(reports.begin(1_100, "g").len(), 3);
         assert_eq!(reports.due(5_000, "g", 1_000), Due::Not);
         reports.ask("g");
-        assert_eq!((reports.due(5_000, "g", 1_000), reports.waiting()), (Due::Now, vec!["g".to_owned()]));
+        assert_eq!((reports.due(5_000, "g", 1_000), reports.waiting(5_000)), (Due::Now, vec!["g".to_owned()]));
     }
 
     #[test]
     fn one_at_a_time_sees_to_a_gauge() {
         let mut reports = Reports::default();
         reports.add("g", seen(1_000, None));
-        reports.take("g");
-        assert_eq!((reports.due(1_000, "g", 1_000), reports.waiting()), (Due::Not, vec![]));
+        reports.take(1_000, "g");
+        assert_eq!((reports.due(1_000, "g", 1_000), reports.waiting(1_000)), (Due::Not, vec![]));
         reports.leave("g");
         assert_eq!(reports.due(1_000, "g", 1_000), Due::Now);
+        reports.take(1_000, "g");
+        assert_eq!(
+            (reports.due(5_999, "g", 1_000), reports.due(6_000, "g", 1_000)),
+            (Due::Not, Due::Now),
+            "it never left"
+        );
     }
 
     #[test]
