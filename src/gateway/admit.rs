@@ -72,7 +72,7 @@ pub enum Place {
 pub async fn admit(exchange: &mut Exchange, env: &Env, applicant: Applicant<'_>) -> Result<Admitted, Problem> {
     let Applicant { loaded, principal, known, plan, envelope, contenders } = applicant;
     let announced = known.standing.is_none() || asking::is_announced(loaded, known.limited);
-    let gauged = !contenders.is_empty() || asking::is_gauged(&loaded.config, plan.provider_name);
+    let gauged = !contenders.is_empty() || asking::is_gauged(loaded, plan.provider_name);
     if !announced && !gauged {
         return Ok(Admitted { confirmed: Confirmed::AsItIs, place: Place::Unasked });
     }

@@ -3,7 +3,7 @@
 use super::envelope::Envelope;
 use super::plan::{LoadedConfig, Plan};
 use crate::auth::Principal;
-use crate::config::{Config, Limits};
+use crate::config::{Limits, Provider};
 use crate::limits::ask::{Ask, LeaseTerms};
 use crate::limits::rule::{EVERYBODY, LimitTerms, Rule, Scope};
 use crate::protocol::usage::BillingFacts;
@@ -81,9 +81,10 @@ pub fn of_provider(ask: &Ask, loaded: &LoadedConfig, provider: &str) -> Ask {
     }
 }
 
-/// Whether the provider's gauge counts requests.
-pub fn is_gauged(config: &Config, provider: &str) -> bool {
-    config.providers.get(provider).is_some_and(|it| it.count_connections || !it.limits.is_empty())
+/// Whether the provider's gauge counts requests: also where it picks among several, who must all be counted whole.
+pub fn is_gauged(loaded: &LoadedConfig, provider: &str) -> bool {
+    let wanted = |it: &Provider| it.count_connections || !it.limits.is_empty();
+    loaded.pools.is_shared(provider) || loaded.config.providers.get(provider).is_some_and(wanted)
 }
 
 /// Whether the ledger is asked about a request; `limited` is what it said last of limits that the control plane has set.
@@ -207,7 +208,7 @@ mod tests {
         assert!(is_announced(&loaded(json!({"count_connections": true})), Some(false)));
         let some = json!({"per_user": [{"dimension": "requests", "period": "minute", "amount": 9}]});
         assert!(is_announced(&loaded(some), Some(false)));
-        let gauged = ["p", "q", "r", "s"].map(|provider| is_gauged(&none.config, provider));
+        let gauged = ["p", "q", "r", "s"].map(|provider| is_gauged(&none, provider));
         assert_eq!(gauged, [true, true, false, false]);
     }
 }

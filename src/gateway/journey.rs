@@ -287,7 +287,7 @@ impl<'a> Journey<'a> {
             }
         };
         let gauged =
-            contenders.contains_key(candidate.deployment) || asking::is_gauged(&self.loaded.config, candidate.provider);
+            contenders.contains_key(candidate.deployment) || asking::is_gauged(self.loaded, candidate.provider);
         let seek = async { if gauged { self.place(exchange, candidate, queue, contenders).await } else { None } };
         join(release, seek).await.1
     }

@@ -20,7 +20,6 @@ use crate::fault;
 use crate::http::shell::now_ms;
 use crate::http::{Exchange, Reply};
 use crate::providers::{Api, UpstreamRequest};
-use crate::routing::board::Skip;
 use crate::routing::tree::LeftOutReason;
 use crate::store::health;
 use crate::store::keys::{self, Confirmed, Known};
@@ -178,9 +177,9 @@ impl Caller {
 fn decide<'a>(loaded: &'a LoadedConfig, sight: Sight<'_>) -> Result<Itinerary<'a>, Box<Nobody<'a>>> {
     let decided = deciding(loaded, |seen, chance| itinerary(loaded, sight, seen, chance));
     let order = decided.as_ref().map_or_else(|nobody| &nobody.order, |itinerary| &itinerary.order);
-    for half_open in order.left_out.iter().filter(|it| it.reason == LeftOutReason::Unhealthy(Skip::HalfOpen)) {
-        if let Some(model) = loaded.config.models.get(half_open.deployment) {
-            health::want_trial(loaded, &model.provider, half_open.deployment);
+    for left_out in &order.left_out {
+        if let LeftOutReason::Unhealthy(why) = left_out.reason {
+            health::passed_over(loaded, left_out.deployment, why);
         }
     }
     decided

@@ -42,7 +42,7 @@ impl Pools {
     /// whether its targets name their models or routes that do.
     pub fn of_config(config: &Config) -> Self {
         let picks = config.routes.values().filter(|route| route.strategy == Strategy::LeastConnections);
-        Self::of(picks.map(|route| providers(config, route, 1)))
+        Self::of(picks.map(|route| of_route(config, route, 1)))
     }
 
     /// The providers that a gauge counts for.
@@ -63,12 +63,21 @@ impl Pools {
     }
 }
 
+/// The providers that a name may lead to: a model's own, or those of a route's targets.
+pub fn providers<'a>(config: &'a Config, name: &str) -> Vec<&'a str> {
+    match (config.models.get(name), config.routes.get(name)) {
+        (Some(model), _) => vec![&model.provider],
+        (None, Some(route)) => of_route(config, route, 1),
+        (None, None) => Vec::new(),
+    }
+}
+
 /// The providers that the targets of a route may lead to. The route is the `depth`th on the way.
-fn providers<'a>(config: &'a Config, route: &'a Route, depth: usize) -> Vec<&'a str> {
+fn of_route<'a>(config: &'a Config, route: &'a Route, depth: usize) -> Vec<&'a str> {
     let of_target = |target: &'a RouteTarget| {
         let model = target.model.as_ref().and_then(|model| config.models.get(model));
         let nested = target.route.as_ref().filter(|_| depth < MAX_DEPTH).and_then(|route| config.routes.get(route));
-        let nested = nested.into_iter().flat_map(move |route| providers(config, route, depth.saturating_add(1)));
+        let nested = nested.into_iter().flat_map(move |route| of_route(config, route, depth.saturating_add(1)));
         model.map(|model| model.provider.as_str()).into_iter().chain(nested)
     };
     route.targets.iter().flat_map(of_target).collect()
@@ -103,6 +112,8 @@ mod tests {
         .unwrap();
         let pools = Pools::of_config(&config);
         assert_eq!(["pa", "pb", "pc", "pd"].map(|provider| pools.gauge(provider)), ["pa", "pb", "pb", "pd"]);
+        assert_eq!([providers(&config, "a"), providers(&config, "gone")], [vec!["pa"], vec![]]);
+        assert_eq!(providers(&config, "other"), ["pa", "pd"]);
         assert_eq!((pools.providers("pb"), pools.providers("pa")), (vec!["pb", "pc"], vec!["pa"]));
     }
 

@@ -18,7 +18,7 @@ use crate::gateway::plan::LoadedConfig;
 use crate::http::shell::{now_ms, sleep};
 use crate::objects::call::{CallError, Object};
 use crate::objects::wire::{Aged, PATIENCE_MS, ProviderStates, Report};
-use crate::routing::board::{Board, Manual, Observation, Snapshot, Terms, Want};
+use crate::routing::board::{Board, Manual, Observation, Skip, Snapshot, Terms, Want};
 
 /// How old a gauge's word may be when something is decided on it, in milliseconds.
 const STALE_MS: u64 = 10_000;
@@ -50,10 +50,28 @@ pub fn observe(loaded: &LoadedConfig, seen: Observation) {
     REPORTS.with_borrow_mut(|reports| reports.add(&gauge, seen));
 }
 
-/// A request would have been sent to a deployment if there had been a permit for a trial: the gauge is asked for one.
-pub fn want_trial(loaded: &LoadedConfig, provider: &str, deployment: &str) {
-    with_board(|board| board.want_trial(now_ms(), provider, deployment));
-    REPORTS.with_borrow_mut(|reports| reports.ask(loaded.pools.gauge(provider)));
+/// A request has passed a deployment over. If only for want of a permit for a trial, the gauge is asked for one; and it is
+/// asked whether what is known still holds, if that is old: nobody here would find out otherwise.
+pub fn passed_over(loaded: &LoadedConfig, deployment: &str, why: Skip) {
+    let Some(model) = loaded.config.models.get(deployment) else { return };
+    let now = now_ms();
+    let asks = with_board(|board| match why {
+        Skip::HalfOpen => {
+            board.want_trial(now, &model.provider, deployment);
+            true
+        }
+        // Gauges know nothing of what operators set.
+        Skip::Draining | Skip::Maintenance => false,
+        _ => is_old(board, now, &model.provider),
+    });
+    if asks {
+        REPORTS.with_borrow_mut(|reports| reports.ask(loaded.pools.gauge(&model.provider)));
+    }
+}
+
+/// Whether a gauge's word is too old to decide on.
+fn is_old(board: &Board, now: u64, provider: &str) -> bool {
+    board.age_ms(now, provider).is_none_or(|age| age >= STALE_MS)
 }
 
 /// Tells gauges what is due, and takes their word. To be called when nobody waits for it any more; returns at once where
@@ -63,12 +81,11 @@ pub async fn sync(env: &Env, loaded: &LoadedConfig) {
     join_all(waiting.iter().map(|gauge| see_to(env, loaded, gauge))).await;
 }
 
-/// As [`sync`], where something was decided about these providers: gauges whose word is too old are asked anew.
-pub async fn refresh(env: &Env, loaded: &LoadedConfig, providers: &[&str]) {
+/// As [`sync`], before something is decided about these providers: gauges whose word is too old are asked anew.
+pub async fn refresh(env: &Env, loaded: &LoadedConfig, providers: impl IntoIterator<Item = &str>) {
     let now = now_ms();
     for provider in providers {
-        let age = with_board(|board| board.age_ms(now, provider));
-        if age.is_none_or(|age| age >= STALE_MS) {
+        if with_board(|board| is_old(board, now, provider)) {
             REPORTS.with_borrow_mut(|reports| reports.ask(loaded.pools.gauge(provider)));
         }
     }

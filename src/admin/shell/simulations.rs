@@ -1,6 +1,6 @@
 //! Dry runs of sample requests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::try_join_all;
 use serde_json::json;
@@ -11,14 +11,16 @@ use super::{drafts, standing};
 use crate::admin::draft;
 use crate::admin::simulation::{SampleKey, Surroundings, outcome, problems, question, result};
 use crate::admin::statement::Statement;
-use crate::admin::types::configuration::{Simulation, SimulationResult};
+use crate::admin::types::configuration::{SampleRequest, Simulation, SimulationResult};
 use crate::auth::rbac::Permission;
 use crate::config::Snapshot;
 use crate::error::Problem;
 use crate::gateway::plan::LoadedConfig;
 use crate::gateway::simulate::Tried;
 use crate::objects::client;
+use crate::objects::pool::providers;
 use crate::store::config::deployment;
+use crate::store::health;
 use crate::store::routing::deciding;
 
 const KEYS: &str = "SELECT json_object('id', k.id, 'account_id', k.account_id, 'user_id', k.user_id, \
@@ -54,6 +56,14 @@ pub(super) async fn simulate(context: &Context<'_>) -> Result<Answer, Problem> {
         Ok(_) => return Answer::ok(&SimulationResult { results: Vec::new(), errors }),
         Err(errors) => return Answer::ok(&SimulationResult { results: Vec::new(), errors }),
     };
+    let asked: BTreeSet<&str> = wanted
+        .requests
+        .iter()
+        .filter_map(SampleRequest::name)
+        .flat_map(|name| providers(&loaded.config, name))
+        .collect();
+    // The pools are those of the configuration in effect.
+    health::refresh(context.env, context.config.as_deref().unwrap_or(&loaded), asked).await;
     let tried: Vec<Tried> = deciding(&loaded, |seen, chance| {
         let around = Surroundings { loaded: &loaded, keys: &keys, health: seen, now: context.now() };
         wanted.requests.iter().map(|sample| outcome(around, sample, (chance.random)())).collect()

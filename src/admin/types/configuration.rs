@@ -194,6 +194,14 @@ pub struct SampleRequest {
     pub max_tokens: Option<u64>,
 }
 
+impl SampleRequest {
+    /// The model that it names, here or in its body.
+    pub fn name(&self) -> Option<&str> {
+        let in_body = || self.body.as_ref().and_then(|body| body.get("model")).and_then(Value::as_str);
+        self.model.as_deref().or_else(in_body)
+    }
+}
+
 /// What would become of a request.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct SampleResult {
