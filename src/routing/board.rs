@@ -7,7 +7,11 @@
 mod exchange;
 mod said;
 mod standing;
+#[cfg(test)]
+mod tests;
 mod view;
+#[cfg(test)]
+mod world;
 
 use std::collections::BTreeMap;
 
@@ -294,8 +298,12 @@ impl Seen<'_> {
                 begins.then(|| self.transition(Some(deployment), before, entry))
             }
             Some(fault) if fault.blame() == Blame::Deployment => {
-                vitals.rate.note(self.now, true);
-                self.note(entry, Some(deployment), Some(*fault))
+                let before = entry.condition(self.now);
+                entry.vitals.rate.note(self.now, true);
+                let begins = retry_after_ms
+                    .is_some_and(|millis| entry.vitals.pause_until(self.now, self.at.saturating_add(millis), *fault));
+                let turned = self.note(entry, Some(deployment), Some(*fault));
+                turned.or_else(|| begins.then(|| self.transition(Some(deployment), before, entry)))
             }
             Some(Fault::Unreachable) => {
                 vitals.rate.note(self.now, true);
@@ -326,6 +334,10 @@ impl Seen<'_> {
     }
 
     fn note(&self, entry: &mut Entry, model: Option<&str>, fault: Option<Fault>) -> Option<Transition> {
+        // News that are older than anything a breaker looks back at say nothing of now.
+        if self.at.saturating_add(self.terms.breaker.window_ms) < self.now {
+            return None;
+        }
         let before = entry.condition(self.now);
         let source = match self.seen {
             Observation { probe: true, .. } => Source::Probe,

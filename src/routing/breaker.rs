@@ -227,3 +227,6 @@ impl Breaker {
         self.window.clear();
     }
 }
+
+#[cfg(test)]
+mod tests;

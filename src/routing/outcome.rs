@@ -15,7 +15,7 @@ pub enum Fault {
     Reset,
     /// The reply or its first event did not come in time, or the provider itself says so (408, 504).
     TooSlow,
-    /// The time for the whole request is over.
+    /// The configured time for the whole request is over.
     TimedOut,
     /// A reply that had begun fell silent.
     Stalled,
@@ -43,7 +43,7 @@ pub enum Fault {
     BadRequest,
     /// The limits that the gateway itself keeps for the provider are reached; nothing was sent.
     ProviderLimit,
-    /// The caller has left.
+    /// The caller has left, or the time is over that it had set itself.
     ClientClosed,
     /// A fault of the gateway.
     Gateway,

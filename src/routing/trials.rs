@@ -89,6 +89,7 @@ impl Leases {
 
     /// An isolate's trials are still under way: their permits last on.
     pub fn keep(&mut self, now: u64, holder: &str, running: &[u64]) {
+        self.prune(now);
         for id in running {
             let until = now.saturating_add(LEASE_MS);
             match self.given.iter_mut().find(|lease| lease.permit.id == *id) {
@@ -223,6 +224,13 @@ impl Permits {
         let own = permits.iter().map(|it| Permit { until: shifted(it.until, from, asked), ..*it });
         let used = &self.used;
         self.held = own.filter(|it| it.until > now && used.iter().all(|used| used.id != it.id)).collect();
+    }
+
+    /// The permits that are out as far as this isolate knows.
+    #[cfg(test)]
+    pub(super) fn out(&self, now: u64) -> Vec<u64> {
+        let both = self.held.iter().chain(&self.used).filter(|permit| permit.until > now);
+        both.map(|permit| permit.id).collect()
     }
 
     fn tries_alone(&self, now: u64) -> bool {

@@ -25,6 +25,9 @@ const FORGETTING_MS: u64 = 30_000;
 /// So many successes are taken for granted, or the first fault would be a rate of 100 %.
 const GRANTED: u64 = 5 * ONE;
 
+/// What is left at least of the weight of what is usual: a quarter of a reply.
+const LEAST_COUNT: u64 = ONE / 4;
+
 /// The longest pause that repeated 429s lead to, in milliseconds.
 pub const MAX_COOLDOWN_MS: u64 = 60_000;
 
@@ -39,6 +42,12 @@ fn faded(number: u64, passed_ms: u64, half_life_ms: u64) -> u64 {
     let ticks = passed_ms.saturating_mul(TICKS).checked_div(half_life_ms).unwrap_or(0);
     let halved = u32::try_from(ticks.div_euclid(TICKS)).ok().and_then(|halvings| number.checked_shr(halvings));
     (0..ticks.rem_euclid(TICKS)).fold(halved.unwrap_or(0), |left, _| portion(left, FADED, ONE))
+}
+
+/// So much of a time as is reckoned with: whole parts of [`HALF_LIFE_MS`], so that fading in steps is fading at once.
+fn whole_ticks(passed_ms: u64) -> u64 {
+    let tick = HALF_LIFE_MS.div_euclid(TICKS);
+    passed_ms.saturating_sub(passed_ms.checked_rem(tick).unwrap_or(0))
 }
 
 /// How often requests succeed: successes and faults, each of which counts half after [`HALF_LIFE_MS`].
@@ -66,12 +75,10 @@ impl Rate {
     }
 
     fn fade(&mut self, now: u64) {
-        let passed = now.saturating_sub(self.at);
-        let tick = HALF_LIFE_MS.div_euclid(TICKS);
-        let whole = passed.saturating_sub(passed.checked_rem(tick).unwrap_or(0));
-        self.all = faded(self.all, whole, HALF_LIFE_MS);
-        self.faults = faded(self.faults, whole, HALF_LIFE_MS);
-        self.at = self.at.saturating_add(whole);
+        let passed = whole_ticks(now.saturating_sub(self.at));
+        self.all = faded(self.all, passed, HALF_LIFE_MS);
+        self.faults = faded(self.faults, passed, HALF_LIFE_MS);
+        self.at = self.at.saturating_add(passed);
     }
 }
 
@@ -108,40 +115,32 @@ impl Latency {
     }
 
     /// What is usual, in milliseconds.
-    pub fn usual_ms(&self, now: u64) -> Option<u64> {
-        self.mean().map(|mean| self.forgotten(now, mean))
-    }
-
-    /// The peak as far as it has not sunk, in milliseconds.
-    pub fn peak_ms(&self, now: u64) -> Option<u64> {
-        self.peak_now(now).map(|peak| self.forgotten(now, peak))
-    }
-
-    fn mean(&self) -> Option<u64> {
+    pub fn usual_ms(&self) -> Option<u64> {
         self.sum.checked_div(self.count)
     }
 
-    fn peak_now(&self, now: u64) -> Option<u64> {
-        let mean = self.mean()?;
-        let above = self.peak.saturating_sub(mean);
-        Some(mean.saturating_add(faded(above, now.saturating_sub(self.peak_at), HALF_LIFE_MS)))
+    /// The peak as far as it has not sunk, in milliseconds. What nothing confirms for long fades.
+    pub fn peak_ms(&self, now: u64) -> Option<u64> {
+        let unconfirmed = now.saturating_sub(self.seen).saturating_sub(HALF_LIFE_MS);
+        self.peak_now(now).map(|peak| faded(peak, unconfirmed, FORGETTING_MS))
     }
 
-    fn forgotten(&self, now: u64, millis: u64) -> u64 {
-        let unconfirmed = now.saturating_sub(self.seen).saturating_sub(HALF_LIFE_MS);
-        faded(millis, unconfirmed, FORGETTING_MS)
+    fn peak_now(&self, now: u64) -> Option<u64> {
+        let usual = self.usual_ms()?;
+        let above = self.peak.saturating_sub(usual);
+        Some(usual.saturating_add(faded(above, now.saturating_sub(self.peak_at), HALF_LIFE_MS)))
     }
 
     fn fade(&mut self, now: u64) {
-        let passed = now.saturating_sub(self.at);
-        let tick = HALF_LIFE_MS.div_euclid(TICKS);
-        let whole = passed.saturating_sub(passed.checked_rem(tick).unwrap_or(0));
-        let (count, sum) = (faded(self.count, whole, HALF_LIFE_MS), faded(self.sum, whole, HALF_LIFE_MS));
-        // What is usual is known as long as anything is: the last one never fades from both quite alike.
-        if count > 0 {
-            (self.count, self.sum) = (count, sum);
+        let passed = whole_ticks(now.saturating_sub(self.at));
+        let count = faded(self.count, passed, HALF_LIFE_MS);
+        if count >= LEAST_COUNT {
+            (self.count, self.sum) = (count, faded(self.sum, passed, HALF_LIFE_MS));
+        } else if let Some(usual) = self.usual_ms() {
+            // What is usual stays known as long as nothing newer is: it keeps the weight of a fraction of a reply.
+            (self.count, self.sum) = (LEAST_COUNT, usual.saturating_mul(LEAST_COUNT));
         }
-        self.at = self.at.saturating_add(whole);
+        self.at = self.at.saturating_add(passed);
     }
 }
 
@@ -316,5 +315,140 @@ impl Vitals {
         ]
         .into_iter()
         .for_each(move_one);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::arithmetic_side_effects, reason = "small numbers")]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_fades_halves() {
+        assert_eq!(faded(1 << 20, HALF_LIFE_MS, HALF_LIFE_MS), 1 << 19);
+        assert_eq!(faded(1 << 20, 3 * HALF_LIFE_MS, HALF_LIFE_MS), 1 << 17);
+        assert!((707_000..=707_107).contains(&faded(1_000_000, 5_000, HALF_LIFE_MS)), "the square root of a half");
+        assert_eq!((faded(1 << 20, u64::MAX, HALF_LIFE_MS), faded(7, 0, HALF_LIFE_MS)), (0, 7));
+    }
+
+    #[test]
+    fn the_error_rate_follows_the_errors_and_is_forgotten() {
+        let mut rate = Rate::default();
+        assert_eq!(rate.error_permille(0), 0);
+        rate.note(1_000, true);
+        assert!(rate.error_permille(1_000) < 200, "one fault is no error rate");
+        for at in 0..600 {
+            rate.note(1_000 + at * 100, at % 4 == 0);
+        }
+        let error = rate.error_permille(61_000);
+        assert!((225..=250).contains(&error), "{error}");
+        assert!(rate.error_permille(61_000 + 20 * HALF_LIFE_MS) == 0);
+    }
+
+    #[test]
+    fn a_peak_is_taken_over_at_once_and_sinks_to_what_is_usual() {
+        let mut latency = Latency::default();
+        assert_eq!((latency.usual_ms(), latency.peak_ms(0)), (None, None));
+        for at in 0..1_000 {
+            latency.note(at * 50, 400);
+        }
+        assert_eq!((latency.usual_ms(), latency.peak_ms(50_000)), (Some(400), Some(400)));
+        latency.note(50_000, 4_000);
+        assert_eq!(latency.peak_ms(50_000), Some(4_000));
+        assert!(latency.usual_ms().unwrap() < 430);
+        for at in 0..200 {
+            latency.note(50_050 + at * 50, 400);
+        }
+        let sunk = latency.peak_ms(60_000).unwrap();
+        assert!((2_100..=2_300).contains(&sunk), "{sunk}");
+        assert_eq!(latency.peak_ms(60_000 + 10 * FORGETTING_MS).unwrap() / 100, 0, "it is worth another try");
+        let usual = latency.usual_ms().unwrap();
+        latency.note(3_600_000, 100);
+        assert!(usual < 430 && latency.usual_ms().unwrap() < 170, "what is old gives way to what is new");
+    }
+
+    #[test]
+    fn a_pause_lasts_as_long_as_told_or_doubles() {
+        let mut vitals = Vitals::default();
+        assert!(vitals.pause_until(1_000, 4_000, Fault::RateLimited));
+        assert!(!vitals.pause_until(1_001, 3_000, Fault::RateLimited), "a shorter one changes nothing");
+        assert_eq!((vitals.pause(3_999).is_some(), vitals.pause(4_000)), (true, None));
+        assert!(!vitals.pause_for_a_while(3_000, 3_000, 2_000, 1_000), "it was under way before the pause ended");
+        let mut now = 4_000;
+        for lasts in [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000] {
+            assert!(vitals.pause_for_a_while(now, now, now, 1_000));
+            assert_eq!(vitals.pause(now), Some((lasts, Fault::RateLimited)));
+            now += lasts;
+        }
+        vitals.answered(now - 1);
+        vitals.pause_for_a_while(now, now, now, 1_000);
+        assert_eq!(vitals.pause(now).unwrap().0, 60_000, "a reply to what was sent before proves nothing");
+        now += 60_000;
+        vitals.answered(now);
+        vitals.pause_for_a_while(now, now, now, 1_000);
+        assert_eq!(vitals.pause(now).unwrap().0, 1_000);
+    }
+
+    #[test]
+    fn the_load_is_reduced_when_little_is_left_and_ends_when_nothing_is() {
+        let mut vitals = Vitals::default();
+        let told = |remaining, reset_ms| {
+            let requests = Some(Share { limit: 1_000, remaining, reset_ms });
+            Headroom { requests, tokens: None }
+        };
+        for (remaining, weight) in [(1_000, 1_000), (200, 1_000), (100, 500), (20, 100), (1, LEAST_PERMILLE)] {
+            vitals.told(5_000, told(remaining, 2_000));
+            assert_eq!((vitals.weight_permille(5_000, 0), vitals.left.exhausted_ms(5_000)), (weight, None));
+        }
+        vitals.told(5_000, told(0, 2_000));
+        assert_eq!((vitals.left.exhausted_ms(5_000), vitals.left.exhausted_ms(6_999)), (Some(2_000), Some(1)));
+        assert_eq!((vitals.left.exhausted_ms(7_000), vitals.weight_permille(7_000, 0)), (None, 1_000));
+        vitals.told(4_000, told(1_000, 9_000));
+        assert_eq!(vitals.left.exhausted_ms(5_000), Some(2_000), "what is older says nothing");
+    }
+
+    proptest! {
+        #[test]
+        fn fading_in_steps_is_fading_at_once(
+            steps in proptest::collection::vec(0_u64..3_000, 1..20), faults in proptest::collection::vec(any::<bool>(), 1..20),
+        ) {
+            let mut stepwise = Rate::default();
+            faults.iter().for_each(|failed| stepwise.note(0, *failed));
+            let (at_once, mut now) = (stepwise, 0);
+            for step in steps {
+                now += step;
+                stepwise.fade(now);
+            }
+            prop_assert!(stepwise.error_permille(now).abs_diff(at_once.error_permille(now)) <= 1);
+        }
+
+        #[test]
+        fn numbers_stay_within_bounds(
+            events in proptest::collection::vec((0_u64..50_000, any::<bool>(), 0_u64..u64::MAX, any::<u64>()), 1..50),
+        ) {
+            let (mut vitals, mut now) = (Vitals::default(), 0);
+            let (mut least, mut most) = (u64::MAX, 0);
+            for (wait, failed, latency, remaining) in events {
+                now += wait;
+                vitals.rate.note(now, failed);
+                vitals.first_token.note(now, latency);
+                (least, most) = (least.min(latency.min(86_400_000)), most.max(latency.min(86_400_000)));
+                let tokens = Some(Share { limit: u64::MAX, remaining, reset_ms: 1_000 });
+                vitals.told(now, Headroom { requests: None, tokens });
+                let usual = vitals.first_token.usual_ms().unwrap();
+                let peak = vitals.first_token.peak_ms(now).unwrap();
+                let rounding = most / 100 + 1;
+                prop_assert!(usual + rounding >= least && usual <= most + rounding && peak <= most + rounding);
+                prop_assert!(vitals.rate.error_permille(now) <= 1_000);
+                prop_assert!((LEAST_PERMILLE..=1_000).contains(&vitals.weight_permille(now, 10_000)));
+                let read: Vitals = serde_json::from_str(&serde_json::to_string(&vitals).unwrap()).unwrap();
+                prop_assert_eq!(&read, &vitals);
+                let mut shifted = vitals.clone();
+                shifted.shift(now, now + 12_345);
+                prop_assert_eq!(shifted.first_token.peak_ms(now + 12_345), Some(peak));
+            }
+        }
     }
 }

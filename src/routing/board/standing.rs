@@ -63,7 +63,7 @@ pub enum Skip {
     },
     /// The breaker is half-open, and others are trying.
     HalfOpen,
-    /// The provider has asked for a pause.
+    /// It has asked for a pause, or its rate limit is reached.
     CoolingDown {
         /// For so many milliseconds.
         ms_left: u64,
@@ -114,7 +114,9 @@ impl fmt::Display for Skip {
         match self {
             Self::Open { ms_left } => write!(formatter, "it failed too often and is tried again in {ms_left} ms"),
             Self::HalfOpen => formatter.write_str("it failed too often and others are trying it"),
-            Self::CoolingDown { ms_left } => write!(formatter, "it is over its rate limit for another {ms_left} ms"),
+            Self::CoolingDown { ms_left } => {
+                write!(formatter, "it has asked to be left alone for another {ms_left} ms")
+            }
             Self::QuotaExhausted { ms_left } => {
                 write!(formatter, "there is no money left at the provider; it is tried again in {ms_left} ms")
             }
@@ -169,7 +171,7 @@ impl Board {
             // Both usually recover together: the weight grows once, not twice.
             weight_permille: portion(weight, of_provider, of_model.max(of_provider)).max(LEAST_PERMILLE),
             first_token_ms: vitals.and_then(|vitals| vitals.first_token.peak_ms(now)),
-            usual_ms: vitals.and_then(|vitals| vitals.first_token.usual_ms(now)),
+            usual_ms: vitals.and_then(|vitals| vitals.first_token.usual_ms()),
             error_permille: vitals.map_or(0, |vitals| vitals.rate.error_permille(now)),
             slow_start: of_provider.min(of_model) < 1_000,
         }

@@ -81,7 +81,7 @@ impl Entry {
             cooling_fault: cooldown.map(|cooldown| cooldown.fault),
             error_permille: vitals.rate.error_permille(now),
             first_token_ms: vitals.first_token.peak_ms(now),
-            usual_ms: vitals.first_token.usual_ms(now),
+            usual_ms: vitals.first_token.usual_ms(),
             weight_permille: vitals.weight_permille(now, terms.slow_start_ms),
             requests_left: headroom.requests.map(|share| share.remaining),
             tokens_left: headroom.tokens.map(|share| share.remaining),
