@@ -188,3 +188,6 @@ impl Attempts {
         random.checked_rem(most.saturating_add(1)).unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -54,3 +54,33 @@ impl Window {
         self.parts.retain(|(start, ..)| start.saturating_add(span_ms) > now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::arithmetic_side_effects, reason = "small numbers")]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn counts_are_those_of_the_span_give_or_take_a_tenth(
+            events in proptest::collection::vec((0_u64..3_000, 0_u64..5, 0_u64..5), 1..100), later in 0_u64..15_000,
+        ) {
+            let (mut window, mut now, mut seen) = (Window::default(), 50_000, Vec::new());
+            for (wait, first, second) in events {
+                now += wait;
+                window.add(now, 10_000, first, second);
+                seen.push((now, first, second));
+            }
+            prop_assert!(window.parts.len() <= 10);
+            now += later;
+            let within = |span: u64| {
+                let counted = seen.iter().filter(|(at, ..)| at + span > now);
+                counted.fold((0, 0), |sums, one| (sums.0 + one.1, sums.1 + one.2))
+            };
+            let (found, least, most) = (window.sums(now, 10_000), within(9_000), within(10_000));
+            prop_assert!(least.0 <= found.0 && found.0 <= most.0 && least.1 <= found.1 && found.1 <= most.1);
+        }
+    }
+}

@@ -2,6 +2,8 @@
 
 #![expect(clippy::arithmetic_side_effects, reason = "small numbers")]
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -62,12 +64,15 @@ struct World {
     isolates: Vec<Isolate>,
     gauge: Board,
     disk: String,
+    /// The permits that have been used.
+    spent: BTreeSet<u64>,
 }
 
 impl World {
     fn new() -> Self {
         let isolates = (0..ISOLATES).map(|_| Isolate::default()).collect();
-        let mut world = Self { now: 1_000_000, isolates, gauge: Board::default(), disk: "{}".to_owned() };
+        let mut world =
+            Self { now: 1_000_000, isolates, gauge: Board::default(), disk: "{}".to_owned(), spent: BTreeSet::new() };
         // Everybody has met the gauge once.
         for nth in 0..ISOLATES {
             world.begin(nth);
@@ -96,7 +101,12 @@ impl World {
         match board.standing(self.now, &terms(), "p", "m").availability {
             Availability::Ready => open.push((self.now, false)),
             Availability::Trial => {
+                let running = |board: &Board| board.providers["p"].deployments["m"].permits.running(self.now);
+                let before = running(board);
                 assert!(board.take_trial(self.now, "p", "m"), "what is at hand can be taken");
+                // One that the isolate has given itself has no id.
+                let taken = running(board).into_iter().find(|id| !before.contains(id));
+                assert!(taken.is_none_or(|id| self.spent.insert(id)), "a permit is used once");
                 open.push((self.now, true));
             }
             Availability::Skipped(Skip::HalfOpen) => board.want_trial(self.now, "p", "m"),
@@ -161,7 +171,7 @@ impl World {
     }
 
     /// The permits that are out, as far as isolates can still make use of them.
-    fn permits(&self) -> std::collections::BTreeSet<u64> {
+    fn permits(&self) -> BTreeSet<u64> {
         let entries = self.isolates.iter().filter_map(|it| it.board.providers.get("p")?.deployments.get("m"));
         entries.flat_map(|entry| entry.permits.out(self.now)).collect()
     }
