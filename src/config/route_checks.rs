@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use serde_json::Value;
-
 use super::bounds::{Bounded, Problems, is_scalar};
 use super::{Config, Route, RouteTarget, Sticky, StickyBy, When};
 use crate::routing::outcome::Fault;
@@ -23,6 +21,7 @@ impl Problems {
         }
         if let Some(retry) = &route.retry {
             retry.check_bounds(&format!("{path}.retry"), self);
+            self.retried(&format!("{path}.retry.retry_on"), retry.retry_on.as_deref().unwrap_or_default());
         }
         for (fault, names) in &route.fallbacks {
             let path = format!("{path}.fallbacks.{fault}");
@@ -163,8 +162,8 @@ const MOST_TOLD: usize = 20;
 
 /// Whether another model may do better after a fault of this name.
 fn is_failed_over(name: &str) -> bool {
-    let fault: Result<Fault, _> = serde_json::from_value(Value::from(name));
-    fault.is_ok_and(|fault| !matches!(fault, Fault::TimedOut | Fault::ClientClosed | Fault::Gateway))
+    let mut faults = Fault::ALL.into_iter().filter(|fault| fault.name() == name);
+    faults.any(|fault| !matches!(fault, Fault::TimedOut | Fault::ClientClosed | Fault::Gateway))
 }
 
 fn is_other(is: bool, what: &str) -> String {
@@ -232,7 +231,7 @@ fn circle(config: &Config, name: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn told(routes: Value) -> Vec<(String, String)> {
         let document = json!({
@@ -298,6 +297,8 @@ mod tests {
             when(json!({"min_input_tokens": 5, "max_input_tokens": 4})),
             ["routes.r.targets[0].when.max_input_tokens"]
         );
+        let retry = |fault: &str| paths(json!({"targets": [{"model": "m"}], "retry": {"retry_on": [fault]}}));
+        assert_eq!(retry("client_closed"), ["routes.r.retry.retry_on[0]"]);
         let sticky = |sticky: Value| paths(json!({"targets": [{"model": "m"}], "sticky": sticky}));
         assert_eq!(sticky(json!({"by": "header"})), ["routes.r.sticky.header"]);
         assert_eq!(sticky(json!({"by": "header", "header": "a b"})), ["routes.r.sticky.header"]);

@@ -22,6 +22,8 @@ pub mod outcome;
 pub mod score;
 pub mod sticky;
 pub mod strategy;
+#[cfg(test)]
+mod testing;
 pub mod traits;
 pub mod tree;
 pub mod trials;

@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Score {
     /// Its place in the list.
     Place(usize),
-    /// How much of its share it is still owed, in thousandths of a weight, this request included.
+    /// How much of its share it is owed, in thousandths of a request, this one included.
     Owed(i64),
     /// A lot that was drawn; the smallest in millionths of a weight comes first.
     Lot(u64),
@@ -68,7 +68,8 @@ pub fn mix(word: u64) -> u64 {
 /// The lot of somebody with this weight: whoever has the smallest of several wins, each as likely as its weight says; the
 /// second smallest is a fair draw among the rest, and so on (Efraimidis and Spirakis, 2006).
 pub(super) fn lot(random: u64, weight: u64) -> f64 {
-    let uniform = ((random >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    // Between 0 and 1, neither of them reached.
+    let uniform = ((random >> 12) as f64 + 0.5) / (1_u64 << 52) as f64;
     -uniform.ln() / weight.max(1) as f64
 }
 

@@ -4,9 +4,11 @@ mod turns;
 
 pub(super) use turns::Turn;
 pub use turns::Turns;
+use turns::{rank_of, thousandths};
 
 use std::cmp::Ordering;
 
+use super::board::{Availability, Standing};
 use super::score::{Score, hash, lot, mix, told};
 use crate::config::Strategy;
 
@@ -23,14 +25,10 @@ pub(super) struct Contestant<'a> {
     pub(super) name: &'a str,
     /// Its weight as configured.
     pub(super) weight: u64,
-    /// What its health leaves of the weight, in thousandths.
+    /// Its health.
+    pub(super) standing: Standing,
+    /// What its health leaves of the weight among these contestants, in thousandths.
     pub(super) permille: u64,
-    /// Whether it has recovered only a moment ago.
-    pub(super) slow_start: bool,
-    /// Whether it is to be tried, being half open.
-    pub(super) trial: bool,
-    /// Peak EWMA of the time to the first token, in milliseconds.
-    pub(super) first_token_ms: Option<u64>,
     /// Requests of this isolate's that are open there.
     pub(super) in_flight: u64,
     /// What the request is expected to cost there, in nano-dollars. Only told where the strategy asks for it.
@@ -41,6 +39,21 @@ impl Contestant<'_> {
     /// Weight and health together, in thousandths of a weight; never nothing.
     pub(super) fn effective(&self) -> u64 {
         self.weight.saturating_mul(self.permille).max(1)
+    }
+
+    /// How much of it has come back, in thousandths: all, unless it has recovered only a moment ago.
+    fn returned(&self) -> u64 {
+        if self.standing.slow_start { self.standing.weight_permille.max(1) } else { 1_000 }
+    }
+
+    /// The peak of the time to the first token.
+    fn first_token_ms(&self) -> Option<u64> {
+        self.standing.first_token_ms
+    }
+
+    /// Whether it is half open, and a permit for a trial at hand.
+    fn is_trial(&self) -> bool {
+        self.standing.availability == Availability::Trial
     }
 }
 
@@ -66,7 +79,7 @@ pub(super) fn rank(
         Strategy::Ordered => {
             sorted(contestants, "the first in the list", |_, it| it.place, |place, _| Score::Place(*place))
         }
-        Strategy::RoundRobin => in_turn(contestants, owed, |it| if it.slow_start { it.permille.max(1) } else { 1_000 }),
+        Strategy::RoundRobin => in_turn(contestants, owed, |it| it.returned()),
         Strategy::Weighted => in_turn(contestants, owed, |it| it.effective()),
         Strategy::Split => drawn(contestants, "drawn by its share", |it| it.weight, random),
         Strategy::LeastConnections => sorted(
@@ -94,7 +107,7 @@ pub(super) fn pinned(contestants: &[Contestant<'_>], key: u64) -> Ranking {
     let order = |_: usize, it: &Contestant<'_>| {
         let lots = mix(hash(key, it.name.as_bytes()));
         // Of what has just recovered, as much has come back as its health allows; always the same part comes first.
-        let is_back = !it.slow_start || mix(lots).checked_rem(1_000).is_none_or(|part| part < it.permille);
+        let is_back = mix(lots).checked_rem(1_000).is_none_or(|part| part < it.returned());
         Pin { away: !is_back, lot: lot(lots, it.weight) }
     };
     sorted(contestants, "pinned", order, |pin, _| Score::Pin(told(pin.lot)))
@@ -119,24 +132,21 @@ fn sorted<K: Ord>(
     Ranking { order: keyed.into_iter().map(|(_, at, score)| (at, score)).collect(), turn: None, why }
 }
 
-/// Smooth weighted round robin: everybody is given its weight, whoever then is owed most has the turn and pays for all.
+/// Smooth weighted round robin: everybody is given its share of a turn, whoever then is owed most has it and pays for it.
 fn in_turn(
     contestants: &[Contestant<'_>],
     owed: &dyn Fn(usize) -> i64,
     weight: impl Fn(&Contestant<'_>) -> u64,
 ) -> Ranking {
-    let share = |it: &Contestant<'_>| i64::try_from(weight(it)).unwrap_or(i64::MAX);
-    let due = |it: &Contestant<'_>| owed(it.place).saturating_add(share(it));
+    let turn = Turn::of(contestants.iter().map(|it| (it.place, weight(it))), owed);
+    let due = |at: usize| turn.shares.get(at).map_or(0, |(place, share)| owed(*place).saturating_add(*share));
     let ranking = sorted(
         contestants,
         "its turn",
-        |_, it| (std::cmp::Reverse(due(it)), it.place),
-        |(due, _), _| Score::Owed(due.0),
+        |at, it| (rank_of(due(at), it.place), due(at)),
+        |(_, due), _| Score::Owed(thousandths(*due)),
     );
-    let first = ranking.order.first().and_then(|(at, _)| contestants.get(*at));
-    let turn = first
-        .map(|first| Turn { taken: first.place, shares: contestants.iter().map(|it| (it.place, share(it))).collect() });
-    Ranking { turn, ..ranking }
+    Ranking { turn: Some(turn).filter(|_| !contestants.is_empty()), ..ranking }
 }
 
 /// Draws lots.
@@ -158,11 +168,11 @@ fn drawn(
 /// The faster of two that are drawn by chance goes first, the others follow by their scores.
 fn fastest(contestants: &[Contestant<'_>], random: &mut dyn FnMut() -> u64) -> Ranking {
     // One of which nothing is known counts as fast as the fastest: it is found out, but what is open there tells as well.
-    let fastest_known = contestants.iter().filter_map(|it| it.first_token_ms).min().unwrap_or(1);
+    let fastest_known = contestants.iter().filter_map(Contestant::first_token_ms).min().unwrap_or(1);
     let latency = |it: &Contestant<'_>| {
-        let millis = it.first_token_ms.unwrap_or(fastest_known).max(1);
+        let millis = it.first_token_ms().unwrap_or(fastest_known).max(1);
         let loaded = millis.saturating_mul(it.in_flight.saturating_add(1)).saturating_mul(1_000);
-        loaded.checked_div(it.permille.max(1)).unwrap_or(loaded)
+        loaded.checked_div(it.standing.weight_permille.max(1)).unwrap_or(loaded)
     };
     let mut ranking = sorted(
         contestants,
@@ -186,8 +196,9 @@ fn fastest(contestants: &[Contestant<'_>], random: &mut dyn FnMut() -> u64) -> R
         // Any but the first, each as likely.
         let other = below(count.saturating_sub(1), random);
         let other = if other >= one { other.saturating_add(1) } else { other };
-        let is_trial =
-            |at: usize| ranking.order.get(at).and_then(|(at, _)| contestants.get(*at)).is_some_and(|it| it.trial);
+        let is_trial = |at: usize| {
+            ranking.order.get(at).and_then(|(at, _)| contestants.get(*at)).is_some_and(Contestant::is_trial)
+        };
         // A trial's permit is of no use to anybody else, and what is known of it is from before it failed.
         match (is_trial(one), is_trial(other)) {
             (true, false) => one,

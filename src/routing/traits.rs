@@ -6,7 +6,7 @@ use crate::gateway::plan::Unusable;
 /// A request as conditions and stickiness see it. Whoever implements it may do so lazily: nothing is asked for that the
 /// routes in question have no use for.
 pub trait RequestView {
-    /// A header, by its name in lower case.
+    /// A header, by its name in any case.
     fn header(&self, name: &str) -> Option<&str>;
     /// A field of the body, one at its top, as it stands there: JSON.
     fn param(&self, name: &str) -> Option<&[u8]>;

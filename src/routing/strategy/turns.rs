@@ -1,5 +1,6 @@
 //! Whose turn it is: the state of round robins.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::config::{RouteTarget, Strategy};
@@ -10,8 +11,11 @@ const ROUTES: usize = 1_024;
 /// The most turns that are passed over at the beginning.
 const HEAD_START: u64 = 4_096;
 
-/// Beyond this, in thousandths of a weight, nothing more is owed. Only weights that change all the time get near it.
-const MOST_OWED: i64 = 1 << 40;
+/// One turn, in the unit in which is reckoned what is owed: fine enough for any weights, and with room for millions.
+const TURN: i64 = 1 << 40;
+
+/// What differs by less counts as the same, or what is lost in dividing would decide who of two alike comes first.
+const SAME_BITS: u32 = 20;
 
 /// Whose turn it is, by route: an isolate's own. What it does not know of is begun at a turn drawn by chance, so that
 /// isolates that live for but a few requests together keep to the shares too.
@@ -23,7 +27,7 @@ pub struct Turns {
 
 #[derive(Debug, Default)]
 struct Round {
-    /// The targets' names, and what each of them is owed, in thousandths of a weight. All together are owed nothing.
+    /// The targets' names, and what each of them is owed. All together are owed nothing.
     targets: Vec<(String, i64)>,
     used: u64,
 }
@@ -33,8 +37,35 @@ struct Round {
 pub(in super::super) struct Turn {
     /// The place of the target that takes it.
     pub(in super::super) taken: usize,
-    /// The places of those that took part, each with what it is given.
+    /// The places of those that took part, each with its share.
     pub(in super::super) shares: Vec<(usize, i64)>,
+}
+
+impl Turn {
+    /// The turn of whoever is owed most; of several, who stands first in the list. Everybody is given its share of one
+    /// turn, and who takes it pays for the whole: so it does not matter how many take part in which.
+    pub(super) fn of(weights: impl Iterator<Item = (usize, u64)> + Clone, owed: &dyn Fn(usize) -> i64) -> Self {
+        let all = weights.clone().fold(0_u128, |all, (_, weight)| all.saturating_add(u128::from(weight)));
+        let share = |weight: u64| {
+            let share = u128::from(weight).saturating_mul(u128::from(TURN.unsigned_abs())).checked_div(all);
+            share.and_then(|share| i64::try_from(share).ok()).unwrap_or(0)
+        };
+        let shares: Vec<(usize, i64)> = weights.map(|(place, weight)| (place, share(weight))).collect();
+        let first = shares.iter().min_by_key(|(place, share)| rank_of(owed(*place).saturating_add(*share), *place));
+        Self { taken: first.map_or(0, |(place, _)| *place), shares }
+    }
+}
+
+/// By what those that are owed something are compared: the least comes first.
+pub(super) fn rank_of(due: i64, place: usize) -> (Reverse<i64>, usize) {
+    let half = 1_i64 << SAME_BITS.saturating_sub(1);
+    (Reverse(due.saturating_add(half) >> SAME_BITS), place)
+}
+
+/// What is owed, in thousandths of a turn.
+pub(super) fn thousandths(owed: i64) -> i64 {
+    let told = i128::from(owed).saturating_mul(1_000) >> TURN.trailing_zeros();
+    i64::try_from(told).unwrap_or(i64::MAX)
 }
 
 impl Turns {
@@ -75,7 +106,7 @@ impl Turns {
         self.routes.insert(route.to_owned(), round);
     }
 
-    /// What the target at a place of a route is owed, in thousandths of a weight.
+    /// What the target at a place of a route is owed.
     pub(in super::super) fn owed(&self, route: &str, place: usize) -> i64 {
         self.routes.get(route).and_then(|round| round.targets.get(place)).map_or(0, |(_, owed)| *owed)
     }
@@ -94,7 +125,7 @@ impl Round {
         for (place, share) in &turn.shares {
             let Some((_, owed)) = self.targets.get_mut(*place) else { continue };
             let paid = if *place == turn.taken { all } else { 0 };
-            *owed = owed.saturating_add(*share).saturating_sub(paid).clamp(-MOST_OWED, MOST_OWED);
+            *owed = owed.saturating_add(*share).saturating_sub(paid);
         }
     }
 
@@ -105,23 +136,12 @@ impl Round {
         priorities.dedup();
         for priority in priorities {
             let enabled = targets.iter().enumerate().filter(|(_, it)| it.enabled && it.priority == priority);
-            let shares: Vec<(usize, i64)> = enabled
-                .map(|(place, it)| {
-                    let weight = if strategy == Strategy::Weighted { it.weight } else { 1 };
-                    (place, i64::try_from(weight.saturating_mul(1_000)).unwrap_or(i64::MAX))
-                })
-                .collect();
-            let all = shares.iter().fold(0_i64, |all, (_, share)| all.saturating_add(*share));
-            let cycle = u64::try_from(all).unwrap_or(0).checked_div(1_000).unwrap_or(0).clamp(1, HEAD_START);
-            let passed = random.checked_rem(cycle).unwrap_or(0);
-            let mut turn = Turn { taken: 0, shares };
-            for _ in 0..passed {
-                let due = |(place, share): &&(usize, i64)| {
-                    let owed = self.targets.get(*place).map_or(0, |(_, owed)| *owed);
-                    (std::cmp::Reverse(owed.saturating_add(*share)), *place)
-                };
-                let Some((place, _)) = turn.shares.iter().min_by_key(due) else { break };
-                turn.taken = *place;
+            let weight = |it: &RouteTarget| if strategy == Strategy::Weighted { it.weight } else { 1 };
+            let weights: Vec<(usize, u64)> = enabled.map(|(place, it)| (place, weight(it))).collect();
+            let cycle = weights.iter().fold(0_u64, |all, (_, weight)| all.saturating_add(*weight)).min(HEAD_START);
+            for _ in 0..random.checked_rem(cycle).unwrap_or(0) {
+                let owed = |place: usize| self.targets.get(place).map_or(0, |(_, owed)| *owed);
+                let turn = Turn::of(weights.iter().copied(), &owed);
                 self.take(&turn);
             }
         }

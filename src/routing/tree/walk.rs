@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::super::board::{Availability, Skip};
+use super::super::board::{Availability, Skip, Standing, weights};
 use super::super::conditions::Reading;
 use super::super::score::Score;
 use super::super::sticky;
@@ -208,10 +208,8 @@ impl<'a, 'w> Walk<'a, 'w> {
             place: terms.index,
             name,
             weight: terms.weight,
+            standing,
             permille: standing.weight_permille,
-            slow_start: standing.slow_start,
-            trial: candidate.trial,
-            first_token_ms: standing.first_token_ms,
             in_flight: self.view.in_flight(name),
             cost: if place.by_cost { self.view.cost(name) } else { None },
         };
@@ -225,7 +223,12 @@ impl<'a, 'w> Walk<'a, 'w> {
     }
 
     /// Puts the targets of one priority in order; `None` if there are none.
-    fn joined(&mut self, strategy: Strategy, blocks: Vec<Block<'a>>, place: &Place<'a>) -> Option<Block<'a>> {
+    fn joined(&mut self, strategy: Strategy, mut blocks: Vec<Block<'a>>, place: &Place<'a>) -> Option<Block<'a>> {
+        let standings: Vec<Standing> = blocks.iter().map(|block| block.contestant.standing).collect();
+        let permille = weights(&standings, self.config.routing.dynamic_weights);
+        for (block, permille) in blocks.iter_mut().zip(permille) {
+            block.contestant.permille = permille;
+        }
         let contestants: Vec<Contestant<'a>> = blocks.iter().map(|block| block.contestant).collect();
         let route = place.path.last().copied().unwrap_or_default();
         let Ranking { order, turn, why } = match place.key {
@@ -247,6 +250,7 @@ impl<'a, 'w> Walk<'a, 'w> {
             if let [only] = block.candidates.as_mut_slice()
                 && only.path.len() == place.path.len()
             {
+                only.effective_weight_permille = block.contestant.permille;
                 only.score = score;
                 only.why = if nth == 0 { why } else { "stands by" };
             }
@@ -309,8 +313,8 @@ impl<'a, 'w> Walk<'a, 'w> {
         order
     }
 
-    /// Those that are tried although they are unhealthy: what the gateway has concluded from their failures may be wrong
-    /// by now. What a provider has said of its limits, and an operator of a provider, is not put to the test.
+    /// Those that are tried although they are unhealthy: what the gateway has concluded from their failures may not be true
+    /// any more. What a provider has said of its limits, and an operator of a provider, is not put to the test.
     fn in_spite(&mut self) -> Vec<Candidate<'a>> {
         let rank = |skip: &Skip| match skip {
             Skip::NoHeadroom { ms_left } => Some((0, *ms_left)),
