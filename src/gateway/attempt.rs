@@ -102,6 +102,38 @@ impl Attempting<'_, '_> {
         }
     }
 
+    /// Asks the provider, reads its reply to the end and throws it away; the record says what it has used.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn discard(self, request: UpstreamRequest, env: &Env, client: AbortSignal) -> Result<(), Failed> {
+        self.exchange.record.upstream_status = None;
+        let dispatched = dispatch(self.plan, request, self.exchange, self.wanted.api, env, client, self.patience);
+        let upstream = dispatched.await?;
+        self.exchange.record.upstream_status = Some(upstream.status);
+        if !(200..300).contains(&upstream.status) {
+            return Err(self.refused(upstream).await);
+        }
+        let max_bytes = self.exchange.settings().http.max_reply_bytes;
+        let read = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
+        let bytes = read.as_ref().map_or(0, Vec::len);
+        let form = form(upstream.header("content-type"), self.wanted.stream);
+        let (plan, wanted) = (self.plan, self.wanted);
+        let told = read.and_then(|body| {
+            if form != Form::Stream || !wanted.stream {
+                return whole_reply(body, form, plan.lane, plan.adapter, plan.target, wanted).map(|whole| whole.told);
+            }
+            let mut processor = processor(plan.lane, plan.adapter, plan.target, wanted);
+            let mut nobody = Vec::new();
+            processor.push(&body, &mut nobody)?;
+            let metered = processor.finish(&mut nobody);
+            metered.result.map(|()| metered.told)
+        });
+        let told = told.map_err(|fault| broken(self.exchange, &upstream, &fault, bytes))?;
+        self.exchange.record.told_or_estimated_whole(told, bytes);
+        Ok(())
+    }
+
     async fn stream(self, upstream: Upstream, body: &ReadableStream) -> Result<(Reply, Outgoing), Failed> {
         let around = Surroundings {
             dialect: self.exchange.dialect,

@@ -22,6 +22,7 @@ use crate::routing::outcome::Fault;
 use crate::routing::strategy::Turns;
 use crate::routing::traits::{RequestView, View};
 use crate::routing::tree::{self, Candidate, Contender, LeftOutReason, Order};
+use crate::telemetry::LogPolicy;
 
 /// When a request is worth sending again that nobody healthy can answer, in milliseconds, if nobody knows better.
 const RETRY_MS: u64 = 5_000;
@@ -224,6 +225,23 @@ impl<'a> Itinerary<'a> {
         }
         Some(order.candidates)
     }
+}
+
+/// A copy of a request that is to be sent as well, to a model that is tried out.
+#[derive(Debug)]
+pub struct ShadowCopy {
+    /// Its settlement id.
+    pub id: String,
+    /// The API that was called.
+    pub api: Api,
+    /// The body.
+    pub body: Vec<u8>,
+    /// The model that gets it.
+    pub model: String,
+    /// The account that pays.
+    pub account: String,
+    /// Whether and how it is logged.
+    pub policy: LogPolicy,
 }
 
 /// That nobody answers.

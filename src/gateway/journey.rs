@@ -12,7 +12,7 @@ use worker::Env;
 use super::admit::{Place, Seeking};
 use super::asking;
 use super::attempt::{Attempting, Failed, Served};
-use super::itinerary::{Health as _, Itinerary, Sight};
+use super::itinerary::{Health as _, Itinerary, ShadowCopy, Sight};
 use super::limit_refusal::provider_refusal;
 use super::meter::TellCost;
 use super::patience::Patience;
@@ -78,6 +78,7 @@ impl<'a> Journey<'a> {
             }
             Place::Unasked => {}
         }
+        exchange.copy = self.copy(exchange);
         let mut queue: VecDeque<Candidate<'a>> = std::mem::take(&mut self.itinerary.order.candidates).into();
         let Some(mut candidate) = queue.pop_front() else {
             return Err(super::plan::no_such_model(self.sight.asked.model));
@@ -130,6 +131,19 @@ impl<'a> Journey<'a> {
                 }
             }
         }
+    }
+
+    /// The copy that the route's shadow gets.
+    fn copy(&self, exchange: &Exchange) -> Option<ShadowCopy> {
+        let (shadow, envelope) = (self.itinerary.order.shadow?, self.sight.envelope?);
+        Some(ShadowCopy {
+            id: format!("{}.shadow", exchange.record.settlement_id),
+            api: self.sight.asked.api,
+            body: envelope.body.to_vec(),
+            model: shadow.model.clone(),
+            account: shadow.account.clone(),
+            policy: exchange.record.policy,
+        })
     }
 
     /// What may be done about failures: what the route says, above what is said of all.

@@ -8,6 +8,7 @@
 //! 5. `journey`: one `attempt` after the other until somebody answers; `dispatch`: the upstream request, within the time
 //!    that [`patience`] allows; [`mod@fault`]: what went wrong; [`explain`]: why it went where it went
 //! 6. [`reply`] and `relay`: the reply to the caller, with [`meter`] reading along
+//!    `shadow`: a copy of it to a model that is tried out
 //! 7. `settle`: what the request used, its log line, and what it is charged ([`charge`])
 //!
 //! [`limit_headers`] and [`limit_refusal`] say what callers are told of limits, and [`key_report`] what a key learns of itself. [`loaded`] is the configuration that all of it works with; [`simulate`] tells what would become of a request.
@@ -48,3 +49,5 @@ pub mod pipeline;
 pub mod relay;
 #[cfg(target_arch = "wasm32")]
 pub mod settle;
+#[cfg(target_arch = "wasm32")]
+pub mod shadow;

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use crate::config::Config;
 use crate::error::{Dialect, Problem};
 use crate::gateway::explain::Explanation;
+use crate::gateway::itinerary::ShadowCopy;
 use crate::gateway::plan::LoadedConfig;
 use crate::gateway::reservation::Slot;
 use crate::limits::ask::RuleState;
@@ -46,6 +47,8 @@ pub struct Exchange {
     pub reservation: Slot,
     /// How it was decided who answers it, if the caller may know and wants to.
     pub explanation: Option<Explanation>,
+    /// A copy of it that is to be sent as well.
+    pub copy: Option<ShadowCopy>,
     /// Its place among the open requests of the isolate.
     pub in_flight: Option<Entry>,
     /// How the limits that apply to it stood …
@@ -83,6 +86,7 @@ impl Exchange {
             record,
             reservation: Slot::default(),
             explanation: None,
+            copy: None,
             in_flight: None,
             limit_states: Vec::new(),
             limits_at: 0,

@@ -24,6 +24,7 @@ use crate::gateway::plan::{Listing, LoadedConfig, no_such_model};
 use crate::gateway::relay::Outgoing;
 use crate::gateway::reservation::Slot;
 use crate::gateway::settle::{charge, settle_whole};
+use crate::gateway::shadow;
 use crate::objects::call::Object;
 use crate::objects::client;
 use crate::objects::wire::{LimitsNow, LimitsQuery, PATIENCE_MS};
@@ -101,21 +102,31 @@ async fn work(
     let response = response(&exchange, reply, outgoing.as_ref());
     let nobody_there = reply_to.send(response).is_err();
     let record = std::mem::take(&mut exchange.record);
-    let record = match outgoing {
-        Some(outgoing) => outgoing.run(record, started).await,
-        None => settle_whole(record, nobody_there || client.aborted(), started, now_ms()),
+    let (open, copy) = (exchange.in_flight.take(), exchange.copy.take());
+    let answered = async {
+        let record = match outgoing {
+            Some(outgoing) => outgoing.run(record, started).await,
+            None => settle_whole(record, nobody_there || client.aborted(), started, now_ms()),
+        };
+        drop(open);
+        let reserved = reservation.take();
+        join(charge(&env, &exchange, &record, started, reserved), observed(&env, &exchange, &record)).await;
     };
-    exchange.in_flight = None;
-    let reserved = reservation.take();
-    let told = async {
-        if let Some(config) = &exchange.config {
-            if let Some(fault) = record.broken_off {
-                saw(config, broken_off(&record, fault));
-            }
-            health::sync(&env, config).await;
+    let copied = async {
+        if let Some(copy) = copy {
+            shadow::send(&env, &exchange, copy).await;
         }
     };
-    join(charge(&env, &exchange, &record, started, reserved), told).await;
+    join(answered, copied).await;
+}
+
+/// Tells gauges what this isolate has seen, a stream that had begun well and broke off among it.
+async fn observed(env: &Env, exchange: &Exchange, record: &RequestRecord) {
+    let Some(config) = &exchange.config else { return };
+    if let Some(fault) = record.broken_off {
+        saw(config, broken_off(record, fault));
+    }
+    health::sync(env, config).await;
 }
 
 /// A stream that had begun well has broken off.

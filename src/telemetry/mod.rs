@@ -88,6 +88,9 @@ pub struct RequestRecord {
     /// Every attempt, in their order; left out where the first one went well, which the record itself describes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tried: Vec<Attempt>,
+    /// Whether it is the copy of a request, sent to a model that is tried out.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub shadow: bool,
     /// Why a reply broke off of which the caller has seen the beginning.
     #[serde(skip)]
     pub broken_off: Option<Fault>,
