@@ -189,6 +189,11 @@ fields! {
         /// In place of `routing.max_attempts`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub max_attempts: Option<u64>, in 1 ..= 10;
+        /// After how many milliseconds without the first byte of an answer an attempt is given up for another target, as
+        /// long as one is left. Left out: the providers' own time bounds are waited for, and an unstreamed answer, which
+        /// comes all at once, is waited for as long as a request may take.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pub attempt_ms: Option<u64>, in 50 ..= 600_000;
         /// In place of `routing.retry_on`.
         #[serde(skip_serializing_if = "Option::is_none")]
         pub retry_on: Option<Vec<Fault>>, items 0 ..= 16;

@@ -214,7 +214,9 @@ fn broken(exchange: &mut Exchange, upstream: &Upstream, fault: &ReplyFault, byte
     exchange.record.error_code = fault.code().to_owned();
     exchange.record.error_detail = fault.to_string();
     let class = if upstream.abort.client_closed() { Fault::ClientClosed } else { fault_of(fault) };
-    // What a provider reports as failed in place of an answer it does not charge for.
-    let is_charged = !matches!(fault, ReplyFault::Reported { .. });
+    // What a provider reports as failed in place of an answer it does not charge for, nor for a page of something in
+    // between or for nothing.
+    let is_answer = form(upstream.header("content-type"), false) != Form::Other;
+    let is_charged = bytes > 0 && is_answer && !matches!(fault, ReplyFault::Reported { .. });
     Failed { reply_bytes: is_charged.then_some(bytes), ..Failed::without_reply(class, fault_problem(fault)) }
 }

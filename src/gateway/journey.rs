@@ -52,6 +52,17 @@ pub struct Journey<'a> {
     pub started: u64,
 }
 
+/// What an attempt is bounded by.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    /// When the request's time is over, in milliseconds.
+    deadline_at: u64,
+    /// How long it was waited for, in milliseconds.
+    waited_ms: u64,
+    /// Whether nobody is left to be asked after it.
+    is_last: bool,
+}
+
 /// What an attempt came to.
 enum Tried {
     /// An answer.
@@ -87,13 +98,20 @@ impl<'a> Journey<'a> {
         let now = now_ms();
         with_budget(name, |budget| budget.request(now));
         let deadline_at = self.deadline(&candidate, exchange, now);
-        let mut attempts = Attempts::new(self.policy(), Some(deadline_at));
+        let policy = self.policy();
+        let max_attempts = policy.max_attempts;
+        let mut attempts = Attempts::new(policy, Some(deadline_at));
         let mut tried: Vec<&str> = Vec::new();
         let mut waited_ms = 0;
         loop {
             let outcome = match full.take() {
                 Some(breach) => Tried::Failed(Box::new(no_room(exchange, &breach))),
-                None => self.attempt(exchange, &candidate, deadline_at, waited_ms).await,
+                None => {
+                    let is_last = attempts.made() >= max_attempts
+                        || self.worth_trying(&queue, &candidate, Fault::TooSlow).is_none();
+                    let bounds = Bounds { deadline_at, waited_ms, is_last };
+                    self.attempt(exchange, &candidate, bounds).await
+                }
             };
             let failed = match outcome {
                 Tried::Served(served) => return Ok((served.reply, served.outgoing)),
@@ -161,13 +179,8 @@ impl<'a> Journey<'a> {
     }
 
     /// Asks one candidate.
-    async fn attempt(
-        &self,
-        exchange: &mut Exchange,
-        candidate: &Candidate<'a>,
-        deadline_at: u64,
-        waited_ms: u64,
-    ) -> Tried {
+    async fn attempt(&self, exchange: &mut Exchange, candidate: &Candidate<'a>, bounds: Bounds) -> Tried {
+        let Bounds { waited_ms, .. } = bounds;
         let Some(plan) = self.itinerary.plan(candidate) else {
             return Tried::Passed(super::plan::no_such_model(self.sight.asked.model));
         };
@@ -194,7 +207,7 @@ impl<'a> Journey<'a> {
         }
         let attempting = Attempting {
             wanted: self.wanted(exchange, &plan, sent),
-            patience: self.patience(exchange, &plan, deadline_at, sent),
+            patience: self.patience(exchange, &plan, bounds, sent),
             exchange,
             plan: &plan,
             started: self.started,
@@ -248,10 +261,13 @@ impl<'a> Journey<'a> {
         }
     }
 
-    fn patience(&self, exchange: &Exchange, plan: &Plan<'_>, deadline_at: u64, now: u64) -> Patience {
-        let left = deadline_at.saturating_sub(now);
+    fn patience(&self, exchange: &Exchange, plan: &Plan<'_>, bounds: Bounds, now: u64) -> Patience {
+        let left = bounds.deadline_at.saturating_sub(now);
         let timeouts = Timeouts { total_ms: plan.timeouts.total_ms.min(left), ..plan.timeouts };
-        Patience::new(timeouts, self.sight.asked.stream, exchange.caller_patience_ms, None, now)
+        let patience = Patience::new(timeouts, self.sight.asked.stream, exchange.caller_patience_ms, None, now);
+        let route = self.loaded.config.routes.get(self.sight.asked.model);
+        let attempt_ms = route.and_then(|route| route.retry.as_ref()?.attempt_ms).filter(|_| !bounds.is_last);
+        attempt_ms.map_or(patience, |millis| patience.with_first_byte(millis))
     }
 
     /// Those who are tried instead of the next ones.

@@ -27,6 +27,12 @@ impl Patience {
         }
     }
 
+    /// The same, with no more than so long a wait for the first byte.
+    #[must_use]
+    pub fn with_first_byte(self, millis: u64) -> Self {
+        Self { first_byte: self.first_byte.min(millis), ..self }
+    }
+
     /// How long the whole reply may still take.
     pub fn left(&self, now: u64) -> u64 {
         self.total.saturating_sub(now.saturating_sub(self.started))
@@ -69,6 +75,7 @@ mod tests {
         assert_eq!(patience.next(0, None), (1000, ReplyFault::TooSlow { millis: 1000 }));
         let patience = Patience::new(TIMEOUTS, false, Some(300), None, 0);
         assert_eq!(patience.next(100, None), (200, ReplyFault::Stalled { millis: 300 }));
+        assert_eq!(patience.with_first_byte(70).next(0, None), (70, ReplyFault::Stalled { millis: 70 }));
         let patience = Patience::new(TIMEOUTS, true, None, Some(80), 0);
         assert_eq!(patience.next(0, None), (80, ReplyFault::TooSlow { millis: 80 }));
         assert_eq!(Patience::new(TIMEOUTS, true, None, Some(99_999), 0), Patience::new(TIMEOUTS, true, None, None, 0));
