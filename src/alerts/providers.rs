@@ -1,7 +1,7 @@
 //! What gauges raise about providers: one refuses its credential, wants to be paid, or does not answer as it should. Such
 //! an event is opened once and lasts until that is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -84,6 +84,14 @@ impl ProviderAlerts {
         self.resolve(now, |event| {
             let paid = event.kind == Trouble::ProviderQuota && event.started_at < began;
             paid && event.detail.provider == seen.provider
+        })
+    }
+
+    /// Only these breakers are not closed. A board may have forgotten one of which nothing was heard for long.
+    pub fn only(&mut self, now: u64, not_closed: &BTreeSet<Subject>) -> Vec<ProviderEvent> {
+        self.resolve(now, |event| {
+            let subject = Subject::new(&event.detail.provider, event.detail.model.as_deref());
+            event.kind != Trouble::ProviderQuota && !not_closed.contains(&subject)
         })
     }
 
@@ -196,6 +204,17 @@ mod tests {
         assert!(alerts.seen(8_000, &seen(Some(Fault::QuotaExhausted), 8_000)).is_empty());
         let over = alerts.seen(9_000, &seen(None, 9_000));
         assert_eq!((over[0].kind, over[0].resolved_at), (Trouble::ProviderQuota, Some(9)));
+    }
+
+    #[test]
+    fn what_the_board_has_forgotten_is_over() {
+        let mut alerts = ProviderAlerts::default();
+        alerts.changed(&change(Some("m"), Condition::Open, Some(Fault::Reset), 1_000));
+        alerts.changed(&change(None, Condition::CoolingDown, Some(Fault::QuotaExhausted), 1_000));
+        assert!(alerts.only(2_000, &BTreeSet::from([Subject::new("p", Some("m"))])).is_empty());
+        let over = alerts.only(3_000, &BTreeSet::new());
+        assert_eq!((over.len(), over[0].kind, over[0].resolved_at), (1, Trouble::ProviderDown, Some(3)));
+        assert!(!alerts.is_empty(), "nobody has paid");
     }
 
     #[test]

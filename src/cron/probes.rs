@@ -171,7 +171,8 @@ async fn note(
              VALUES (?1, ?2, 'probe', ?3, ?4, ?5, ?6, ?7)",
         )
         .bind(&[
-            ids::compose("hlt", &random).into(),
+            // Entries of the same second are in the order of their ids.
+            ids::compose(&format!("hlt_{begun:012x}"), &random).into(),
             provider.into(),
             number(u64::from(looked.healthy)),
             number(looked.latency_ms),

@@ -14,6 +14,7 @@ use super::super::wire::{HealthNow, HealthQuery, Report};
 use crate::alerts::providers::{ProviderAlerts, ProviderEvent};
 use crate::http::shell::now_ms;
 use crate::routing::board::{Board, Condition, Snapshot, Subject, Terms, Transition};
+use crate::routing::breaker::State;
 use crate::routing::outcome::Fault;
 use crate::store::health::random;
 
@@ -118,6 +119,11 @@ impl Health {
                 self.tell_later(sql, "turn", what)?;
             }
         }
+        if !self.alerts.is_empty() {
+            let states = self.board.states(now, &self.terms).into_iter();
+            let not_closed = states.filter(|state| state.breaker != State::Closed).map(|state| state.subject).collect();
+            events.extend(self.alerts.only(now, &not_closed));
+        }
         for event in &events {
             let (name, id, resolved) = (event.name.as_str(), event.id.as_str(), event.resolved_at.is_some());
             tracing::warn!(target: "alert", message = if resolved { "resolved" } else { "raised" }, name, id);
@@ -212,7 +218,8 @@ pub(super) async fn flush(env: &Env, object: &str, news: &[News]) -> std::result
     let of = |kind: &'static str| news.iter().filter(move |it| it.kind == kind);
     let turns = of("turn").filter_map(|it| {
         let turn: Transition = serde_json::from_str(&it.event).ok()?;
-        Some((format!("hlt_{object}.{}", it.nth), turn))
+        // Entries of the same second are in the order of their ids.
+        Some((format!("hlt_{:012x}_{:012x}_{object}", turn.at, it.nth), turn))
     });
     let turns: Vec<(String, Transition)> = turns.collect();
     flush::write_health(env, &turns, of("alert").map(|it| it.event.as_str())).await
