@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 
 import { BOOTSTRAP_TOKEN, Caller, MASTER_SECRET, PASSWORD, called, startAdmin, userWith } from "./admin.mjs";
 import { startMock } from "./harness.mjs";
-import { KEY_HASH_SECRET } from "./support.mjs";
+import { KEY_HASH_SECRET, eventually } from "./support.mjs";
 
 const IP = "192.0.2.7";
 const AGENT = "audit-test/1.0";
@@ -249,6 +249,15 @@ describe("an entry", () => {
     }); // prettier-ignore
     await audited("POST", "/admin/v1/cache/purge", { reason: "a test" }, {
       action: "cache:purge", target_kind: "cache", after: { reason: "a test" },
+    }); // prettier-ignore
+    const inEffect = async () => (await owner.call("GET", "/admin/v1/providers/p/state")).status === 200;
+    await eventually(inEffect, "the published provider is in effect");
+    await audited("PUT", "/admin/v1/providers/p/state", { state: "draining", reason: "a test" }, {
+      action: "providers:state", target_kind: "provider", target_id: "p", before: { state: "active" },
+      after: { state: "draining", reason: "a test" },
+    }); // prettier-ignore
+    await audited("POST", "/admin/v1/providers/p/reset", undefined, {
+      action: "providers:reset", target_kind: "provider", target_id: "p", before: {}, after: {},
     }); // prettier-ignore
     const last = await head();
     for (const path of ["validate", "diff"]) await owner.post(`/admin/v1/config/${path}`, {});

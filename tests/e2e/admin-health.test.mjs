@@ -237,7 +237,7 @@ describe("a pool's gauge", () => {
     const candidates = names.map((name) => candidate(name, name === "two" ? { defaults: rules(5) } : {}));
     const picked = { one: 0, two: 0, three: 0 };
     let most = 0;
-    await crowd(400, async () => {
+    await crowd(200, async () => {
       const id = freshId();
       const { index, answer, open } = await acquire(id, candidates);
       assert.ok(answer.granted, JSON.stringify(answer));
@@ -248,7 +248,7 @@ describe("a pool's gauge", () => {
       await release(names[index], id);
     });
     assert.ok(most <= 5, `${most} were open`);
-    assert.ok(picked.one > 60 && picked.three > 60, JSON.stringify(picked));
+    assert.ok(picked.one > 30 && picked.three > 30, JSON.stringify(picked));
     const health = await owner.get(`${V1}/providers/one/health`);
     assert.equal(health.open, 0);
   });

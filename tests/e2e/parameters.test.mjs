@@ -12,6 +12,7 @@ import { PRICED, VARIED, WRITTEN } from "./parameters/prices.mjs";
 import { PHASES, assertTestExists, checks, configured, elsewhere, general, parameters } from "./parameters/table.mjs";
 import "./parameters/catalog.mjs";
 import "./parameters/gateway.mjs";
+import "./parameters/health.mjs";
 import "./parameters/people.mjs";
 
 /** What the checks run with. */

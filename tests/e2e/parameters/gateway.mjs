@@ -285,7 +285,7 @@ check("retention.usage_days", KEPT, outlives(
   "SELECT 1 FROM usage WHERE key_id = ?1",
 ));
 check("retention.health_history_days", KEPT, outlives(
-  "INSERT INTO health_history SELECT ?1, 'p', 'test', 1, 5, '', ?2 WHERE ?3 <> ''",
+  "INSERT INTO health_history (id, provider, source, healthy, latency_ms, detail, at) SELECT ?1, 'p', 'test', 1, 5, '', ?2 WHERE ?3 <> ''",
   "SELECT 1 FROM health_history WHERE id = ?1",
 ));
 check("retention.alert_history_days", KEPT, outlives(
