@@ -56,8 +56,10 @@ pub(super) async fn provider(context: &Context<'_>) -> Result<Answer, Problem> {
     let Some((loaded, provider)) = known else { return Err(not_found("provider in effect", name)) };
     let state = client::gauge_state(context.env, loaded.pools.gauge(name), name, loaded.provider_rules(name)).await;
     let state = state.map_err(|error| unavailable(&error))?;
+    // A gauge that picks among several counts all that goes to any of them.
+    let complete = provider.count_connections || loaded.pools.is_shared(name);
     Answer::ok(&ProviderConnections {
-        connections: Connections::of(&state.open_by_key, &state.open_since, provider.count_connections),
+        connections: Connections::of(&state.open_by_key, &state.open_since, complete),
         limits: state.states.iter().map(|told| LimitState::of(told, name, state.at)).collect(),
         usage: state.totals.into(),
     })

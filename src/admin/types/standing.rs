@@ -159,7 +159,8 @@ pub struct KeyConnections {
 pub struct Connections {
     /// How many are open.
     pub open: u64,
-    /// Whether all requests are counted: `limits.count_connections`, or `count_connections` of the provider. Otherwise only
+    /// Whether all requests are counted: `limits.count_connections`, or `count_connections` of the provider or a
+    /// route with the strategy `least_connections` that picks it among others. Otherwise only
     /// those that a limit applies to are, and of an account's not those that a busy isolate has admitted by itself.
     pub complete: bool,
     /// The keys that have any.
