@@ -23,6 +23,9 @@ use crate::routing::board::{Board, Manual, Observation, Skip, Snapshot, Terms, W
 /// How old a gauge's word may be when something is decided on it, in milliseconds.
 const STALE_MS: u64 = 10_000;
 
+/// How old it may be about something that is passed over, in milliseconds: somebody may have found it well, or reset it.
+const PASSED_OVER_MS: u64 = 2_000;
+
 thread_local! {
     static BOARD: RefCell<Board> = RefCell::new(Board::default());
     static REPORTS: RefCell<Reports> = RefCell::new(Reports::default());
@@ -62,16 +65,16 @@ pub fn passed_over(loaded: &LoadedConfig, deployment: &str, why: Skip) {
         }
         // Gauges know nothing of what operators set.
         Skip::Draining | Skip::Maintenance => false,
-        _ => is_old(board, now, &model.provider),
+        _ => is_old(board, now, &model.provider, PASSED_OVER_MS),
     });
     if asks {
         REPORTS.with_borrow_mut(|reports| reports.ask(loaded.pools.gauge(&model.provider)));
     }
 }
 
-/// Whether a gauge's word is too old to decide on.
-fn is_old(board: &Board, now: u64, provider: &str) -> bool {
-    board.age_ms(now, provider).is_none_or(|age| age >= STALE_MS)
+/// Whether a gauge's word is older than it may be.
+fn is_old(board: &Board, now: u64, provider: &str, most: u64) -> bool {
+    board.age_ms(now, provider).is_none_or(|age| age >= most)
 }
 
 /// Tells gauges what is due, and takes their word. To be called when nobody waits for it any more; returns at once where
@@ -85,7 +88,7 @@ pub async fn sync(env: &Env, loaded: &LoadedConfig) {
 pub async fn refresh(env: &Env, loaded: &LoadedConfig, providers: impl IntoIterator<Item = &str>) {
     let now = now_ms();
     for provider in providers {
-        if with_board(|board| is_old(board, now, provider)) {
+        if with_board(|board| is_old(board, now, provider, STALE_MS)) {
             REPORTS.with_borrow_mut(|reports| reports.ask(loaded.pools.gauge(provider)));
         }
     }

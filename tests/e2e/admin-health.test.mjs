@@ -49,6 +49,7 @@ before(async () => {
     providers: Object.fromEntries(names.map((name) => [name, at.openai()])),
     models: Object.fromEntries(names.map((name) => [`${name}-model`, { provider: name, upstream_model: "mock-small" }])),
     routes: {
+      spare: { targets: [{ model: "failing-model" }, { model: "right-model" }] },
       pair: { targets: [{ model: "left-model" }, { model: "right-model" }] },
       least: {
         strategy: "least_connections",
@@ -185,8 +186,12 @@ describe("requests", () => {
     assert.equal((await chat("failing-model", { status: 401 })).status, 502);
     await eventually(async () => (await health("failing")).own.breaker === "open", "a refused credential opens at once");
     await eventually(async () => (await openEvents(owner, "failing")).length === 1, "and raises an alert");
+    assert.equal((await chat("spare")).provider, "right", "it is passed over");
     await owner.post(`${V1}/providers/failing/reset`, undefined);
     assert.equal((await health("failing")).own.breaker, "closed");
+    const began = Date.now();
+    await eventually(async () => (await chat("spare")).provider === "failing", "it gets requests again");
+    assert.ok(Date.now() - began < 4_000, `${Date.now() - began} ms: before its back-off is over`);
   });
 
   test("go elsewhere within two seconds once a provider is drained, while what is open there goes on", async () => {
