@@ -1,12 +1,11 @@
 //! Writes to D1 what objects have gathered: ledgers their usage and alerts, gauges what has turned. One batch of usage is one transaction, and its number is part of it: a batch that was
 //! written already changes nothing when it comes again.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use worker::{D1Database, Env, Result};
 
 use crate::http::shell::now_ms;
 use crate::limits::usage::{UsageEntry, add_rows, chunks, records, roll_up};
-use crate::routing::board::{Condition, Transition};
 use crate::store::d1;
 
 /// Bytes of JSON for one statement. D1 takes two million.
@@ -89,15 +88,14 @@ const OPEN_EVENT: &str = "INSERT OR IGNORE INTO alert_events (id, rule_id, name,
 const RESOLVE_EVENT: &str = "UPDATE alert_events SET resolved_at = ?1 ->> 'resolved_at' \
     WHERE rule_id = ?1 ->> 'rule_id' AND resolved_at IS NULL AND ?1 ->> 'resolved_at' IS NOT NULL";
 
-/// Writes what has turned, each under its id, and what is to become of alerts, each a
+/// Writes what has turned, each an [`entry`](super::turns::entry), and what is to become of alerts, each a
 /// [`ProviderEvent`](crate::alerts::providers::ProviderEvent) in JSON, in the order in which it happened. What is there
 /// already stays as it is.
 pub(super) async fn write_health<'a>(
     env: &Env,
-    turns: &[(String, Transition)],
+    turns: Vec<Value>,
     events: impl Iterator<Item = &'a str>,
 ) -> std::result::Result<(), String> {
-    let turns: Vec<Value> = turns.iter().map(|(id, turn)| turned(id, turn)).collect();
     let written = async {
         let database = env.d1("DB")?;
         let mut statements = vec![database.prepare(ADD_TURNS).bind(&[serde_json::to_string(&turns)?.into()])?];
@@ -108,19 +106,4 @@ pub(super) async fn write_health<'a>(
         d1::batch(&database, statements).await
     };
     written.await.map(drop).map_err(|error: worker::Error| error.to_string())
-}
-
-/// A turn as a row of the history.
-fn turned(id: &str, turn: &Transition) -> Value {
-    let word = |condition: Condition| json!(condition).as_str().unwrap_or_default().replace('_', " ");
-    let why = turn.fault.map(|fault| format!(": {}", fault.name().replace('_', " "))).unwrap_or_default();
-    json!({
-        "id": id,
-        "provider": turn.subject.provider,
-        "model": turn.subject.deployment,
-        "healthy": u8::from(turn.to == Condition::Closed),
-        "state": turn.to,
-        "detail": format!("From {} to {}{why}.", word(turn.from), word(turn.to)),
-        "at": turn.at / 1_000,
-    })
 }

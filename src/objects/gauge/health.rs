@@ -3,19 +3,17 @@
 //! The board is in memory. What must survive (breakers that are not closed, pauses) is stored when something has turned,
 //! before it is told. Turns and alerts go to D1 by alarm; until they are there they are stored here.
 
-use std::collections::BTreeMap;
-
 use serde::Deserialize;
 use worker::{Env, Result, SqlStorage};
 
 use super::super::flush;
 use super::super::sql::{Memo, keep, memos, number, rows, run};
+use super::super::turns::{Pauses, entry};
 use super::super::wire::{HealthNow, HealthQuery, Report};
 use crate::alerts::providers::{ProviderAlerts, ProviderEvent};
 use crate::http::shell::now_ms;
-use crate::routing::board::{Board, Condition, Snapshot, Subject, Terms, Transition};
+use crate::routing::board::{Board, Snapshot, Terms, Transition};
 use crate::routing::breaker::State;
-use crate::routing::outcome::Fault;
 use crate::store::health::random;
 
 /// How long what is to be told to D1 may wait for more, in milliseconds.
@@ -26,9 +24,6 @@ const RETRY_MS: u64 = 5_000;
 
 /// What waits for D1 at most. Where there is more, the oldest is not told.
 const WAITING: u64 = 500;
-
-/// How often a pause that the same model asks for is written down at most, in milliseconds.
-const PAUSES_MS: u64 = 60_000;
 
 /// In the table of notes.
 const BOARD: &str = "board";
@@ -41,8 +36,7 @@ pub(super) struct Health {
     board: Board,
     terms: Terms,
     alerts: ProviderAlerts,
-    /// When pauses were last written down.
-    paused: BTreeMap<Subject, u64>,
+    pauses: Pauses,
     /// Whether anything waits for D1.
     waiting: bool,
     /// D1 is not told before this time.
@@ -67,7 +61,7 @@ impl Health {
             }
         }
         let waiting = !waiting(sql, 1)?.is_empty();
-        Ok(Self { board, terms: Terms::default(), alerts, paused: BTreeMap::new(), waiting, not_before: 0 })
+        Ok(Self { board, terms: Terms::default(), alerts, pauses: Pauses::default(), waiting, not_before: 0 })
     }
 
     /// Takes in what an isolate has seen, and tells it all that is known.
@@ -115,7 +109,7 @@ impl Health {
             let what = serde_json::to_string(turn)?;
             tracing::info!(target: "health", message = "changed", transition = what);
             events.extend(self.alerts.changed(turn));
-            if self.is_noteworthy(now, turn) {
+            if self.pauses.is_noteworthy(now, turn) {
                 self.tell_later(sql, "turn", what)?;
             }
         }
@@ -136,19 +130,6 @@ impl Health {
             keep(sql, BOARD, serde_json::to_string(&self.board.stored(now, &self.terms))?)?;
         }
         Ok(())
-    }
-
-    /// Whether a turn is worth a row. A model over its rate limit asks for a pause again and again.
-    fn is_noteworthy(&mut self, now: u64, turn: &Transition) -> bool {
-        if turn.to != Condition::CoolingDown || turn.fault == Some(Fault::QuotaExhausted) {
-            return true;
-        }
-        self.paused.retain(|_, at| at.saturating_add(PAUSES_MS) > now);
-        if self.paused.contains_key(&turn.subject) {
-            return false;
-        }
-        self.paused.insert(turn.subject.clone(), now);
-        true
     }
 
     /// Stores something that D1 is to be told.
@@ -216,13 +197,8 @@ pub(super) struct News {
 /// What it says.
 pub(super) async fn flush(env: &Env, object: &str, news: &[News]) -> std::result::Result<(), String> {
     let of = |kind: &'static str| news.iter().filter(move |it| it.kind == kind);
-    let turns = of("turn").filter_map(|it| {
-        let turn: Transition = serde_json::from_str(&it.event).ok()?;
-        // Entries of the same second are in the order of their ids.
-        Some((format!("hlt_{:012x}_{:012x}_{object}", turn.at, it.nth), turn))
-    });
-    let turns: Vec<(String, Transition)> = turns.collect();
-    flush::write_health(env, &turns, of("alert").map(|it| it.event.as_str())).await
+    let turns = of("turn").filter_map(|it| Some(entry(object, it.nth, &serde_json::from_str(&it.event).ok()?)));
+    flush::write_health(env, turns.collect(), of("alert").map(|it| it.event.as_str())).await
 }
 
 fn waiting(sql: &SqlStorage, most: u64) -> Result<Vec<News>> {
