@@ -282,7 +282,8 @@ fn a_pick_comes_first_and_the_others_keep_their_order() {
 
 #[test]
 fn when_all_are_unhealthy_the_policy_decides() {
-    let mut desk = Desk::new(json!({"r": {"targets": models(&["m1", "m2", "m3", "m4", "m5", "m6"])}}));
+    let names_of_all = ["m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8"];
+    let mut desk = Desk::new(json!({"r": {"targets": models(&names_of_all)}}));
     let skips = [
         ("m1", Skip::CoolingDown { ms_left: 900 }),
         ("m2", Skip::AuthFailed { ms_left: 10 }),
@@ -290,15 +291,17 @@ fn when_all_are_unhealthy_the_policy_decides() {
         ("m4", Skip::Open { ms_left: 50 }),
         ("m5", Skip::HalfOpen),
         ("m6", Skip::Maintenance),
+        ("m7", Skip::NoHeadroom { ms_left: 600 }),
+        ("m8", Skip::QuotaExhausted { ms_left: 5 }),
     ];
     let world = skips.into_iter().fold(World::default(), |world, (name, skip)| world.without(name, skip));
     let order = desk.order("r", &Request::new(), &world);
-    assert_eq!((names(&order).len(), order.retry_after_ms(), order.in_spite), (0, Some(10), false));
+    assert_eq!((names(&order).len(), order.retry_after_ms(), order.in_spite), (0, Some(5), false));
     desk.policy = WhenAllOpen::Try;
     let order = desk.order("r", &Request::new(), &world);
-    assert_eq!(names(&order), ["m5", "m4", "m3", "m2"]);
+    assert_eq!(names(&order), ["m7", "m5", "m4", "m3", "m8", "m2"]);
     assert!(order.in_spite);
-    assert_eq!(told(&order).len(), 2, "a provider's limits and an operator's word hold all the same");
+    assert_eq!(told(&order).len(), 2, "a provider's and an operator's word hold all the same");
     let one_left = world.with("m1", Standing::UNKNOWN);
     let order = desk.order("r", &Request::new(), &one_left);
     assert_eq!((names(&order), order.in_spite), (vec!["m1".to_owned()], false));

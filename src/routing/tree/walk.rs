@@ -313,20 +313,20 @@ impl<'a, 'w> Walk<'a, 'w> {
         order
     }
 
-    /// Those that are tried although they are unhealthy: what the gateway has concluded from their failures may not be true
-    /// any more. What a provider has said of its limits, and an operator of a provider, is not put to the test.
+    /// Those that are tried although they are unhealthy, the likeliest to answer first.
     fn in_spite(&mut self) -> Vec<Candidate<'a>> {
         let rank = |skip: &Skip| match skip {
-            Skip::NoHeadroom { ms_left } => Some((0, *ms_left)),
-            Skip::HalfOpen => Some((1, 0)),
-            Skip::Open { ms_left } => Some((2, *ms_left)),
-            Skip::AuthFailed { ms_left } | Skip::QuotaExhausted { ms_left } => Some((3, *ms_left)),
-            Skip::CoolingDown { .. } | Skip::Draining | Skip::Maintenance => None,
+            // It works, and has some room again long before all of it is free.
+            Skip::NoHeadroom { .. } => 0,
+            Skip::HalfOpen => 1,
+            Skip::Open { .. } => 2,
+            Skip::AuthFailed { .. } | Skip::QuotaExhausted { .. } => 3,
+            Skip::CoolingDown { .. } | Skip::Draining | Skip::Maintenance => 4,
         };
         let unhealthy = std::mem::take(&mut self.unhealthy);
-        let (mut tried, left): (Vec<_>, Vec<_>) = unhealthy.into_iter().partition(|(_, skip)| rank(skip).is_some());
+        let (mut tried, left): (Vec<_>, Vec<_>) = unhealthy.into_iter().partition(|(_, skip)| skip.may_be_tried());
         self.unhealthy = left;
-        tried.sort_by_key(|(_, skip)| rank(skip));
+        tried.sort_by_key(|(_, skip)| (rank(skip), skip.ms_left()));
         let told = |(candidate, skip): (Candidate<'a>, Skip)| Candidate {
             score: Score::Back(skip.ms_left()),
             why: "all are unhealthy, and this one may be back first",
