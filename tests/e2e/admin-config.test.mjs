@@ -112,6 +112,42 @@ describe("entries of the draft", () => {
     assert.deepEqual(await targets(), []);
   });
 
+  test("know which routes lead to which", async () => {
+    const targets = [{ model: "small" }];
+    await putDraft(draftOf({ routes: { inner: { targets }, other: { targets } } }));
+    const nested = {
+      targets: [{ route: "inner" }, { model: "small" }],
+      fallbacks: { context_length: ["other"] },
+      shadow: { model: "small", account: "lab" },
+    };
+    const wrong = await refused(
+      "PUT",
+      "/routes/outer",
+      { targets: [{ route: "nope" }], fallbacks: { auth: ["small", "none"] }, shadow: { model: "inner", account: "lab" } },
+      400,
+    );
+    const paths = wrong.data.errors.map(({ path }) => path);
+    assert.deepEqual(paths, ["targets[0].route", "fallbacks.auth[1]", "shadow.model"]);
+    await owner.put(`${V1}/routes/outer`, nested);
+    for (const name of ["inner", "other"]) {
+      const used = await refused("DELETE", `/routes/${name}`, undefined, 409);
+      assert.deepEqual(used.data.errors.map(({ path }) => path), ["routes.outer"]);
+    }
+    const rows = async () =>
+      (await at.db.prepare("SELECT position FROM route_targets WHERE route = 'outer'").all()).results.map(
+        ({ position }) => position,
+      );
+    assert.deepEqual(await rows(), [1]);
+    await owner.put(`${V1}/routes/outer`, { targets: [{ model: "small" }, { route: "inner" }] });
+    assert.deepEqual(await rows(), [0]);
+    await owner.delete(`${V1}/routes/other`);
+    await owner.delete(`${V1}/routes/outer`);
+    await owner.delete(`${V1}/routes/inner`);
+    // The whole draft at once, as an import writes it.
+    await putDraft(draftOf({ routes: { outer: nested, inner: { targets }, other: { targets } } }));
+    assert.deepEqual(await rows(), [1]);
+  });
+
   test("are listed page by page, whatever they are called", async () => {
     const names = ["a", "B", 'quo"te', "back\\slash", "sla/sh", "ünï", "per%cent", "sp ace"];
     const models = Object.fromEntries(names.map((name) => [name, { provider: "mock" }]));

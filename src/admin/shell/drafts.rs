@@ -110,7 +110,8 @@ pub(super) fn replace(document: Value, now: u64) -> Vec<Statement> {
         Statement::new(
             "INSERT INTO route_targets (route, position, model) \
              SELECT r.key, t.key, json_extract(t.value, '$.model') \
-             FROM json_each(?1) r, json_each(r.value, '$.targets') t",
+             FROM json_each(?1) r, json_each(r.value, '$.targets') t \
+             WHERE json_extract(t.value, '$.model') IS NOT NULL",
         )
         .bind(&routes),
     ]

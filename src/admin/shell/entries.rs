@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answer::{Answer, not_found};
+use super::answer::{Answer, conflict, not_found};
 use super::context::{Context, outdated};
 use super::database::Json;
 use super::write::{Write, guard_revision};
@@ -32,8 +32,9 @@ pub(super) struct Section {
     pub(super) retain: &'static str,
     /// Tells to what an entry must not or cannot refer; takes its name and its settings.
     misfits: &'static str,
-    /// Tells what refers to an entry, if anything can; takes its name.
-    users: Option<&'static str>,
+    /// Tells what refers to an entry; takes its name.
+    users: &'static str,
+    guard_unused: &'static str,
     /// What else is to be written with an entry; takes its name and its settings.
     more: &'static [&'static str],
 }
@@ -43,7 +44,7 @@ pub(super) struct Section {
 macro_rules! section {
     (
         $table:literal, $kind:literal, [$columns:literal, $values:literal, $changes:literal],
-        misfits $misfits:literal, users $users:expr, more $more:expr
+        misfits $misfits:literal, users $users:literal, more $more:expr
     ) => {
         Section {
             name: $table,
@@ -74,7 +75,8 @@ macro_rules! section {
             ),
             retain: concat!("DELETE FROM ", $table, " WHERE name NOT IN (SELECT key FROM json_each(?1))"),
             misfits: $misfits,
-            users: $users,
+            users: concat!($users, " LIMIT 20"),
+            guard_unused: concat!("INSERT INTO guards SELECT 'in use' WHERE EXISTS (", $users, ")"),
             more: $more,
         }
     };
@@ -97,7 +99,7 @@ pub(super) const PROVIDERS: Section = section!(
     misfits "SELECT 'credential' AS path, 'there is no stored credential `' || substr(credential, 8) || '`' AS message \
              FROM (SELECT json_extract(?2, '$.credential') AS credential) \
              WHERE credential LIKE 'stored:%' AND substr(credential, 8) NOT IN (SELECT id FROM provider_credentials)",
-    users Some("SELECT 'models.' || name AS path FROM models WHERE provider = ?1 LIMIT 20"),
+    users "SELECT 'models.' || name AS path FROM models WHERE provider = ?1",
     more &[]
 );
 
@@ -109,10 +111,11 @@ pub(super) const MODELS: Section = section!(
              WHERE provider NOT IN (SELECT name FROM providers) \
              UNION ALL SELECT '', 'there is a route of this name: callers could not tell which is meant' \
              FROM routes WHERE name = ?1",
-    users Some(
-        "SELECT 'routes.' || route AS path FROM route_targets WHERE model = ?1 \
-         UNION SELECT 'prices.' || name FROM prices WHERE name = ?1 LIMIT 20"
-    ),
+    users "SELECT 'routes.' || route AS path FROM route_targets WHERE model = ?1 \
+           UNION SELECT 'routes.' || name FROM routes WHERE json_extract(document, '$.shadow.model') = ?1 \
+           UNION SELECT 'routes.' || r.name FROM routes r, json_each(r.document, '$.fallbacks') f, json_each(f.value) n \
+           WHERE n.value = ?1 \
+           UNION SELECT 'prices.' || name FROM prices WHERE name = ?1",
     more &[]
 );
 
@@ -120,14 +123,28 @@ pub(super) const ROUTES: Section = section!(
     "routes", "route", ["", "", ""],
     misfits "SELECT 'targets[' || key || '].model' AS path, 'there is no model `' || model || '`' AS message \
              FROM (SELECT key, json_extract(value, '$.model') AS model FROM json_each(?2, '$.targets')) \
-             WHERE model NOT IN (SELECT name FROM models) \
+             WHERE model IS NOT NULL AND model NOT IN (SELECT name FROM models) \
+             UNION ALL SELECT 'targets[' || key || '].route', 'there is no route `' || route || '`' \
+             FROM (SELECT key, json_extract(value, '$.route') AS route FROM json_each(?2, '$.targets')) \
+             WHERE route IS NOT NULL AND route NOT IN (SELECT name FROM routes) \
+             UNION ALL SELECT 'fallbacks.' || f.key || '[' || n.key || ']', 'there is no model and no route `' || n.value || '`' \
+             FROM json_each(?2, '$.fallbacks') f, json_each(f.value) n \
+             WHERE n.value NOT IN (SELECT name FROM models UNION ALL SELECT name FROM routes) \
+             UNION ALL SELECT 'shadow.model', 'there is no model `' || model || '`' \
+             FROM (SELECT json_extract(?2, '$.shadow.model') AS model) \
+             WHERE model IS NOT NULL AND model NOT IN (SELECT name FROM models) \
              UNION ALL SELECT '', 'there is a model of this name: callers could not tell which is meant' \
              FROM models WHERE name = ?1",
-    users None,
+    users "SELECT 'routes.' || r.name AS path FROM routes r, json_each(r.document, '$.targets') t \
+           WHERE json_extract(t.value, '$.route') = ?1 \
+           UNION SELECT 'routes.' || r.name FROM routes r, json_each(r.document, '$.fallbacks') f, json_each(f.value) n \
+           WHERE n.value = ?1",
     more &[
-        "DELETE FROM route_targets WHERE route = ?1 AND position >= json_array_length(?2, '$.targets')",
+        "DELETE FROM route_targets WHERE route = ?1 AND position NOT IN \
+         (SELECT key FROM json_each(?2, '$.targets') WHERE json_extract(value, '$.model') IS NOT NULL)",
         "INSERT INTO route_targets (route, position, model) SELECT ?1, key, json_extract(value, '$.model') \
-         FROM json_each(?2, '$.targets') WHERE true ON CONFLICT (route, position) DO UPDATE SET model = excluded.model",
+         FROM json_each(?2, '$.targets') WHERE json_extract(value, '$.model') IS NOT NULL \
+         ON CONFLICT (route, position) DO UPDATE SET model = excluded.model",
     ]
 );
 
@@ -135,7 +152,7 @@ pub(super) const PRICES: Section = section!(
     "prices", "price", ["", "", ""],
     misfits "SELECT '' AS path, 'there is no model `' || ?1 || '`' AS message \
              WHERE json_valid(?2) AND ?1 NOT IN (SELECT name FROM models)",
-    users None,
+    users "SELECT '' AS path WHERE ?1 IS NULL",
     more &[]
 );
 
@@ -228,20 +245,22 @@ struct User {
 pub(super) async fn delete(context: &Context<'_>, section: Section) -> Result<Answer, Problem> {
     let entry = found(context, section).await?;
     context.check_revision(entry.revision)?;
+    let users: Vec<User> = context.db.rows(Statement::new(section.users).bind(&entry.name)).await?;
+    if !users.is_empty() {
+        let told = format!("refers to the {} `{}`", section.kind, entry.name);
+        let message = format!("The {} `{}` is in use: see `errors`. Nothing was changed.", section.kind, entry.name);
+        let mut refused = conflict("in_use", message);
+        refused.fields =
+            users.into_iter().map(|user| FieldProblem { path: user.path, message: told.clone() }).collect();
+        return Err(refused);
+    }
     let [_, _, action] = section.actions;
     let write = Write::new(action, section.kind, &entry.name)
         .removes(&entry)
         .with(Statement::new(section.guard).bind(&entry.name).bind(entry.revision))
+        .with(Statement::new(section.guard_unused).bind(&entry.name))
         .with(Statement::new(section.delete).bind(&entry.name));
-    let (mut refused, users) = match (context.commit(write, Answer::done()).await, section.users) {
-        (Err(problem), Some(users)) if problem.code == "in_use" => (problem, users),
-        (done, _) => return done,
-    };
-    let users: Vec<User> = context.db.rows(Statement::new(users).bind(&entry.name)).await?;
-    let message = format!("refers to the {} `{}`", section.kind, entry.name);
-    refused.message = format!("The {} `{}` is in use: see `errors`. Nothing was changed.", section.kind, entry.name);
-    refused.fields = users.into_iter().map(|user| FieldProblem { path: user.path, message: message.clone() }).collect();
-    Err(refused)
+    context.commit(write, Answer::done()).await
 }
 
 #[derive(Deserialize)]

@@ -329,7 +329,7 @@ impl<'a, 'w> Walk<'a, 'w> {
         tried.sort_by_key(|(_, skip)| (rank(skip), skip.ms_left()));
         let told = |(candidate, skip): (Candidate<'a>, Skip)| Candidate {
             score: Score::Back(skip.ms_left()),
-            why: "all are unhealthy, and this one may be back first",
+            why: "all are unhealthy, and this is the likeliest to answer",
             ..candidate
         };
         tried.into_iter().map(told).collect()
