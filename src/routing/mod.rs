@@ -20,6 +20,8 @@ pub mod headroom;
 pub mod in_flight;
 pub mod outcome;
 pub mod score;
+#[cfg(test)]
+mod simulation;
 pub mod sticky;
 pub mod strategy;
 #[cfg(test)]
