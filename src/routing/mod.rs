@@ -39,6 +39,9 @@ fn shifted(at: u64, from: u64, to: u64) -> u64 {
 
 /// `part` of `whole`, times `amount`; everything if there is no whole.
 fn portion(amount: u64, part: u64, whole: u64) -> u64 {
+    if let Some(product) = amount.checked_mul(part) {
+        return product.checked_div(whole).unwrap_or(amount);
+    }
     let portion = u128::from(amount).saturating_mul(u128::from(part)).checked_div(u128::from(whole));
     portion.map_or(amount, |portion| u64::try_from(portion).unwrap_or(u64::MAX))
 }

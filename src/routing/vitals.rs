@@ -10,8 +10,11 @@ use super::{portion, shifted};
 /// Parts of a half-life that fading is reckoned in.
 const TICKS: u64 = 16;
 
-/// What is left after one of them, in 65,536ths: 2 to the power of -1/16.
-const FADED: u64 = 62_757;
+/// What is left after so many of them, in 65,536ths: powers of 2 to the power of -1/16.
+const FADED: [u64; 16] = [
+    65_536, 62_757, 60_097, 57_549, 55_109, 52_773, 50_535, 48_393, 46_341, 44_376, 42_495, 40_693, 38_968, 37_316,
+    35_734, 34_219,
+];
 
 /// One of what fades, so that parts of it can be told.
 const ONE: u64 = 1 << 16;
@@ -40,8 +43,13 @@ pub const LEAST_PERMILLE: u64 = 10;
 /// What is left of a number after some time.
 fn faded(number: u64, passed_ms: u64, half_life_ms: u64) -> u64 {
     let ticks = passed_ms.saturating_mul(TICKS).checked_div(half_life_ms).unwrap_or(0);
-    let halved = u32::try_from(ticks.div_euclid(TICKS)).ok().and_then(|halvings| number.checked_shr(halvings));
-    (0..ticks.rem_euclid(TICKS)).fold(halved.unwrap_or(0), |left, _| portion(left, FADED, ONE))
+    let halvings = u32::try_from(ticks.div_euclid(TICKS)).unwrap_or(u32::MAX);
+    let halved = number.checked_shr(halvings).unwrap_or(0);
+    let rest = usize::try_from(ticks.rem_euclid(TICKS)).unwrap_or(0);
+    let factor = FADED.get(rest).copied().unwrap_or(ONE);
+    // Both halves of the number apart, so that the product fits.
+    let (high, low) = (halved.div_euclid(ONE), halved.rem_euclid(ONE));
+    high.saturating_mul(factor).saturating_add(low.saturating_mul(factor).div_euclid(ONE))
 }
 
 /// So much of a time as is reckoned with: whole parts of [`HALF_LIFE_MS`], so that fading in steps is fading at once.
