@@ -289,7 +289,7 @@ impl Seen<'_> {
         match fault {
             Some(Fault::RateLimited) => {
                 let before = entry.condition(self.now);
-                let told = retry_after_ms.or_else(|| entry.vitals.left.exhausted_ms(self.now));
+                let told = retry_after_ms.or_else(|| entry.vitals.left.whole_ms(self.now));
                 let vitals = &mut entry.vitals;
                 let begins = match told {
                     Some(millis) => vitals.pause_until(self.now, self.at.saturating_add(millis), Fault::RateLimited),

@@ -172,21 +172,36 @@ pub struct Left {
 }
 
 impl Left {
-    /// Each share that has not been reset since, with the time until it is.
+    /// Each share that is not whole again yet, and how long ago it was told.
     fn shares(&self, now: u64) -> impl Iterator<Item = (Share, u64)> + use<> {
         let passed = now.saturating_sub(self.at);
         let both = [self.headroom.requests, self.headroom.tokens].into_iter().flatten();
-        both.map(move |share| (share, share.reset_ms.saturating_sub(passed))).filter(|(_, left)| *left > 0)
+        both.filter(move |share| share.reset_ms > passed).map(move |share| (share, passed))
     }
 
-    /// For how long nothing is left.
+    /// For how long nothing is left. Providers refill all the time and say when all is there again, so the next one of it is
+    /// there much sooner.
     pub fn exhausted_ms(&self, now: u64) -> Option<u64> {
-        self.shares(now).filter(|(share, _)| share.remaining == 0).map(|(_, left)| left).max()
+        let empty = self.shares(now).filter(|(share, _)| share.remaining == 0);
+        let next = |(share, passed): (Share, u64)| {
+            let one = share.reset_ms.checked_div(share.limit).unwrap_or(share.reset_ms).max(1);
+            one.checked_sub(passed).filter(|left| *left > 0)
+        };
+        empty.filter_map(next).max()
+    }
+
+    /// After how many milliseconds that of which nothing is left is whole again.
+    pub fn whole_ms(&self, now: u64) -> Option<u64> {
+        let empty = self.shares(now).filter(|(share, _)| share.remaining == 0);
+        empty.map(|(share, passed)| share.reset_ms.saturating_sub(passed)).max()
     }
 
     /// By which factor its load is reduced so that it lasts until the reset, in permille.
     pub fn factor_permille(&self, now: u64) -> u64 {
-        let shares = self.shares(now).map(|(share, _)| portion(1_000, share.remaining, share.limit));
+        let shares = self.shares(now).map(|(share, passed)| {
+            let refilled = portion(share.limit.saturating_sub(share.remaining), passed, share.reset_ms);
+            portion(1_000, share.remaining.saturating_add(refilled), share.limit)
+        });
         let scarcest = shares.min().unwrap_or(1_000);
         if scarcest >= SCARCE_PERMILLE { 1_000 } else { portion(1_000, scarcest, SCARCE_PERMILLE) }
     }
@@ -410,11 +425,13 @@ mod tests {
             vitals.told(5_000, told(remaining, 2_000));
             assert_eq!((vitals.weight_permille(5_000, 0), vitals.left.exhausted_ms(5_000)), (weight, None));
         }
-        vitals.told(5_000, told(0, 2_000));
-        assert_eq!((vitals.left.exhausted_ms(5_000), vitals.left.exhausted_ms(6_999)), (Some(2_000), Some(1)));
-        assert_eq!((vitals.left.exhausted_ms(7_000), vitals.weight_permille(7_000, 0)), (None, 1_000));
+        vitals.told(5_000, told(0, 20_000));
+        assert_eq!((vitals.left.exhausted_ms(5_000), vitals.left.exhausted_ms(5_019)), (Some(20), Some(1)));
+        assert_eq!((vitals.left.exhausted_ms(5_020), vitals.left.whole_ms(5_020)), (None, Some(19_980)));
+        let weights = [5_020, 7_000, 9_000, 25_000].map(|now| vitals.weight_permille(now, 0));
+        assert_eq!(weights, [LEAST_PERMILLE, 500, 1_000, 1_000], "it refills");
         vitals.told(4_000, told(1_000, 9_000));
-        assert_eq!(vitals.left.exhausted_ms(5_000), Some(2_000), "what is older says nothing");
+        assert_eq!(vitals.left.exhausted_ms(5_000), Some(20), "what is older says nothing");
     }
 
     proptest! {

@@ -78,7 +78,7 @@ pub enum Skip {
         /// It is tried again in so many milliseconds.
         ms_left: u64,
     },
-    /// Nothing is left of the provider's own limits.
+    /// Nothing is left of the provider's own limits until the next request or token is refilled.
     NoHeadroom {
         /// For so many milliseconds.
         ms_left: u64,

@@ -99,9 +99,9 @@ fn a_429_that_does_not_say_how_long_looks_at_the_headers() {
 }
 
 #[test]
-fn nothing_left_of_a_limit_is_as_good_as_a_pause() {
+fn nothing_left_of_a_limit_is_a_pause_until_the_next_is_there() {
     let mut board = Board::default();
-    let tokens = Some(Share { limit: 10, remaining: 0, reset_ms: 700 });
+    let tokens = Some(Share { limit: 10, remaining: 0, reset_ms: 7_000 });
     let headroom = Some(Headroom { requests: None, tokens });
     board.observe(NOW, &terms(), &Observation { headroom, ..seen(NOW, None) }, 0);
     assert_eq!(availability(&board, NOW + 100), Availability::Skipped(Skip::NoHeadroom { ms_left: 600 }));

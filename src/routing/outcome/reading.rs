@@ -185,6 +185,9 @@ impl Fault {
             all.find(|(_, with)| with.iter().any(|with| message.starts_with(with))).map(|(fault, _)| *fault)
         };
         let about_the_request = matches!(status, 400 | 403 | 413 | 422);
+        if matches!(status, 413 | 429) && is_too_large_for_a_limit(&message) {
+            return Self::ContextLength;
+        }
         // A server that fails does not become anybody else's fault by what it says, but it may say that it is overloaded.
         match (status, named) {
             (401, Some(Self::QuotaExhausted)) => return Self::QuotaExhausted,
@@ -247,6 +250,20 @@ impl Fault {
     }
 }
 
+/// Whether a rate limit is smaller than the request itself: no waiting helps with that, and nobody else is concerned.
+fn is_too_large_for_a_limit(message: &str) -> bool {
+    let number = |after: &str| {
+        let read = |rest: &str| {
+            let digits: String = rest.chars().filter(|it| *it != ',').take_while(char::is_ascii_digit).collect();
+            digits.parse::<u64>().ok()
+        };
+        message.split(after).skip(1).find_map(read)
+    };
+    let more_than_all = number("limit ").zip(number("requested ")).is_some_and(|(limit, asked)| asked > limit);
+    more_than_all
+        || ["request too large", "extra usage is required for long context"].iter().any(|it| message.starts_with(it))
+}
+
 /// A code without what its spellings differ by.
 fn plain(word: &str) -> String {
     let word = word.rsplit(['#', '.']).next().unwrap_or(word);
@@ -276,6 +293,11 @@ mod tests {
         (Fault::Auth, 403, "unsupported_country_region_territory", "request_forbidden", "Country, region, or territory not supported"),
         (Fault::RateLimited, 429, "rate_limit_exceeded", "tokens", "Rate limit reached for gpt-4o in organization o."),
         (Fault::QuotaExhausted, 429, "insufficient_quota", "insufficient_quota", "You exceeded your current quota, please check your plan and billing details."),
+        (Fault::RateLimited, 429, "rate_limit_exceeded", "tokens", "Rate limit reached for gpt-4o on tokens per min (TPM): Limit 30000, Used 29000, Requested 2000. Please try again in 2s."),
+        (Fault::ContextLength, 429, "rate_limit_exceeded", "tokens", "Request too large for gpt-4o in organization o on tokens per min (TPM): Limit 30000, Requested 44000."),
+        (Fault::ContextLength, 429, "rate_limit_exceeded", "tokens", "Rate limit reached on tokens per min (TPM): Limit 30,000, Requested 44,000."),
+        (Fault::ContextLength, 413, "rate_limit_exceeded", "tokens", "Request too large for model `m` on tokens per minute (TPM): Limit 6000, Requested 7000, please reduce your message size"),
+        (Fault::ContextLength, 429, "", "rate_limit_error", "Extra usage is required for long context requests."),
         (Fault::ServerError, 500, "", "server_error", "The server had an error while processing your request."),
         (Fault::Overloaded, 503, "", "server_error", "The engine is currently overloaded, please try again later"),
         (Fault::ContentPolicy, 400, "content_policy_violation", "invalid_request_error", "Your request was rejected"),
