@@ -9,8 +9,8 @@ import OpenAI from "openai";
 
 import { failing, startFleet, targets } from "./fleet.mjs";
 import { startGateway } from "./harness.mjs";
-import { chat, chatWith, crowd, eventually, tally } from "./limits.mjs";
-import { KEY_HASH_SECRET, PROVIDER_SECRETS, freshId, logOf, open, readStream, requestLines, sleep } from "./support.mjs";
+import { books, chat, chatWith, crowd, eventually, limit, makeKeys, settled, tally } from "./limits.mjs";
+import { KEY_HASH_SECRET, LANES, PROVIDER_SECRETS, assertBrokenOff, freshId, logOf, open, readStream, requestLines, sleep } from "./support.mjs";
 
 /** How the gateway is set: all in all as by default, but quicker. */
 const OPEN_MS = 1_000;
@@ -29,7 +29,8 @@ const FIRST_BYTE_MS = 400;
  */
 const FAULTS = {
   refused: { down: true, fault: "unreachable", most: 5 },
-  reset: { weather: { fault: "reset" }, fault: "reset", most: 5 },
+  // The runtime does not tell a connection that broke from one that never came about.
+  reset: { weather: { fault: "reset" }, fault: "unreachable", most: 5 },
   silent: { weather: { fault: "hang" }, fault: "too_slow", most: 5, streams: [true] },
   "late-event": { weather: { first: 60_000 }, fault: "too_slow", most: 5, streams: [true] },
   "status-500": { weather: failing(500), fault: "server_error", most: 5 },
@@ -46,50 +47,116 @@ const FAULTS = {
     weather: { status: 200, headers: { "content-type": "text/html" }, body: "<html>Hello</html>" },
     fault: "bad_reply",
     most: 5,
+    lost: null,
   },
   "html-502": {
     weather: { status: 502, headers: { "content-type": "text/html" }, body: "<html>Bad Gateway</html>" },
     fault: "server_error",
     most: 5,
   },
-  nothing: { weather: { status: 200, body: "" }, fault: "bad_reply", most: 5 },
-  broken: { weather: { status: 200, body: '{"id": "c", "choi' }, fault: "bad_reply", most: 5 },
+  nothing: { weather: { status: 200, body: "" }, fault: "bad_reply", most: 5, lost: null },
+  broken: { weather: { status: 200, body: '{"id": "c", "choi' }, fault: "bad_reply", most: 5, lost: true },
   cut: { weather: { fault: "cut" }, fault: "cut", most: 5, lost: true, streams: [false] },
 };
 
 const NAMES = Object.keys(FAULTS);
 
+const BAD_REQUEST = failing(400, { type: "invalid_request_error", code: "invalid_value" });
+const TOO_LONG = failing(400, { code: "context_length_exceeded" });
+const REFUSED_CONTENT = failing(400, { code: "content_policy_violation" });
+
+/** The providers of the other drills, with their weather at first. */
+const OTHERS = {
+  "wrong-a": BAD_REQUEST,
+  "wrong-b": {},
+  "long-a": TOO_LONG,
+  "long-b": {},
+  "long-c": {},
+  "content-a": REFUSED_CONTENT,
+  "content-b": {},
+  "most-a": failing(500),
+  "most-b": failing(500),
+  "most-c": failing(500),
+  "most-d": {},
+  "late-a": { ...failing(500), latency: 400 },
+  "late-b": { latency: 5_000 },
+  "begun-a": { fault: "stall" },
+  "begun-b": {},
+  "torn-a": { fault: "break" },
+  "torn-b": {},
+  "pause-a": {},
+  "pause-b": {},
+  alone: {},
+  "sdk-a": { fault: "reset" },
+  "sdk-b": failing(503),
+  "sdk-c": {},
+  "explained-off": {},
+  "explained-a": failing(500),
+  "explained-b": {},
+  "load-a": { latency: 30 },
+  "load-b": { latency: 30 },
+  "load-c": { latency: 30 },
+  "flap-a": { latency: 10 },
+  "flap-b": { latency: 10 },
+};
+
+/** What models have besides their provider. */
+const CONTEXTS = { "long-a": 1_000, "long-b": 1_000, "long-c": 8_000 };
+
+const ROUTES = {
+  wrong: { targets: targets("wrong-a", "wrong-b") },
+  long: { targets: targets("long-a", "long-b", "long-c") },
+  content: { targets: targets("content-a", "content-b") },
+  "content-elsewhere": { targets: targets("content-a"), fallbacks: { content_policy: ["content-b"] } },
+  most: { targets: targets("most-a", "most-b", "most-c", "most-d") },
+  "most-two": { targets: targets("most-a", "most-b", "most-d"), retry: { max_attempts: 2 } },
+  "most-not": { targets: targets("most-a", "most-d"), retry: { retry_on: ["unreachable"] } },
+  late: { targets: targets("late-a", "late-b") },
+  begun: { targets: targets("begun-a", "begun-b") },
+  torn: { targets: targets("torn-a", "torn-b") },
+  pause: { targets: targets("pause-a", "pause-b") },
+  sdk: { targets: targets("sdk-a", "sdk-b", "sdk-c") },
+  explained: { targets: targets({ model: "explained-off", enabled: false }, "explained-a", "explained-b") },
+  load: { strategy: "round_robin", targets: targets("load-a", "load-b", "load-c") },
+  flap: { strategy: "weighted", targets: targets("flap-a", "flap-b") },
+};
+
 let fleet, gateway, key;
 const stops = [];
 
 before(async () => {
-  const weathers = {};
+  const weathers = { ...OTHERS };
   for (const name of NAMES) {
     weathers[`${name}-bad`] = FAULTS[name].weather ?? {};
     weathers[`${name}-good`] = {};
   }
-  const started = await startFleet(weathers, () => ({ timeouts: { first_byte_ms: FIRST_BYTE_MS } }));
+  const timeouts = { first_byte_ms: FIRST_BYTE_MS, idle_ms: FIRST_BYTE_MS };
+  const started = await startFleet(weathers, (name) => ({ timeouts: name === "late-b" ? undefined : timeouts }));
   fleet = started.fleet;
   stops.push(started.stop);
-  const routes = {};
+  const { providers, models } = started;
+  for (const [name, context_tokens] of Object.entries(CONTEXTS)) models[name].context_tokens = context_tokens;
+  const routes = { ...ROUTES };
   for (const name of NAMES) routes[name] = { targets: targets(`${name}-bad`, `${name}-good`) };
+  const prices = Object.fromEntries(Object.keys(models).map((name) => [name, { input: "1.37", output: "4.01" }]));
   gateway = await startGateway({
-    config: { providers: started.providers, models: started.models, routes, routing: ROUTING, records: { mode: "all", flush_ms: 200 } },
+    config: { providers, models, routes, prices, routing: ROUTING, records: { mode: "all", flush_ms: 200 } },
     vars: { PRIVATE_UPSTREAM_HOSTS: "127.0.0.1" },
     secrets: { KEY_HASH_SECRET, ...PROVIDER_SECRETS },
     keys: [{ name: "app" }],
   });
   key = gateway.keys.app;
   stops.unshift(gateway.stop);
+  await limit(gateway, "demo", { dimension: "cost", period: "month", amount: 10 ** 13 });
 });
 after(async () => {
   for (const stop of stops) await stop();
 });
 
 /** Asks a route, and gives the reply with its request's id. */
-async function asked(model, more = {}) {
+async function asked(model, more = {}, at = gateway) {
   const id = freshId();
-  const reply = await chat({ url: gateway.url, key, model, ...more, headers: { "x-request-id": id, ...more.headers } });
+  const reply = await chat({ url: at.url, key, model, ...more, headers: { "x-request-id": id, ...more.headers } });
   return { id, status: reply.status, headers: reply.headers, text: reply.text };
 }
 
@@ -104,7 +171,7 @@ async function linesOf(replies) {
 }
 
 describe("a provider that fails before the caller has seen anything is no caller's trouble, and is left alone", () => {
-  for (const [name, { down, fault, most, lost, streams = [false, true] }] of Object.entries(FAULTS)) {
+  for (const [name, { down, fault, most, lost = false, streams = [false, true] }] of Object.entries(FAULTS)) {
     test(name, { timeout: 30_000 }, async () => {
       const bad = fleet[`${name}-bad`];
       const good = fleet[`${name}-good`];
@@ -138,9 +205,294 @@ describe("a provider that fails before the caller has seen anything is no caller
         { deployment: `${name}-good`, provider: `${name}-good`, outcome: "ok" },
       ]);
       assert.equal(first.attempts, 2);
-      for (const attempt of failed) {
-        assert.equal(attempt.lost_usage !== undefined, lost === true, JSON.stringify(attempt));
+      for (const attempt of failed.filter(() => lost !== null)) {
+        assert.equal(attempt.lost_usage !== undefined, lost, JSON.stringify(attempt));
+        assert.equal((attempt.lost_nanodollars ?? 0) > 0, lost, JSON.stringify(attempt));
       }
     });
   }
+});
+
+describe("what another attempt cannot help with is not tried again", () => {
+  test("a request that is wrong is told so, and takes nobody out of service", { timeout: 30_000 }, async () => {
+    const replies = [];
+    for (let nth = 0; nth < 12; nth += 1) replies.push(await asked("wrong"));
+    assert.deepEqual(tally(replies), { 400: 12 });
+    assert.match(replies[0].text, /invalid_value/);
+    assert.equal(replies[0].headers["x-gateway-attempts"], "1");
+    assert.deepEqual([fleet["wrong-a"].visits.length, fleet["wrong-b"].visits.length], [12, 0]);
+  });
+
+  test("one that is too long goes to a model with a larger context only", { timeout: 30_000 }, async () => {
+    const replies = [];
+    for (let nth = 0; nth < 8; nth += 1) replies.push(await asked("long"));
+    assert.deepEqual(tally(replies), { 200: 8 });
+    const visits = ["long-a", "long-b", "long-c"].map((name) => fleet[name].visits.length);
+    assert.deepEqual(visits, [8, 0, 8], "nobody is out of service for it");
+    const { tried } = await logOf(gateway, replies[0].id);
+    assert.deepEqual(tried.map(({ outcome }) => outcome), ["context_length", "ok"]);
+  });
+
+  test("one that is refused for its content goes elsewhere only where a route says so", { timeout: 30_000 }, async () => {
+    const refused = await asked("content");
+    assert.deepEqual([refused.status, refused.headers["x-gateway-attempts"]], [400, "1"]);
+    assert.match(refused.text, /content_policy_violation/);
+    assert.equal(fleet["content-b"].visits.length, 0);
+    const elsewhere = await asked("content-elsewhere");
+    assert.deepEqual([elsewhere.status, elsewhere.headers["x-gateway-attempts"]], [200, "2"], elsewhere.text);
+    assert.equal(fleet["content-b"].visits.length, 1);
+  });
+
+  test("there are no more attempts than configured, and only after the faults that are", { timeout: 30_000 }, async () => {
+    const outcome = async (model) => {
+      const { id, status, headers } = await asked(model);
+      const { attempts, tried = [] } = await logOf(gateway, id);
+      return [status, Number(headers["x-gateway-attempts"]), attempts, tried.length];
+    };
+    assert.deepEqual(await outcome("most"), [500, 3, 3, 3]);
+    assert.deepEqual(await outcome("most-two"), [500, 2, 2, 2]);
+    assert.deepEqual(await outcome("most-not"), [500, 1, 1, 1]);
+    assert.equal(fleet["most-d"].visits.length, 0);
+  });
+
+  test("the time that a caller gives is that of all attempts", { timeout: 30_000 }, async () => {
+    for (const stream of [false, true]) {
+      const began = Date.now();
+      const reply = await asked("late", { stream, headers: { "x-gateway-timeout-ms": "900" } });
+      const millis = Date.now() - began;
+      console.log(`a caller that gives 900 ms hears after ${millis} ms: ${reply.status}`);
+      assert.equal(reply.status, 504, reply.text);
+      assert.ok(millis >= 850 && millis < 2_000, `${millis} ms`);
+      assert.equal(reply.headers["x-gateway-attempts"], "2");
+    }
+    await eventually(() => fleet["late-b"].open === 0, "the provider is not asked any longer");
+  });
+
+  for (const [name, what] of Object.entries({ begun: "falls silent", torn: "breaks off" })) {
+    test(`a stream that ${what} once the caller has seen its beginning ends with an error`, { timeout: 30_000 }, async () => {
+      const lane = LANES.relayed;
+      const once = async () => {
+        const id = freshId();
+        const request = chatWith({ url: gateway.url, key, model: name, stream: true, headers: { "x-request-id": id } });
+        return { id, ...(await readStream(await open(request), lane.api)) };
+      };
+      const first = await once();
+      assertBrokenOff(first, lane);
+      assert.notEqual(first.text, "", "the beginning has come");
+      assert.equal(first.headers["x-gateway-attempts"], "1");
+      assert.equal(fleet[`${name}-b`].visits.length, 0, "nobody else is asked");
+      for (let nth = 1; nth < 5; nth += 1) assertBrokenOff(await once(), lane);
+      // Its faults count all the same.
+      const sixth = await eventually(async () => {
+        const read = await once();
+        return read.errors.length === 0 && read;
+      }, "the other one answers", { timeout: 3_000 });
+      assert.equal(sixth.headers["x-gateway-provider"], `${name}-b`);
+      console.log(`${name}: the provider was asked ${fleet[`${name}-a`].visits.length} times`);
+      assert.ok(fleet[`${name}-a`].visits.length <= 6);
+    });
+  }
+});
+
+describe("a provider that asks for a pause", () => {
+  test("gets no request until it is over, and then gets them again", { timeout: 30_000 }, async () => {
+    const [paused, other] = [fleet["pause-a"], fleet["pause-b"]];
+    paused.weather = failing(429, { type: "requests" }, { "retry-after": "3" });
+    assert.equal((await asked("pause")).headers["x-gateway-provider"], "pause-b");
+    const told = paused.visits.at(-1).ended;
+    paused.weather = {};
+    const back = await eventually(async () => {
+      await asked("pause");
+      return paused.visits.at(1);
+    }, "it is asked again", { timeout: 10_000, interval: 25 });
+    const silence = back.at - told;
+    console.log(`retry-after 3 s: silence for ${silence} ms, while the other one answered ${other.visits.length}`);
+    assert.ok(silence >= 2_950 && silence < 4_500, `${silence} ms`);
+  });
+
+  test("is asked again by the same request where there is nobody else", { timeout: 30_000 }, async () => {
+    fleet.alone.weather = () => (fleet.alone.visits.length === 1 ? failing(429, {}, { "retry-after": "1" }) : {});
+    const began = Date.now();
+    const { id, status, headers, text } = await asked("alone");
+    assert.deepEqual([status, headers["x-gateway-attempts"]], [200, "2"], text);
+    const millis = Date.now() - began;
+    assert.ok(millis >= 1_000 && millis < 3_000, `${millis} ms`);
+    const { tried } = await logOf(gateway, id);
+    assert.ok(tried[1].waited_ms >= 1_000, JSON.stringify(tried));
+  });
+
+  test("for longer than a request may wait leads to its answer", { timeout: 30_000 }, async () => {
+    fleet.alone.forget();
+    fleet.alone.weather = failing(429, {}, { "retry-after": "60" });
+    const first = await asked("alone");
+    assert.deepEqual([first.status, first.headers["retry-after"]], [429, "60"], first.text);
+    const second = await asked("alone");
+    assert.equal(second.status, 429, second.text);
+    assert.ok(Number(second.headers["retry-after"]) > 50, JSON.stringify(second.headers));
+    assert.equal(fleet.alone.visits.length, 1, "it is not even asked");
+  });
+});
+
+test("OpenAI's SDK sees one clean answer", { timeout: 30_000 }, async () => {
+  const client = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: key, maxRetries: 0 });
+  const messages = [{ role: "user", content: "Hello" }];
+  const whole = await client.chat.completions.create({ model: "sdk", messages });
+  assert.equal(whole.choices[0].message.content, "Well, well.");
+  const stream = await client.chat.completions.create({ model: "sdk", messages, stream: true });
+  let text = "";
+  for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? "";
+  assert.equal(text, "Well, well.");
+  assert.deepEqual([fleet["sdk-a"].visits.length, fleet["sdk-b"].visits.length], [2, 2]);
+});
+
+describe("what a caller is told of it", () => {
+  const explained = async (who, headers = { "x-gateway-explain": "true" }) => {
+    const reply = await asked("explained", { key: who, headers });
+    assert.equal(reply.status, 200, reply.text);
+    return reply.headers["x-gateway-explain"];
+  };
+
+  test("is how it was decided, where its key may know", { timeout: 30_000 }, async () => {
+    const [plain, curious] = await makeKeys(gateway, [
+      { account: "demo" },
+      { account: "demo", overrides: { explain: true } },
+    ]);
+    const told = JSON.parse(await explained(curious.key));
+    assert.equal(told.strategy, "ordered");
+    assert.deepEqual(told.candidates.map(({ model }) => model), ["explained-a", "explained-b"]);
+    assert.deepEqual(told.skipped.map(({ model }) => model), ["explained-off"]);
+    assert.ok(told.skipped[0].reason.length > 0);
+    assert.deepEqual(
+      told.attempts.map(({ deployment, outcome, status }) => [deployment, outcome, status]),
+      [
+        ["explained-a", "server_error", 500],
+        ["explained-b", "ok", 200],
+      ],
+    );
+    assert.equal(await explained(curious.key, {}), undefined, "unless it asks, it is not told");
+    assert.equal(await explained(plain.key), undefined, "others are not told");
+  });
+});
+
+/** Keeps so many clients asking until told to stop. */
+function load(model, clients, more = {}) {
+  const replies = [];
+  let going = true;
+  const client = async () => {
+    while (going) replies.push(await asked(model, more));
+  };
+  const all = Promise.all(Array.from({ length: clients }, client));
+  return async () => {
+    going = false;
+    await all;
+    return replies;
+  };
+}
+
+test("one of three that goes down under load costs no caller anything, and comes back gently", { timeout: 60_000 }, async () => {
+  const end = load("load", 32);
+  const lost = fleet["load-b"];
+  await sleep(2_000);
+  await lost.down();
+  await sleep(3_000);
+  lost.forget();
+  await lost.up();
+  const upAt = Date.now();
+  const back = await eventually(() => lost.visits[0], "it is asked again", { timeout: 15_000, interval: 5 });
+  const fair = fleet["load-a"].visits.length;
+  await sleep(1_000);
+  const [gentle, share] = [lost.visits.filter(({ at }) => at < back.at + 500).length, fleet["load-a"].visits.length - fair];
+  await sleep(4_000);
+  const replies = await end();
+  assert.deepEqual(tally(replies), { 200: replies.length }, replies.find(({ status }) => status !== 200)?.text);
+  const lines = await linesOf(replies);
+  const missed = lines.flatMap(({ tried = [] }) => tried).filter(({ outcome }) => outcome !== "ok");
+  console.log(
+    `${replies.length} requests of 32 clients, no error; ${missed.length} attempts met the outage; ` +
+      `asked again ${back.at - upAt} ms after it was up; ${gentle} requests in the first 500 ms, while another got ${share} in 1,000 ms`,
+  );
+  assert.ok(missed.length <= 32 + 5 + 12, `${missed.length} attempts met the outage`);
+  assert.ok(back.at - upAt <= 4_000 * 1.2 + 1_000, "no later than the longest back-off");
+  assert.ok(gentle <= 0.4 * share + 3, `${gentle} in the first 500 ms, ${share} a second elsewhere`);
+});
+
+test("one that flaps costs no caller anything", { timeout: 60_000 }, async () => {
+  const end = load("flap", 8);
+  for (let nth = 0; nth < 6; nth += 1) {
+    fleet["flap-a"].weather = nth % 2 === 0 ? { ...failing(500), latency: 10 } : { latency: 10 };
+    await sleep(1_500);
+  }
+  const replies = await end();
+  assert.deepEqual(tally(replies), { 200: replies.length });
+  const failed = fleet["flap-a"].visits.filter(({ fault }) => fault === 500).length;
+  console.log(`${replies.length} requests, no error; ${failed} met the one that flaps while it failed`);
+  assert.ok(failed <= 0.2 * replies.length);
+});
+
+test("after all of this, ledger, database and records say the same", { timeout: 60_000 }, async () => {
+  await settled(gateway, "demo");
+  const { ledger, database, records } = await eventually(async () => {
+    const seen = await books(gateway, "demo");
+    return seen.records.cost === seen.ledger.cost && seen;
+  }, "the records are written", { timeout: 5_000 }).catch(() => books(gateway, "demo"));
+  console.log(JSON.stringify({ ledger, database, records }));
+  assert.deepEqual(database, ledger);
+  assert.equal(records.cost, ledger.cost);
+  assert.equal(records.told, ledger.cost);
+  const lines = requestLines(gateway);
+  const cost = lines.reduce((sum, line) => sum + (line.cost_nanodollars ?? 0), 0);
+  assert.equal(cost, ledger.cost, "the log says so too");
+});
+
+describe("an outage of everybody", () => {
+  const BUDGET = { retry_floor: 12, retry_share_percent: 10 };
+  let other, others;
+  before(async () => {
+    others = await startFleet({ "never-a": failing(500), "never-b": failing(500), "shut-a": failing(500) });
+    // Nobody is taken out of service but by the last one's gauge: what holds further attempts back is the budget alone.
+    const health = { passive: false };
+    for (const name of ["never-a", "never-b"]) others.providers[name].health = health;
+    other = await startGateway({
+      config: {
+        providers: others.providers,
+        models: others.models,
+        routes: { never: { targets: targets("never-a", "never-b") }, shut: { targets: targets("shut-a") } },
+        routing: { ...ROUTING, ...BUDGET, when_all_open: "refuse" },
+      },
+      vars: { PRIVATE_UPSTREAM_HOSTS: "127.0.0.1" },
+      secrets: { KEY_HASH_SECRET, ...PROVIDER_SECRETS },
+      keys: [{ name: "app", key }],
+    });
+  });
+  after(async () => {
+    await other?.stop();
+    await others?.stop();
+  });
+
+  test("is not made worse: further attempts stay within their budget", { timeout: 60_000 }, async () => {
+    const requests = 400;
+    const replies = await crowd(requests, () => asked("never", {}, other), 16);
+    assert.deepEqual(tally(replies), { 500: requests });
+    const sent = others.fleet["never-a"].visits.length + others.fleet["never-b"].visits.length;
+    const most = Math.max(BUDGET.retry_floor, (requests * BUDGET.retry_share_percent) / 100);
+    console.log(`${requests} requests in an outage: ${sent} sent, ${sent - requests} further ones of at most ${most}`);
+    assert.ok(sent - requests <= most, `${sent - requests} further attempts`);
+    assert.ok(sent - requests >= BUDGET.retry_floor, "some were made");
+  });
+
+  test("is told as such, with the time after which it is worth while to ask again", { timeout: 30_000 }, async () => {
+    const refused = await eventually(async () => {
+      const reply = await asked("shut", {}, other);
+      return reply.status === 503 && reply;
+    }, "nobody is asked any longer");
+    assert.match(refused.text, /no_healthy_target/);
+    const seconds = Number(refused.headers["retry-after"]);
+    assert.ok(seconds >= 1 && seconds <= 5, refused.headers["retry-after"]);
+    const shut = others.fleet["shut-a"];
+    const before = shut.visits.length;
+    shut.weather = {};
+    const began = Date.now();
+    await eventually(async () => (await asked("shut", {}, other)).status === 200, "it is back", { timeout: 8_000 });
+    console.log(`back ${Date.now() - began} ms after the provider was; ${shut.visits.length - before} requests until then`);
+  });
 });
