@@ -125,12 +125,19 @@ impl<'a> Journey<'a> {
                 }
             };
             tried.push(candidate.deployment);
-            if let Some(detour) = self.detour(&candidate, failed.fault) {
-                queue = detour.into_iter().filter(|other| !tried.contains(&other.deployment)).collect();
+            let detour = self.detour(&candidate, failed.fault).unwrap_or_default();
+            let detour: VecDeque<_> = detour.into_iter().filter(|it| !tried.contains(&it.deployment)).collect();
+            let named = !detour.is_empty();
+            if named {
+                queue = detour;
             }
-            let next = self.worth_trying(&queue, &candidate, failed.fault);
-            let told =
-                attempts::Failed { fault: failed.fault, retry_after_ms: failed.retry_after_ms, others: next.is_some() };
+            let next = self.worth_trying(&queue, &candidate, failed.fault, named);
+            let told = attempts::Failed {
+                fault: failed.fault,
+                retry_after_ms: failed.retry_after_ms,
+                others: next.is_some(),
+                named,
+            };
             match with_budget(name, |budget| attempts.next(now_ms(), told, budget, random())) {
                 Next::Stop(_) => return (*failed.answer).map(|reply| (reply, None)),
                 Next::Same { wait_ms } => {
@@ -277,19 +284,26 @@ impl<'a> Journey<'a> {
         deciding(loaded, |seen, chance| itinerary.detour(loaded, sight, seen, chance, failed, fault))
     }
 
-    /// The place in the queue of the first one that is worth trying after this fault.
-    fn worth_trying(&self, queue: &VecDeque<Candidate<'a>>, failed: &Candidate<'a>, fault: Fault) -> Option<usize> {
+    /// The place in the queue of the first one that is worth trying after this fault. Of those that the route names for it,
+    /// it knows best.
+    fn worth_trying(
+        &self,
+        queue: &VecDeque<Candidate<'a>>,
+        failed: &Candidate<'a>,
+        fault: Fault,
+        named: bool,
+    ) -> Option<usize> {
         let context = |deployment: &str| self.loaded.config.models.get(deployment)?.context_tokens;
         let elsewhere = fault == Fault::ContentPolicy || fault.blame() == Blame::Provider;
         queue.iter().position(|other| {
-            if elsewhere && other.provider == failed.provider {
+            if !named && elsewhere && other.provider == failed.provider {
                 return false;
             }
             let larger = match (context(failed.deployment), context(other.deployment)) {
                 (Some(failed), Some(other)) => other > failed,
                 _ => true,
             };
-            (fault != Fault::ContextLength || larger) && (self.itinerary.order.in_spite || self.is_well(other))
+            (named || fault != Fault::ContextLength || larger) && (self.itinerary.order.in_spite || self.is_well(other))
         })
     }
 

@@ -52,6 +52,8 @@ pub struct Failed {
     /// Whether another candidate is left that is worth trying after this fault: after [`Fault::ContextLength`] one with
     /// a larger context, after [`Fault::ContentPolicy`] one at another provider.
     pub others: bool,
+    /// Whether the route names those others for just this fault: then they are tried whatever else is said of it.
+    pub named: bool,
 }
 
 /// What to do now.
@@ -151,8 +153,9 @@ impl Attempts {
     }
 
     fn decide(&self, now: u64, failed: Failed, random: u64) -> Next {
-        let Failed { fault, retry_after_ms, others } = failed;
+        let Failed { fault, retry_after_ms, others, named } = failed;
         let wanted = match fault {
+            _ if named && others => true,
             Fault::ContentPolicy => self.policy.content_policy == ContentPolicy::OtherProvider,
             other => other.may_be_retried() && self.policy.retry_on.contains(&other),
         };

@@ -11,7 +11,7 @@ fn policy() -> Policy {
 }
 
 fn failed(fault: Fault, others: bool) -> Failed {
-    Failed { fault, retry_after_ms: None, others }
+    Failed { fault, retry_after_ms: None, others, named: false }
 }
 
 /// What is done about the first attempt's fault.
@@ -127,6 +127,19 @@ fn a_budget_that_is_used_up_refuses() {
     assert_eq!(stingy().next(later, failed(Fault::Reset, true), &mut budget, 0), Next::Other);
 }
 
+#[test]
+fn those_that_the_route_names_for_a_fault_are_tried_whatever_is_said_of_it() {
+    let none = || Policy { retry_on: Vec::new(), ..policy() };
+    for fault in [Fault::ContentPolicy, Fault::BadRequest, Fault::RateLimited] {
+        assert_eq!(first(none(), failed(fault, true)), Next::Stop(Why::Final));
+        assert_eq!(first(none(), Failed { named: true, ..failed(fault, true) }), Next::Other);
+        assert_eq!(first(none(), Failed { named: true, ..failed(fault, false) }), Next::Stop(Why::Final));
+    }
+    let once = Policy { max_attempts: 1, ..policy() };
+    let named = Failed { named: true, ..failed(Fault::ContentPolicy, true) };
+    assert_eq!(first(once, named), Next::Stop(Why::Attempts));
+}
+
 proptest! {
     #[test]
     fn attempts_end_and_nobody_waits_past_the_deadline(
@@ -137,7 +150,7 @@ proptest! {
         let mut attempts = Attempts::new(policy.clone(), Some(NOW + deadline));
         let (mut budget, mut now) = (Budget::default(), NOW);
         for (fault, others, retry_after_ms, random) in faults {
-            let failed = Failed { fault: Fault::ALL[fault], retry_after_ms, others };
+            let failed = Failed { fault: Fault::ALL[fault], retry_after_ms, others, named: false };
             match attempts.next(now, failed, &mut budget, random) {
                 Next::Same { wait_ms } => {
                     prop_assert!(!others && failed.fault.may_pass());

@@ -98,7 +98,7 @@ fn what_cannot_answer_is_left_out_and_the_reason_told() {
             "none: the route does not exist",
             "m6: the model does not exist",
             "m5: it stands further up already",
-            "m4: it has asked to be left alone for another 5 ms",
+            &format!("m4: {}", Skip::CoolingDown { ms_left: 5 }),
         ]
     );
     assert!(order.left_out.iter().all(|it| it.route == Some("r")));
