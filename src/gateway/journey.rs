@@ -108,7 +108,7 @@ impl<'a> Journey<'a> {
                 Some(breach) => Tried::Failed(Box::new(no_room(exchange, &breach))),
                 None => {
                     let is_last = attempts.made() >= max_attempts
-                        || self.worth_trying(&queue, &candidate, Fault::TooSlow).is_none();
+                        || self.worth_trying(&queue, &candidate, Fault::TooSlow, false).is_none();
                     let bounds = Bounds { deadline_at, waited_ms, is_last };
                     self.attempt(exchange, &candidate, bounds).await
                 }

@@ -286,7 +286,7 @@ impl World {
         self.due(isolate, if fault.is_some() || trial { SOON_MS } else { REPORT_MS });
         let Some(fault) = fault else { return };
         let others = call.tried.contains(&false);
-        let failed = Failed { fault, retry_after_ms: None, others };
+        let failed = Failed { fault, retry_after_ms: None, others, named: false };
         match call.attempts.next(self.now, failed, &mut self.isolates[isolate].budget, random) {
             Next::Other => self.attempt(isolate, call.attempts, call.tried),
             Next::Same { .. } | Next::Stop(_) => self.log.unanswered += 1,
