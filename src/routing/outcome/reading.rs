@@ -147,6 +147,19 @@ const BLOCKED: &[&str] = &[
     "considered high risk",
 ];
 
+/// Words in the message of a 404 about something that the caller has named: not the model.
+const OTHERS_MISSING: &[&str] = &[
+    "file",
+    "response",
+    "conversation",
+    "item with id",
+    "container",
+    "vector store",
+    "cachedcontent",
+    "cached content",
+    "batch",
+];
+
 /// How messages begin whose status says less than they do.
 const BEGINNINGS: &[(Fault, &[&str])] = &[
     (
@@ -185,6 +198,9 @@ impl Fault {
             all.find(|(_, with)| with.iter().any(|with| message.starts_with(with))).map(|(fault, _)| *fault)
         };
         let about_the_request = matches!(status, 400 | 403 | 413 | 422);
+        if status == 404 && OTHERS_MISSING.iter().any(|words| message.contains(words)) {
+            return named.unwrap_or(Self::BadRequest);
+        }
         if matches!(status, 413 | 429) && is_too_large_for_a_limit(&message) {
             return Self::ContextLength;
         }
@@ -288,6 +304,9 @@ mod tests {
         (Fault::BadRequest, 400, "", "invalid_request_error", "Unsupported parameter: 'temperature' is not supported with this model."),
         (Fault::ModelNotFound, 400, "model_not_found", "invalid_request_error", "The requested model 'gpt-5.2-proo' does not exist."),
         (Fault::ModelNotFound, 404, "model_not_found", "invalid_request_error", "The model `x` does not exist or you do not have access to it."),
+        (Fault::BadRequest, 404, "", "invalid_request_error", "Item with id 'rs_x' not found."),
+        (Fault::BadRequest, 404, "previous_response_not_found", "invalid_request_error", "Previous response with id 'resp_x' not found."),
+        (Fault::ModelNotFound, 404, "", "", ""),
         (Fault::ModelNotFound, 403, "model_not_found", "invalid_request_error", "Project `p` does not have access to model `x`"),
         (Fault::Auth, 401, "invalid_api_key", "invalid_request_error", "Incorrect API key provided: sk-x."),
         (Fault::Auth, 403, "unsupported_country_region_territory", "request_forbidden", "Country, region, or territory not supported"),
