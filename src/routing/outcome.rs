@@ -5,6 +5,8 @@ mod reading;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::Timeouts;
+
 /// How an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -170,8 +172,53 @@ impl Fault {
         )
     }
 
+    /// Whether it was the caller's patience that ended a wait, not the configured `bounds`: such a fault is nobody's
+    /// ([`Fault::ClientClosed`]), or a caller in a hurry could shut a model for all others. `took_ms` is how long the attempt
+    /// took, `patience_ms` how long the caller waits for the next byte, if it says so.
+    pub fn is_the_callers(self, took_ms: u64, bounds: &Timeouts, patience_ms: Option<u64>) -> bool {
+        // Timers and clocks differ by a little.
+        let at_most_ms = took_ms.saturating_add(20);
+        match self {
+            Self::TimedOut => at_most_ms < bounds.total_ms,
+            Self::TooSlow => {
+                at_most_ms < bounds.first_byte_ms.min(bounds.total_ms)
+                    || patience_ms.is_some_and(|patience| patience < bounds.total_ms && took_ms >= patience)
+            }
+            Self::Stalled => patience_ms.is_some_and(|patience| patience < bounds.idle_ms),
+            _ => false,
+        }
+    }
+
     /// Whether a list of faults to be tried again may name it.
     pub fn may_be_retried(self) -> bool {
         Self::RETRIED.contains(&self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_in_a_hurry_blames_nobody() {
+        let bounds = Timeouts { first_byte_ms: 60_000, idle_ms: 30_000, total_ms: 600_000 };
+        for (fault, took_ms, patience_ms, the_callers) in [
+            (Fault::TimedOut, 50, None, true),
+            (Fault::TimedOut, 600_000, Some(50), false),
+            (Fault::TooSlow, 50, Some(50), true),
+            (Fault::TooSlow, 60_000, None, false),
+            (Fault::TooSlow, 60_000, Some(90_000), false),
+            (Fault::TooSlow, 90_000, Some(90_000), true),
+            (Fault::Stalled, 100_000, Some(1_000), true),
+            (Fault::Stalled, 100_000, Some(30_000), false),
+            (Fault::Stalled, 100_000, None, false),
+            (Fault::ServerError, 1, Some(1), false),
+        ] {
+            assert_eq!(
+                fault.is_the_callers(took_ms, &bounds, patience_ms),
+                the_callers,
+                "{fault:?} after {took_ms} ms"
+            );
+        }
     }
 }
