@@ -244,7 +244,11 @@ impl<'a> Journey<'a> {
             Err(failed) => {
                 exchange.in_flight = None;
                 let headroom = Some(failed.headroom).filter(|headroom| !headroom.is_empty());
-                let (fault, retry_after_ms) = (Some(failed.fault), failed.retry_after_ms);
+                // A key's own bounds are the caller's as well.
+                let bounds = plan.target.provider.timeouts.over(self.loaded.config.timeouts);
+                let theirs = failed.fault.is_the_callers(millis, &bounds, exchange.caller_patience_ms);
+                let fault = Some(if theirs { Fault::ClientClosed } else { failed.fault });
+                let retry_after_ms = failed.retry_after_ms;
                 saw(self.loaded, Observation { fault, retry_after_ms, headroom, ..seen });
                 exchange.record.attempt_failed(failed.fault.name(), millis, waited_ms, failed.reply_bytes);
                 Tried::Failed(Box::new(failed))
