@@ -466,6 +466,7 @@ describe("alerts", () => {
         started_at: 0,
         resolved_at: null,
         detail: null,
+        provider: null,
       },
     );
     assert.ok(Math.abs(event.started_at - Date.now() / 1000) < 60);
