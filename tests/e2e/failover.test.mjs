@@ -448,16 +448,15 @@ describe("an outage of everybody", () => {
   const BUDGET = { retry_floor: 12, retry_share_percent: 10 };
   let other, others;
   before(async () => {
-    others = await startFleet({ "never-a": failing(500), "never-b": failing(500), "shut-a": failing(500) });
-    // Nobody is taken out of service but by the last one's gauge: what holds further attempts back is the budget alone.
-    const health = { passive: false };
-    for (const name of ["never-a", "never-b"]) others.providers[name].health = health;
+    others = await startFleet({ "never-a": failing(500), "never-b": failing(500), "shut-a": failing(401) });
+    // Nobody is taken out of service for mere faults: what holds further attempts back is the budget alone.
+    const breaker = { ...ROUTING.breaker, consecutive: 1_000, min_requests: 100_000 };
     other = await startGateway({
       config: {
         providers: others.providers,
         models: others.models,
         routes: { never: { targets: targets("never-a", "never-b") }, shut: { targets: targets("shut-a") } },
-        routing: { ...ROUTING, ...BUDGET, when_all_open: "refuse" },
+        routing: { ...ROUTING, ...BUDGET, breaker, when_all_open: "refuse" },
       },
       vars: { PRIVATE_UPSTREAM_HOSTS: "127.0.0.1" },
       secrets: { KEY_HASH_SECRET, ...PROVIDER_SECRETS },
