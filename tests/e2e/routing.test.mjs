@@ -73,7 +73,7 @@ const stops = [];
 
 before(async () => {
   const started = await startFleet(WEATHERS, (name) =>
-    name.startsWith("room") ? { limits: [{ dimension: "concurrency", amount: ROOM }] } : {},
+    name.startsWith("room") ? { limits: [{ dimension: "concurrency", period: "none", amount: ROOM }] } : {},
   );
   fleet = started.fleet;
   stops.push(started.stop);
@@ -153,7 +153,7 @@ describe("without trouble", () => {
 
   test("the quickest gets most, and none is forgotten", { timeout: 60_000 }, async () => {
     const { got } = await spread("quick", { requests: 1_000 });
-    assert.ok(got[0] > 550 && got[0] > got[1] && got[1] > got[2], got.join());
+    assert.ok(got[0] > 1.5 * got[2] && got[0] > got[1] && got[1] > got[2], got.join());
     assert.ok(got[2] > 0, got.join());
   });
 
