@@ -448,7 +448,8 @@ describe("an outage of everybody", () => {
   const BUDGET = { retry_floor: 12, retry_share_percent: 10 };
   let other, others;
   before(async () => {
-    others = await startFleet({ "never-a": failing(500), "never-b": failing(500), "shut-a": failing(401) });
+    others = await startFleet({ "never-a": failing(500), "never-b": failing(500), "shut-a": failing(401), unmoved: failing(401) });
+    others.providers.unmoved.health = { passive: false };
     // Nobody is taken out of service for mere faults: what holds further attempts back is the budget alone.
     const breaker = { ...ROUTING.breaker, consecutive: 1_000, min_requests: 100_000 };
     other = await startGateway({
@@ -493,5 +494,12 @@ describe("an outage of everybody", () => {
     const began = Date.now();
     await eventually(async () => (await asked("shut", {}, other)).status === 200, "it is back", { timeout: 8_000 });
     console.log(`back ${Date.now() - began} ms after the provider was; ${shut.visits.length - before} requests until then`);
+  });
+
+  test("leaves a provider in service that is judged by probes and operators alone", { timeout: 30_000 }, async () => {
+    const replies = [];
+    for (let nth = 0; nth < 8; nth += 1) replies.push(await asked("unmoved", {}, other));
+    assert.ok(replies.every(({ text }) => !text.includes("no_healthy_target")), replies.at(-1).text);
+    assert.equal(others.fleet.unmoved.visits.length, 8, "every request is sent");
   });
 });

@@ -14,6 +14,7 @@ import "./parameters/catalog.mjs";
 import "./parameters/gateway.mjs";
 import "./parameters/health.mjs";
 import "./parameters/people.mjs";
+import "./parameters/routing.mjs";
 
 /** What the checks run with. */
 const at = { first: pair("k1"), second: pair("k2"), seen: new Map(), published: {} };

@@ -5,8 +5,8 @@ import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
 import { countBy, startFleet, targets } from "./fleet.mjs";
-import { startGateway } from "./harness.mjs";
-import { CLIENTS, chat, crowd, makeKeys, tally } from "./limits.mjs";
+import { mintKey, startGateway } from "./harness.mjs";
+import { CLIENTS, books, chat, crowd, eventually, limit, makeKeys, settled, tally } from "./limits.mjs";
 import { KEY_HASH_SECRET, PROVIDER_SECRETS } from "./support.mjs";
 
 /** How many requests each strategy gets. */
@@ -17,7 +17,7 @@ const named = (prefix) => ABC.map((letter) => `${prefix}-${letter}`);
 const weighing = (prefix, weights) => named(prefix).map((model, nth) => ({ model, weight: weights[nth] }));
 
 const MILLIS = { "quick-a": 5, "quick-b": 40, "quick-c": 80, "least-a": 20, "least-b": 60, "least-c": 180 };
-const GROUPS = ["turn", "share", "split", "cheap", "tier", "stick", "given", "nest", "quick", "least", "room", "heavy"];
+const GROUPS = ["turn", "share", "split", "cheap", "tier", "stick", "given", "nest", "quick", "least", "room", "heavy", "who", "shade"];
 const WEATHERS = Object.fromEntries(
   GROUPS.flatMap(named).map((name) => [name, { latency: MILLIS[name] ?? (name.startsWith("room") ? 30 : 0) }]),
 );
@@ -55,9 +55,26 @@ const ROUTES = {
       { model: "given-c", when: { stream: true } },
       { model: "given-c", when: { tools: true } },
       { model: "given-c", when: { min_input_tokens: 500 } },
+      { model: "given-b", when: { params: { seed: [7] }, max_input_tokens: 100 } },
       { model: "given-a" },
     ],
   },
+  "stick-header": { strategy: "split", targets: targets(...named("stick")), sticky: { by: "header", header: "x-thread" } },
+  "stick-prefix": {
+    strategy: "split",
+    targets: targets(...named("stick")),
+    sticky: { by: "prompt_prefix", prefix_bytes: 64 },
+  },
+  who: {
+    targets: [
+      { model: "who-b", when: { accounts: ["blue"] } },
+      { model: "who-b", when: { users: ["ann"] } },
+      // The known key's id is put in when there is one.
+      { model: "who-c", when: { keys: [] } },
+      { model: "who-a" },
+    ],
+  },
+  shaded: { targets: targets("shade-a"), shadow: { model: "shade-b", percent: 50, account: "shade-payer" } },
   "nest-inner": { strategy: "weighted", targets: [{ model: "nest-b" }, { model: "nest-c", weight: 3 }] },
   nest: { strategy: "round_robin", targets: [{ model: "nest-a" }, { route: "nest-inner" }] },
 };
@@ -68,7 +85,7 @@ const PRICES = {
   "cheap-b": { input: "1", output: "10" },
 };
 
-let fleet, gateway, key;
+let fleet, gateway, key, known;
 const stops = [];
 
 before(async () => {
@@ -77,6 +94,8 @@ before(async () => {
   );
   fleet = started.fleet;
   stops.push(started.stop);
+  known = await mintKey({ name: "known", account: "demo" }, KEY_HASH_SECRET);
+  ROUTES.who.targets[2].when.keys.push(known.entry.name.replace("key:", ""));
   gateway = await startGateway({
     config: {
       providers: started.providers,
@@ -93,6 +112,7 @@ before(async () => {
   });
   key = gateway.keys.app;
   stops.unshift(gateway.stop);
+  await gateway.kv.put(known.entry.name, known.entry.value);
 });
 after(async () => {
   for (const stop of stops) await stop();
@@ -187,9 +207,59 @@ describe("without trouble", () => {
     assert.equal(await to({ headers: { "x-gateway-metadata": '{"plan":"tin"}' } }), "given-a");
     assert.equal(await to({ temperature: 0 }), "given-b");
     assert.equal(await to({ temperature: 1 }), "given-a");
+    assert.equal(await to({ seed: 7 }), "given-b");
+    assert.equal(await to({ seed: 7, messages: [{ role: "user", content: "word ".repeat(200) }] }), "given-a");
     assert.equal(await to({ stream: true }), "given-c");
     assert.equal(await to(tools), "given-c");
     assert.equal(await to({ messages: [{ role: "user", content: "word ".repeat(1_000) }] }), "given-c");
+  });
+
+  test("conditions decide by who asks", { timeout: 30_000 }, async () => {
+    const made = await makeKeys(gateway, [{ account: "blue" }, { account: "demo", user: "ann" }, { account: "demo", user: "bob" }]);
+    const to = async (key) => (await ask("who", { key })).headers["x-gateway-provider"];
+    const got = [];
+    for (const { key } of [...made, known]) got.push(await to(key));
+    assert.deepEqual(got, ["who-b", "who-b", "who-a", "who-c"]);
+  });
+
+  test("callers are kept by a header, or by how their prompts begin", { timeout: 60_000 }, async () => {
+    const where = async (model, more) => (await ask(model, more)).headers["x-gateway-provider"];
+    const begins = (nth) => `${String(nth).padStart(4, "0")} ${"a prompt that begins like this ".repeat(4)}`;
+    const kept = { header: new Set(), prompt: new Set() };
+    for (let nth = 0; nth < 20; nth += 1) {
+      const first = await where("stick-header", { headers: { "x-thread": `t${nth}` } });
+      const again = await where("stick-header", { isolate: 1, headers: { "x-thread": `t${nth}` } });
+      assert.equal(again, first);
+      kept.header.add(first);
+      const asks = (end) => ({ messages: [{ role: "user", content: `${begins(nth)}${end}` }] });
+      const begun = await where("stick-prefix", asks("one"));
+      assert.equal(await where("stick-prefix", { isolate: 1, ...asks("two") }), begun);
+      kept.prompt.add(begun);
+    }
+    assert.ok(kept.header.size > 1 && kept.prompt.size > 1, "not all of them are with one");
+  });
+
+  test("a shadow gets copies that another account pays for, and nobody waits for it", { timeout: 60_000 }, async () => {
+    const requests = 200;
+    const terms = { dimension: "requests", period: "month", amount: 10 ** 6 };
+    await limit(gateway, "shade-payer", terms);
+    fleet["shade-b"].weather = { latency: 1_500 };
+    const began = Date.now();
+    const first = await ask("shaded");
+    assert.deepEqual([first.status, first.headers["x-gateway-provider"]], [200, "shade-a"]);
+    assert.ok(Date.now() - began < 1_400);
+    fleet["shade-b"].weather = {};
+    const replies = await crowd(requests - 1, () => ask("shaded"), 16);
+    assert.deepEqual(tally(replies), { 200: requests - 1 });
+    assert.equal(fleet["shade-a"].visits.length, requests);
+    const copies = () => fleet["shade-b"].visits.length;
+    await eventually(() => fleet["shade-b"].open === 0 && copies() > 0, "the copies are through");
+    console.log(`${copies()} of ${requests} requests were copied, of 50 %`);
+    // Six standard deviations either way.
+    assert.ok(Math.abs(copies() - requests / 2) <= 43, `${copies()}`);
+    await settled(gateway, "shade-payer");
+    const { ledger } = await books(gateway, "shade-payer");
+    assert.equal(ledger.requests, copies());
   });
 
   test("a route among the targets has its turn as one, and shares it out", { timeout: 60_000 }, async () => {
