@@ -234,7 +234,13 @@ impl<'a> Journey<'a> {
             Ok(served) => {
                 let first_token_ms = served.outgoing.is_some().then_some(millis);
                 let headroom = Some(served.headroom).filter(|headroom| !headroom.is_empty());
-                saw(self.loaded, Observation { first_token_ms, headroom, ..seen });
+                let seen = Observation { first_token_ms, headroom, ..seen };
+                if served.outgoing.is_some() {
+                    // What a stream comes to is known when it has ended.
+                    exchange.begun = Some(seen);
+                } else {
+                    saw(self.loaded, seen);
+                }
                 exchange.record.attempt_succeeded(millis, waited_ms);
                 if let Err(problem) = provoked("after-dispatch") {
                     return Tried::Failed(Box::new(Failed::without_reply(Fault::Gateway, problem)));

@@ -17,6 +17,7 @@ use crate::gateway::itinerary::ShadowCopy;
 use crate::gateway::plan::LoadedConfig;
 use crate::gateway::reservation::Slot;
 use crate::limits::ask::RuleState;
+use crate::routing::board::Observation;
 use crate::routing::in_flight::Entry;
 use crate::telemetry::RequestRecord;
 
@@ -49,6 +50,8 @@ pub struct Exchange {
     pub explanation: Option<Explanation>,
     /// A copy of it that is to be sent as well.
     pub copy: Option<ShadowCopy>,
+    /// What is known of the stream that answers it, until it has ended.
+    pub begun: Option<Observation>,
     /// Its place among the open requests of the isolate.
     pub in_flight: Option<Entry>,
     /// How the limits that apply to it stood …
@@ -87,6 +90,7 @@ impl Exchange {
             reservation: Slot::default(),
             explanation: None,
             copy: None,
+            begun: None,
             in_flight: None,
             limit_states: Vec::new(),
             limits_at: 0,

@@ -32,7 +32,7 @@ use crate::routing::board::Observation;
 use crate::routing::outcome::Fault;
 use crate::store::routing::saw;
 use crate::store::{self, KV, health};
-use crate::telemetry::{RequestRecord, log};
+use crate::telemetry::{Outcome, RequestRecord, log};
 
 /// Milliseconds since 1970. In production the clock stands still while the CPU works and moves on after I/O.
 pub fn now_ms() -> u64 {
@@ -120,25 +120,21 @@ async fn work(
     join(answered, copied).await;
 }
 
-/// Tells gauges what this isolate has seen, a stream that had begun well and broke off among it.
+/// Tells gauges what this isolate has seen: among it what the stream came to that has just ended.
 async fn observed(env: &Env, exchange: &Exchange, record: &RequestRecord) {
     let Some(config) = &exchange.config else { return };
-    if let Some(fault) = record.broken_off {
-        saw(config, broken_off(record, fault));
+    if let Some(begun) = exchange.begun.clone() {
+        let bounds = config.config.providers.get(&begun.provider).map(|it| it.timeouts.over(config.config.timeouts));
+        let theirs = |fault: &Fault| {
+            bounds.is_some_and(|it| fault.is_the_callers(record.total_ms, &it, exchange.caller_patience_ms))
+        };
+        let fault = match record.outcome {
+            Outcome::ClientClosed => Some(Fault::ClientClosed),
+            _ => record.broken_off.map(|fault| if theirs(&fault) { Fault::ClientClosed } else { fault }),
+        };
+        saw(config, Observation { fault, total_ms: record.total_ms, at: now_ms(), ..begun });
     }
     health::sync(env, config).await;
-}
-
-/// A stream that had begun well has broken off.
-fn broken_off(record: &RequestRecord, fault: Fault) -> Observation {
-    Observation {
-        provider: record.provider.clone(),
-        deployment: record.deployment.clone(),
-        fault: Some(fault),
-        total_ms: record.total_ms,
-        at: now_ms(),
-        ..Observation::default()
-    }
 }
 
 async fn exchange_of(
