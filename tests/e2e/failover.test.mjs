@@ -107,6 +107,7 @@ const ROUTES = {
   wrong: { targets: targets("wrong-a", "wrong-b") },
   long: { targets: targets("long-a", "long-b", "long-c") },
   content: { targets: targets("content-a", "content-b") },
+  "content-elsewhere": { targets: targets("content-a"), fallbacks: { content_policy: ["content-b"] } },
   most: { targets: targets("most-a", "most-b", "most-c", "most-d") },
   "most-two": { targets: targets("most-a", "most-b", "most-d"), retry: { max_attempts: 2 } },
   "most-not": { targets: targets("most-a", "most-d"), retry: { retry_on: ["unreachable"] } },
@@ -232,11 +233,14 @@ describe("what another attempt cannot help with is not tried again", () => {
     assert.deepEqual(tried.map(({ outcome }) => outcome), ["context_length", "ok"]);
   });
 
-  test("one that is refused for its content is not sent elsewhere", { timeout: 30_000 }, async () => {
+  test("one that is refused for its content goes elsewhere only where a route says so", { timeout: 30_000 }, async () => {
     const refused = await asked("content");
     assert.deepEqual([refused.status, refused.headers["x-gateway-attempts"]], [400, "1"]);
     assert.match(refused.text, /content_policy_violation/);
     assert.equal(fleet["content-b"].visits.length, 0);
+    const elsewhere = await asked("content-elsewhere");
+    assert.deepEqual([elsewhere.status, elsewhere.headers["x-gateway-attempts"]], [200, "2"], elsewhere.text);
+    assert.equal(fleet["content-b"].visits.length, 1);
   });
 
   test("there are no more attempts than configured, and only after the faults that are", { timeout: 30_000 }, async () => {
@@ -285,6 +289,7 @@ describe("what another attempt cannot help with is not tried again", () => {
       }, "the other one answers", { timeout: 3_000 });
       assert.equal(sixth.headers["x-gateway-provider"], `${name}-b`);
       console.log(`${name}: the provider was asked ${fleet[`${name}-a`].visits.length} times`);
+      assert.ok(fleet[`${name}-a`].visits.length <= 6);
     });
   }
 });

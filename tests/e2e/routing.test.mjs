@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 
 import { countBy, startFleet, targets } from "./fleet.mjs";
 import { mintKey, startGateway } from "./harness.mjs";
-import { CLIENTS, chat, crowd, makeKeys, tally } from "./limits.mjs";
+import { CLIENTS, books, chat, crowd, eventually, limit, makeKeys, settled, tally } from "./limits.mjs";
 import { KEY_HASH_SECRET, PROVIDER_SECRETS } from "./support.mjs";
 
 /** How many requests each strategy gets. */
@@ -17,7 +17,7 @@ const named = (prefix) => ABC.map((letter) => `${prefix}-${letter}`);
 const weighing = (prefix, weights) => named(prefix).map((model, nth) => ({ model, weight: weights[nth] }));
 
 const MILLIS = { "quick-a": 5, "quick-b": 40, "quick-c": 80, "least-a": 20, "least-b": 60, "least-c": 180 };
-const GROUPS = ["turn", "share", "split", "cheap", "tier", "stick", "given", "nest", "quick", "least", "room", "heavy", "who"];
+const GROUPS = ["turn", "share", "split", "cheap", "tier", "stick", "given", "nest", "quick", "least", "room", "heavy", "who", "shade"];
 const WEATHERS = Object.fromEntries(
   GROUPS.flatMap(named).map((name) => [name, { latency: MILLIS[name] ?? (name.startsWith("room") ? 30 : 0) }]),
 );
@@ -74,6 +74,7 @@ const ROUTES = {
       { model: "who-a" },
     ],
   },
+  shaded: { targets: targets("shade-a"), shadow: { model: "shade-b", percent: 50, account: "shade-payer" } },
   "nest-inner": { strategy: "weighted", targets: [{ model: "nest-b" }, { model: "nest-c", weight: 3 }] },
   nest: { strategy: "round_robin", targets: [{ model: "nest-a" }, { route: "nest-inner" }] },
 };
@@ -236,6 +237,29 @@ describe("without trouble", () => {
       kept.prompt.add(begun);
     }
     assert.ok(kept.header.size > 1 && kept.prompt.size > 1, "not all of them are with one");
+  });
+
+  test("a shadow gets copies that another account pays for, and nobody waits for it", { timeout: 60_000 }, async () => {
+    const requests = 200;
+    const terms = { dimension: "requests", period: "month", amount: 10 ** 6 };
+    await limit(gateway, "shade-payer", terms);
+    fleet["shade-b"].weather = { latency: 1_500 };
+    const began = Date.now();
+    const first = await ask("shaded");
+    assert.deepEqual([first.status, first.headers["x-gateway-provider"]], [200, "shade-a"]);
+    assert.ok(Date.now() - began < 1_400);
+    fleet["shade-b"].weather = {};
+    const replies = await crowd(requests - 1, () => ask("shaded"), 16);
+    assert.deepEqual(tally(replies), { 200: requests - 1 });
+    assert.equal(fleet["shade-a"].visits.length, requests);
+    const copies = () => fleet["shade-b"].visits.length;
+    await eventually(() => fleet["shade-b"].open === 0 && copies() > 0, "the copies are through");
+    console.log(`${copies()} of ${requests} requests were copied, of 50 %`);
+    // Six standard deviations either way.
+    assert.ok(Math.abs(copies() - requests / 2) <= 43, `${copies()}`);
+    await settled(gateway, "shade-payer");
+    const { ledger } = await books(gateway, "shade-payer");
+    assert.equal(ledger.requests, copies());
   });
 
   test("a route among the targets has its turn as one, and shares it out", { timeout: 60_000 }, async () => {

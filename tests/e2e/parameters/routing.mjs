@@ -32,7 +32,9 @@ shownBy(FAILOVER, "is not made worse: further attempts stay within their budget"
   "routing.retry_floor",
 ]);
 shownBy(FAILOVER, "is told as such, with the time after which it is worth while to ask again", ["routing.when_all_open"]);
-shownBy("src/routing/tree/tests.rs", "another_list_is_tried_after_some_faults", ["routes.any.fallbacks"]);
+shownBy(FAILOVER, "one that is refused for its content goes elsewhere only where a route says so", [
+  "routes.content-elsewhere.fallbacks",
+]);
 
 // === Health ===
 
@@ -96,7 +98,7 @@ shownBy(ROUTING, "callers are kept by a header, or by how their prompts begin", 
   "routes.stick-header.sticky.header",
   "routes.stick-prefix.sticky.prefix_bytes",
 ]);
-shownBy("src/routing/tree/tests.rs", "so_many_of_a_hundred_requests_are_copied", [
+shownBy(ROUTING, "a shadow gets copies that another account pays for, and nobody waits for it", [
   "routes.shaded.shadow.model",
   "routes.shaded.shadow.percent",
   "routes.shaded.shadow.account",
