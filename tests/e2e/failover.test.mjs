@@ -80,6 +80,8 @@ const OTHERS = {
   "most-d": {},
   "late-a": { ...failing(500), latency: 400 },
   "late-b": { latency: 5_000 },
+  "mute-a": { fault: "hang" },
+  "mute-b": {},
   "begun-a": { fault: "stall" },
   "begun-b": {},
   "torn-a": { fault: "break" },
@@ -112,6 +114,7 @@ const ROUTES = {
   "most-two": { targets: targets("most-a", "most-b", "most-d"), retry: { max_attempts: 2 } },
   "most-not": { targets: targets("most-a", "most-d"), retry: { retry_on: ["unreachable"] } },
   late: { targets: targets("late-a", "late-b") },
+  mute: { targets: targets("mute-a", "mute-b"), retry: { attempt_ms: 300 } },
   begun: { targets: targets("begun-a", "begun-b") },
   torn: { targets: targets("torn-a", "torn-b") },
   pause: { targets: targets("pause-a", "pause-b") },
@@ -292,6 +295,21 @@ describe("what another attempt cannot help with is not tried again", () => {
       assert.ok(fleet[`${name}-a`].visits.length <= 6);
     });
   }
+});
+
+describe("a provider that says nothing", () => {
+  test("is given up for another after the time that the route sets an attempt", { timeout: 30_000 }, async () => {
+    for (const stream of [false, true]) {
+      const began = Date.now();
+      const reply = await asked("mute", { stream });
+      assert.deepEqual([reply.status, reply.headers["x-gateway-provider"], reply.headers["x-gateway-attempts"]], [200, "mute-b", "2"]);
+      const took = Date.now() - began;
+      assert.ok(took >= 290 && took < 5_000, `${took} ms`);
+    }
+    // Nobody is left to give it up for.
+    fleet["mute-b"].weather = { latency: 600 };
+    assert.equal((await asked("mute")).status, 200);
+  });
 });
 
 describe("a provider that asks for a pause", () => {

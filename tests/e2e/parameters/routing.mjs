@@ -23,6 +23,7 @@ shownBy(FAILOVER, "there are no more attempts than configured, and only after th
   "routes.most-two.retry.max_attempts",
   "routes.most-not.retry.retry_on",
 ]);
+shownBy(FAILOVER, "is given up for another after the time that the route sets an attempt", ["routes.mute.retry.attempt_ms"]);
 shownBy(ATTEMPTS, "a_route_says_what_is_tried_again", ["routing.retry_on"]);
 shownBy(ATTEMPTS, "another_provider_may_be_tried_with_content_that_one_refuses", ["routing.content_policy"]);
 shownBy(ATTEMPTS, "pauses_are_anything_up_to_a_bound_that_doubles", ["routing.backoff_ms", "routing.max_backoff_ms"]);
