@@ -116,10 +116,10 @@ impl Attempting<'_, '_> {
         }
         let max_bytes = self.exchange.settings().http.max_reply_bytes;
         let read = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
-        let bytes = read.as_ref().map_or(0, Vec::len);
+        let bytes = read.as_ref().map_or_else(|partial| partial.bytes, Vec::len);
         let form = form(upstream.header("content-type"), self.wanted.stream);
         let (plan, wanted) = (self.plan, self.wanted);
-        let told = read.and_then(|body| {
+        let told = read.map_err(|partial| partial.fault).and_then(|body| {
             if form != Form::Stream || !wanted.stream {
                 return whole_reply(body, form, plan.lane, plan.adapter, plan.target, wanted).map(|whole| whole.told);
             }
@@ -166,8 +166,9 @@ impl Attempting<'_, '_> {
         let settings = self.exchange.settings();
         let (max_bytes, tells_cost) = (settings.http.max_reply_bytes, settings.billing.tell_cost);
         let read = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
-        let bytes = read.as_ref().map_or(0, Vec::len);
+        let bytes = read.as_ref().map_or_else(|partial| partial.bytes, Vec::len);
         let worked = read
+            .map_err(|partial| partial.fault)
             .and_then(|body| whole_reply(body, form, self.plan.lane, self.plan.adapter, self.plan.target, self.wanted));
         let whole = worked.map_err(|fault| broken(self.exchange, &upstream, &fault, bytes))?;
         self.exchange.record.told_or_estimated_whole(whole.told, whole.body.len());

@@ -101,12 +101,8 @@ pub async fn dispatch(
         Some(Ok(reply)) => reply,
         Some(Err(error)) => {
             exchange.record.error_detail = error.to_string();
-            let fault = match () {
-                () if abort.client_closed() => Fault::ClientClosed,
-                // The runtime's words for a connection that there was.
-                () if exchange.record.error_detail.contains("connection lost") => Fault::Reset,
-                () => Fault::Unreachable,
-            };
+            // The runtime has the same words for a connection that was refused and for one that was lost.
+            let fault = if abort.client_closed() { Fault::ClientClosed } else { Fault::Unreachable };
             let message = "The provider of this model could not be reached. Send the request again shortly.";
             return Err(Failed::without_reply(fault, Problem::new(Kind::Upstream, "upstream_unreachable", message)));
         }

@@ -144,37 +144,41 @@ impl Pieces {
     }
 }
 
+/// A body that did not come to its end.
+pub struct Partial {
+    /// Why not.
+    pub fault: ReplyFault,
+    /// Bytes of it that came.
+    pub bytes: usize,
+}
+
 /// Reads a whole body of at most `max_bytes`.
 ///
 /// # Errors
-/// [`ReplyFault`] if it breaks off, takes too long or is too large; the upstream request is then ended.
+/// [`Partial`] if it breaks off, takes too long or is too large; the upstream request is then ended.
 pub async fn whole(
     body: Option<&ReadableStream>,
     patience: Patience,
     abort: &UpstreamAbort,
     max_bytes: usize,
-) -> Result<Vec<u8>, ReplyFault> {
+) -> Result<Vec<u8>, Partial> {
     let Some(body) = body else { return Ok(Vec::new()) };
     let pieces = Pieces::new(body, CHUNK_BYTES);
-    let mut bytes = Vec::new();
+    let mut bytes: Vec<u8> = Vec::new();
     let mut last_byte = None;
-    loop {
+    let fault = loop {
         match pieces.next_within(patience, last_byte).await {
             Ok(None) => return Ok(bytes),
             Ok(Some(piece)) if bytes.len().saturating_add(piece.length() as usize) <= max_bytes => {
                 last_byte = Some(now_ms());
                 append(&mut bytes, &piece);
             }
-            Ok(Some(_)) => {
-                abort.abort();
-                return Err(ReplyFault::TooLarge { max: max_bytes });
-            }
-            Err(fault) => {
-                abort.abort();
-                return Err(fault);
-            }
+            Ok(Some(_)) => break ReplyFault::TooLarge { max: max_bytes },
+            Err(fault) => break fault,
         }
-    }
+    };
+    abort.abort();
+    Err(Partial { fault, bytes: bytes.len() })
 }
 
 /// Reads the caller's body of at most `max_bytes`.

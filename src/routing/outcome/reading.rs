@@ -258,6 +258,8 @@ impl Fault {
             503 if ["overload", "capacity", "unavailable", "try again"].iter().any(|word| message.contains(word)) => {
                 Self::Overloaded
             }
+            // Cloudflare's own, in place of an origin's that breaks connections off.
+            520 => Self::Reset,
             521..=523 | 525 | 526 | 530 => Self::Unreachable,
             400..=499 => Self::BadRequest,
             500..=599 => Self::ServerError,
@@ -363,6 +365,7 @@ mod tests {
         (Fault::RateLimited, 200, "18", "", "Open api qps request limit reached"),
         (Fault::BadRequest, 200, "336003", "", "the length of messages must be an odd number"),
         (Fault::ServerError, 502, "", "", "<html><h1>Bad Gateway</h1></html>"),
+        (Fault::Reset, 520, "", "", "Web server is returning an unknown error"),
         (Fault::Unreachable, 521, "", "", "Web server is down"),
         (Fault::BadReply, 302, "", "", ""),
     ];
