@@ -289,7 +289,7 @@ describe("the fewest connections", () => {
     console.log(`${samples.length} samples: apart ${at(0.5)} (median), ${at(0.9)} (90 %), ${at(1)} (most); at most ${most} open`);
     assert.ok(got[0] > got[1] && got[1] > got[2], got.join());
     // What is on its way there or back a provider does not know of.
-    assert.ok(at(0.5) <= 8, `${at(0.5)} apart`);
+    assert.ok(at(0.5) <= 12, `${at(0.5)} apart`);
   });
 
   test("respect weights and the room that providers have", { timeout: 60_000 }, async () => {
