@@ -206,10 +206,11 @@ export async function sendAndVanish(options, when) {
   const request = http.request(target, { method, headers, agent: new http.Agent() });
   request.on("error", () => {});
   request.on("response", (response) => response.on("error", () => {}).resume());
+  // It may be answered, and closed, before it is time.
+  const closed = new Promise((resolve) => request.once("close", resolve));
   request.end(body);
   await when();
-  const closed = new Promise((resolve) => request.once("close", resolve));
-  request.socket.resetAndDestroy();
+  request.socket?.resetAndDestroy();
   await closed;
 }
 
