@@ -71,6 +71,7 @@ const provider = (stream, more = {}) => ({
   dialect: "generic",
   base_url: MOCK,
   credential: "ODD_KEY",
+  health: { passive: false },
   ...more,
   generic: { ...mapping, ...(stream && { stream }) },
 });

@@ -23,20 +23,21 @@ export const KEY_HASH_SECRET = "hash-secret-for-tests-0pX-and-long-enough";
 /** Where the mock provider listens, as configurations write it (the harness puts the real address in). */
 export const MOCK = "http://127.0.0.1:8788";
 
+/** Providers' section `health` where faults are provoked: whatever one test does, the next one's provider is as good as new. */
+export const HEALTH = { passive: false };
+
 /**
  * A configuration with a provider for each lane. `more` is merged into it, one level deep: its tables add to or replace
  * entries of the tables here.
  */
 export function config(more = {}) {
-  // Whatever one test provokes, the next one's provider is as good as new.
-  const health = { passive: false };
   const tables = {
     routing: { max_attempts: 1 },
     providers: {
-      openai: { dialect: "openai", base_url: `${MOCK}/v1`, credential: "OPENAI_KEY", health },
-      inline: { dialect: "openai", base_url: `${MOCK}/v1`, credential: "OPENAI_KEY", stream_usage: "always", health },
-      loose: { dialect: "openai", base_url: `${MOCK}/v1`, credential: "OPENAI_KEY", normalize: true, health },
-      anthropic: { dialect: "anthropic", base_url: MOCK, credential: "ANTHROPIC_KEY", health },
+      openai: { dialect: "openai", base_url: `${MOCK}/v1`, credential: "OPENAI_KEY", health: HEALTH },
+      inline: { dialect: "openai", base_url: `${MOCK}/v1`, credential: "OPENAI_KEY", stream_usage: "always", health: HEALTH },
+      loose: { dialect: "openai", base_url: `${MOCK}/v1`, credential: "OPENAI_KEY", normalize: true, health: HEALTH },
+      anthropic: { dialect: "anthropic", base_url: MOCK, credential: "ANTHROPIC_KEY", health: HEALTH },
     },
     models: {
       "gpt-test": { provider: "openai", upstream_model: "mock-large" },
