@@ -27,6 +27,7 @@ use crate::http::{Exchange, Reply};
 use crate::limits::amounts::Amounts;
 use crate::limits::ask::{Breach, Settlement};
 use crate::protocol::openai_chat::ReplyIdentity;
+use crate::providers::UpstreamRequest;
 use crate::routing::attempts::{self, Attempts, Next, Policy};
 use crate::routing::board::{Availability, Observation};
 use crate::routing::outcome::{Blame, Fault};
@@ -44,6 +45,8 @@ pub struct Journey<'a> {
     pub sight: Sight<'a>,
     /// Who may answer.
     pub itinerary: Itinerary<'a>,
+    /// What the candidate of this name is going to be sent.
+    pub first: Option<(&'a str, UpstreamRequest)>,
     /// Whether the caller is told the cost in the reply's usage.
     pub include_cost: bool,
     /// Fires when the caller leaves.
@@ -186,7 +189,7 @@ impl<'a> Journey<'a> {
     }
 
     /// Asks one candidate.
-    async fn attempt(&self, exchange: &mut Exchange, candidate: &Candidate<'a>, bounds: Bounds) -> Tried {
+    async fn attempt(&mut self, exchange: &mut Exchange, candidate: &Candidate<'a>, bounds: Bounds) -> Tried {
         let Bounds { waited_ms, .. } = bounds;
         let Some(plan) = self.itinerary.plan(candidate) else {
             return Tried::Passed(super::plan::no_such_model(self.sight.asked.model));
@@ -195,7 +198,8 @@ impl<'a> Journey<'a> {
             return Tried::Passed(super::plan::no_such_model(self.sight.asked.model));
         };
         enter(exchange, &plan, self.sight.principal, envelope);
-        let request = match chat_request(&plan, envelope) {
+        let ready = self.first.take_if(|(name, _)| *name == candidate.deployment).map(|(_, request)| request);
+        let request = match ready.map_or_else(|| chat_request(&plan, envelope), Ok) {
             Ok(request) => request,
             Err(problem) => return Tried::Passed(problem),
         };

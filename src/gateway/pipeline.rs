@@ -82,7 +82,7 @@ pub async fn chat(
         input: Input::Body(&envelope.input),
         at: inbound.started / 1000,
     };
-    let (itinerary, place, principal) = loop {
+    let (itinerary, place, principal, first) = loop {
         let principal = caller.principal.clone();
         let sight = Sight { asked, envelope: Some(&envelope), headers: Some(&exchange.headers), principal: &principal };
         let decided = decide(&loaded, sight);
@@ -90,10 +90,9 @@ pub async fn chat(
             let order = decided.as_ref().map_or_else(|nobody| &nobody.order, |itinerary| &itinerary.order);
             exchange.explanation = Some(Explanation::from(order));
         }
-        let confirmed = match decided.map_err(|nobody| nobody.problem) {
-            Ok(itinerary) => {
-                let Some(plan) = itinerary.plan_at(0) else { return Err(no_such_model(&envelope.model)) };
-                enter(exchange, &plan, &principal, &envelope);
+        let decided = decided.map_err(|nobody| nobody.problem);
+        let confirmed = match decided.and_then(|itinerary| begin(exchange, itinerary, &principal, &envelope)) {
+            Ok((itinerary, plan, first)) => {
                 let applicant = Applicant {
                     loaded: &loaded,
                     principal: &principal,
@@ -104,7 +103,7 @@ pub async fn chat(
                 };
                 let Admitted { confirmed, place } = admit(exchange, env, applicant).await?;
                 match confirmed {
-                    Confirmed::AsItIs => break (itinerary, place, principal),
+                    Confirmed::AsItIs => break (itinerary, place, principal, (plan.model_name, first)),
                     Confirmed::Changed => Ok(()),
                 }
             }
@@ -123,6 +122,7 @@ pub async fn chat(
         loaded: &loaded,
         sight: Sight { asked, envelope: Some(&envelope), headers: Some(&headers), principal: &principal },
         itinerary,
+        first: Some(first),
         include_cost,
         client: inbound.client,
         started: inbound.started,
@@ -183,6 +183,31 @@ fn decide<'a>(loaded: &'a LoadedConfig, sight: Sight<'_>) -> Result<Itinerary<'a
         }
     }
     decided
+}
+
+/// The first candidate that can be asked this, with what it is going to be sent: what nobody can be asked is told before
+/// anything is reserved for it. Those before it are candidates no more.
+///
+/// # Errors
+/// A 400 naming the field that the first candidate of all cannot serve.
+fn begin<'a>(
+    exchange: &mut Exchange,
+    mut itinerary: Itinerary<'a>,
+    principal: &Principal,
+    envelope: &Envelope<'_>,
+) -> Result<(Itinerary<'a>, Plan<'a>, UpstreamRequest), Problem> {
+    let mut refused = None;
+    while let Some(plan) = itinerary.plan_at(0) {
+        enter(exchange, &plan, principal, envelope);
+        match chat_request(&plan, envelope) {
+            Ok(request) => return Ok((itinerary, plan, request)),
+            Err(problem) => {
+                refused.get_or_insert(problem);
+                itinerary.order.pass_first();
+            }
+        }
+    }
+    Err(refused.unwrap_or_else(|| no_such_model(&envelope.model)))
 }
 
 /// Whether the caller asks why it is answered by whom it is, and may know.

@@ -134,6 +134,21 @@ impl Order<'_> {
         }
     }
 
+    /// Takes the first candidate out, because it cannot be asked this after all.
+    pub fn pass_first(&mut self) {
+        if self.candidates.is_empty() {
+            return;
+        }
+        self.candidates.remove(0);
+        self.least_connections.retain_mut(|contender| match contender.index.checked_sub(1) {
+            Some(index) => {
+                contender.index = index;
+                true
+            }
+            None => false,
+        });
+    }
+
     /// When the first of the unhealthy ones may be back, in milliseconds from now; `None` if nobody knows, or none is.
     pub fn retry_after_ms(&self) -> Option<u64> {
         let skips = self.left_out.iter().filter_map(|it| match it.reason {

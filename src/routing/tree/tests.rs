@@ -107,6 +107,18 @@ fn what_cannot_answer_is_left_out_and_the_reason_told() {
 }
 
 #[test]
+fn whoever_cannot_be_asked_after_all_makes_room() {
+    let mut desk = Desk::new(json!({"r": {"strategy": "least_connections", "targets": models(&["m1", "m2", "m3"])}}));
+    let mut order = desk.order("r", &Request::new(), &World::default());
+    let before = names(&order);
+    order.pass_first();
+    assert_eq!(names(&order), before[1..]);
+    assert_eq!(order.least_connections.iter().map(|it| it.index).collect::<Vec<_>>(), [0, 1]);
+    (0..3).for_each(|_| order.pass_first());
+    assert!(order.candidates.is_empty() && order.least_connections.is_empty());
+}
+
+#[test]
 fn lower_priorities_stand_by_for_higher_ones() {
     let mut desk = Desk::new(json!({"r": {"strategy": "round_robin", "targets": [
         {"model": "m5", "priority": 9}, {"model": "m1"}, {"model": "m3", "priority": 1}, {"model": "m2"},
