@@ -2,6 +2,9 @@
 // the gauges themselves, as isolates speak to them.
 
 import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import { after, before, describe, test } from "node:test";
 
 import { MASTER_SECRET, startAdmin, userWith } from "./admin.mjs";
@@ -363,8 +366,7 @@ describe("probes", () => {
 
 describe("an open breaker", () => {
   test("survives the end of everything", async (context) => {
-    const { mkdtemp, rm } = await import("node:fs/promises");
-    const persist = await mkdtemp("/tmp/gauge-");
+    const persist = await mkdtemp(path.join(tmpdir(), "llm-gateway-gauge-"));
     const start = () =>
       startGatewayProcess({ config: null, persist, secrets: { KEY_HASH_SECRET, MASTER_SECRET } });
     const states = async (gateway) => {
