@@ -81,7 +81,19 @@ impl<'a> Journey<'a> {
     ///
     /// # Errors
     /// What the caller is told if nobody answers, where it is not an error reply of a provider's.
-    pub async fn run(mut self, exchange: &mut Exchange, place: Place) -> Result<(Reply, Option<Outgoing>), Problem> {
+    pub async fn run(self, exchange: &mut Exchange, place: Place) -> Result<(Reply, Option<Outgoing>), Problem> {
+        let answer = self.go(exchange, place).await;
+        if exchange.record.attempts == 0 {
+            // Nobody was asked: it is as if it had never been admitted.
+            if let Some(reservation) = exchange.reservation.borrow_mut().as_mut() {
+                reservation.refused = true;
+            }
+            (exchange.record.admitted_by, exchange.record.reserved) = ("", None);
+        }
+        answer
+    }
+
+    async fn go(mut self, exchange: &mut Exchange, place: Place) -> Result<(Reply, Option<Outgoing>), Problem> {
         let contenders: BTreeMap<&str, u64> = self.itinerary.contender_weights();
         let mut full = None;
         match place {
