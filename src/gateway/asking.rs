@@ -53,6 +53,7 @@ pub fn ask_for(loaded: &LoadedConfig, plan: &Plan<'_>, principal: &Principal, wa
     let bound = [wanted.max_output, model_bound].into_iter().flatten().min();
     Ask {
         id: String::new(),
+        turn: 0,
         key_id: principal.key_id.clone(),
         user: principal.user.clone(),
         model: plan.model_name.to_owned(),

@@ -13,6 +13,9 @@ use super::rule::{Dimension, LimitMode, Period, Rule, Scope};
 pub struct Ask {
     /// The request's settlement id. Asking twice is asking once.
     pub id: String,
+    /// Which of the request's asks this is, from 0: one that goes on with another model asks again, with the next number,
+    /// and what it has reserved is replaced.
+    pub turn: u32,
     /// The key that is used.
     pub key_id: String,
     /// The user that the key belongs to.

@@ -275,6 +275,12 @@ impl Subject {
         for mark in marks.clone().filter(|mark| !mark.counter.of_model) {
             self.all.mark(mark, row.sequence, from, to);
         }
+        for (model, mark) in row.left.iter().filter(|(_, mark)| mark.counter.scope == scope) {
+            let left = if mark.counter.of_model { self.model_mut(model) } else { Some(&mut self.all) };
+            if let Some(left) = left {
+                left.mark(mark, row.sequence, None, None);
+            }
+        }
         let Some(model) = self.model_mut(&row.model) else { return };
         model.shift(row, starts, from, to);
         for mark in marks.filter(|mark| mark.counter.of_model) {

@@ -162,7 +162,9 @@ impl Fallback {
         let own = self.own(now, account);
         let output = ask.first_output_tokens.min(ask.max_output_tokens);
         let cost = ask.prices.map_or(0, |prices| prices.cost(ask.input_tokens, output));
-        let spent = own.spent.get(&ask.key_id).copied().unwrap_or(0);
+        // What it holds with an earlier turn is replaced.
+        let held = own.reserved.get(&ask.id).copied();
+        let spent = own.spent.get(&ask.key_id).copied().unwrap_or(0).saturating_sub(held.unwrap_or(0));
         if by_grace && spent.saturating_add(cost) > terms.grace_nanos {
             return Decision::NoBudget;
         }
@@ -175,7 +177,7 @@ impl Fallback {
                 return Decision::Limited(Box::new(denial));
             }
         }
-        if by_grace && !own.reserved.contains_key(&ask.id) {
+        if by_grace && (held.is_none() || ask.turn > 0) {
             own.spent.insert(ask.key_id.clone(), spent.saturating_add(cost));
             own.reserved.insert(ask.id.clone(), cost);
         }

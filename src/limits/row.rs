@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::amounts::Amounts;
 use super::bucket::Bucket;
+use super::counters::Caller;
 use super::rule::{Dimension, Period, Rule, Scope};
 
 /// What the keeper of an [`Admission`](super::admission::Admission) must store, in the order in which it is told.
@@ -54,6 +55,12 @@ pub struct Row {
     /// The rates that it was counted in.
     #[serde(rename = "w", skip_serializing_if = "Vec::is_empty")]
     pub marks: Vec<Mark>,
+    /// Which of the request's asks it was reserved by.
+    #[serde(rename = "f", skip_serializing_if = "is_first")]
+    pub turn: u32,
+    /// The buckets that it was counted in with an earlier ask and is no more, each with that one's model.
+    #[serde(rename = "b", skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<(String, Mark)>,
 }
 
 /// Where a row stands.
@@ -137,10 +144,20 @@ impl Leased {
 }
 
 impl Row {
+    /// Whose limits it counts in.
+    pub(super) fn caller(&self) -> Caller<'_> {
+        Caller { key: &self.key_id, user: self.user.as_deref(), model: Some(&self.model) }
+    }
+
     /// Whether it is not settled and has not expired.
     pub fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open(_))
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is the serializer's")]
+fn is_first(turn: &u32) -> bool {
+    *turn == 0
 }
 
 impl From<CounterId> for String {

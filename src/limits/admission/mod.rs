@@ -9,7 +9,7 @@
 //!
 //! | call | row |
 //! |---|---|
-//! | [`reserve`](Admission::reserve) | an open one for the request, and perhaps one for a lease |
+//! | [`reserve`](Admission::reserve) | an open one for the request, in place of the one that it had for another model, and perhaps one for a lease |
 //! | [`settle`](Admission::settle) | the request's is closed, with what was used |
 //! | [`expire`](Admission::expire) | what was open for too long is closed as it stands |
 //! | [`give_back`](Admission::give_back) | the lease's goes; requests that are still open get their own |
@@ -18,6 +18,7 @@
 //! granted must not have lost sight of it. What is settled of it counts at the same time, so nothing moves between
 //! windows; and no lease reaches beyond a UTC day.
 
+mod aside;
 mod lease;
 mod reserve;
 mod settle;

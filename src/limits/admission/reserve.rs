@@ -7,6 +7,7 @@ use super::super::row::{CounterId, Mark, Row, Stage};
 use super::super::rule::{Dimension, LimitMode};
 use super::super::rules::Applied;
 use super::super::window::{EXACT_UP_TO, Until, Window};
+use super::aside::Aside;
 use super::*;
 
 /// After how many milliseconds a caller refused for concurrency may try again. When a connection ends cannot be known.
@@ -34,7 +35,8 @@ struct Judged {
 
 impl Admission {
     /// Reserves what a request may use, or says which rule has no room for it. Asking again with the same id reserves
-    /// nothing more; asking after the settlement reserves nothing at all.
+    /// nothing more, unless it is the request's next turn: then what it needs now takes the place of what it has, which
+    /// stays where there is no room. Asking after the settlement reserves nothing at all.
     pub fn reserve(&mut self, now: u64, ask: &Ask) -> Answer {
         let now = self.clock(now);
         self.expire(now);
@@ -43,17 +45,25 @@ impl Admission {
             self.pending.push(Pending::Defaults);
         }
         let caller = ask.caller();
-        if let Some(slot) = self.slots.get(&ask.id) {
-            let reserved = if let Slot::Open(row) = slot { row.amounts } else { Amounts::default() };
-            let lease = self.lease_of(&ask.id);
-            let states = self.states(now, &caller, &ask.defaults);
-            return Answer::Granted(Grant { reserved, states, shadowed: Vec::new(), lease, repeated: true });
-        }
+        let aside = match self.slots.get(&ask.id) {
+            Some(Slot::Open(row)) if !row.leased.is_lease() && row.turn < ask.turn => self.set_aside(now, &ask.id),
+            Some(slot) => {
+                let reserved = if let Slot::Open(row) = slot { row.amounts } else { Amounts::default() };
+                let lease = self.lease_of(&ask.id);
+                let states = self.states(now, &caller, &ask.defaults);
+                return Answer::Granted(Grant { reserved, states, shadowed: Vec::new(), lease, repeated: true });
+            }
+            None => None,
+        };
         let applied = self.rules.applied(self.subjects.root_scope(), &caller, &ask.defaults);
         let learned = self.learned(ask);
         let Judged { amounts, shadowed, breach } = self.judge(now, ask, &applied, learned);
         if let Some(breach) = breach {
-            return Answer::Denied(Denial { breach, states: self.states_of(now, &caller, &applied) });
+            let states = self.states_of(now, &caller, &applied);
+            if let Some(aside) = aside {
+                self.put_back(aside);
+            }
+            return Answer::Denied(Denial { breach, states });
         }
         let rates = rates(&applied);
         let takes_leases = ask.lease.ttl_ms > 0 && !ask.holder.is_empty();
@@ -68,6 +78,8 @@ impl Admission {
             model: ask.model.clone(),
             amounts,
             stage: Stage::Open(now.saturating_add(ask.lifetime_ms)),
+            turn: ask.turn,
+            left: aside.map(Aside::left).unwrap_or_default(),
             ..Row::default()
         };
         self.charge(now, row, &rates);
@@ -128,6 +140,12 @@ impl Admission {
             };
             row.marks.extend(mark.map(|(place, bucket)| Mark { counter: rate.counter, place, bucket }));
         }
+        // What it counts in again it has not left.
+        let Row { left, marks, model, .. } = &mut row;
+        left.retain(|(of, left)| {
+            let is_same = |mark: &Mark| mark.bucket.is_some() && mark.counter == left.counter;
+            !marks.iter().any(|mark| is_same(mark) && (!mark.counter.of_model || of == model))
+        });
         self.put(row);
     }
 

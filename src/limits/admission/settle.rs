@@ -68,16 +68,17 @@ impl Admission {
     /// Counts a row for what it has become; it is no longer open.
     fn close(&mut self, now: u64, mut row: Row, before: Held) {
         row.sequence = self.next_sequence();
-        if row.marks.iter().any(|mark| mark.bucket.is_some()) {
-            self.adjust_buckets(now, &mut row, before);
-        }
+        self.adjust_buckets(now, &mut row, before);
         self.subjects.shift(&row, Some(before), Some(Held::by(&row)));
         self.meta.count(&row);
         self.tell(row);
     }
 
     /// Corrects the buckets that a row was counted in, and notes how it leaves them.
-    fn adjust_buckets(&mut self, now: u64, row: &mut Row, before: Held) {
+    pub(super) fn adjust_buckets(&mut self, now: u64, row: &mut Row, before: Held) {
+        if row.left.is_empty() && row.marks.iter().all(|mark| mark.bucket.is_none()) {
+            return;
+        }
         let caller = Caller { key: &row.key_id, user: row.user.as_deref(), model: Some(&row.model) };
         let rates = self.rates_of(&caller);
         for mark in row.marks.iter_mut().filter(|mark| mark.bucket.is_some()) {
@@ -95,6 +96,13 @@ impl Admission {
                 mark.place
             });
             mark.bucket = changed.map(|(_, bucket)| bucket);
+        }
+        for (model, mark) in &mut row.left {
+            let caller = Caller { model: Some(model), ..caller };
+            let CounterId { dimension, period, .. } = mark.counter;
+            let Some(counters) = self.subjects.counters_mut(mark.counter, &caller) else { continue };
+            let noted = counters.with_bucket(dimension, period, row.sequence, |_| mark.place);
+            mark.bucket = noted.map(|(_, bucket)| bucket);
         }
     }
 

@@ -2,6 +2,7 @@ use super::super::amounts::{Amounts, AskPrices};
 use super::super::ask::{Answer, Ask, Breach, Grant, LeaseReturn, LeaseTerms, LeaseUse, OpenUse, Settled, Settlement};
 use super::*;
 use crate::limits::calendar::DAY_MS;
+use crate::limits::rule::Dimension;
 use serde_json::{Value, json};
 
 /// 2026-01-14, a Wednesday, 12:00 UTC.
@@ -342,4 +343,76 @@ fn since_when_requests_are_open_is_known() {
     admission.settle(NOON + 11, "1", &used(1, 1, 1, 1));
     assert_eq!(admission.open_since(NOON + 12), BTreeMap::from([("k".to_owned(), NOON + 9)]));
     assert!(admission.open_since(NOON + 9 + 60_000).is_empty());
+}
+
+#[test]
+fn a_request_that_goes_on_has_what_it_needs_there_or_keeps_what_it_has() {
+    let mut admission = with([
+        rule("account", "acc", terms("cost", "month", 200)),
+        rule("key", "k", terms("concurrency", "none", 1)),
+        rule("key", "k", json!({"dimension": "requests", "period": "total", "amount": 1, "model": "n"})),
+    ]);
+    granted(admission.reserve(NOON, &ask("1")));
+    let dearer = |times: u64| AskPrices { input: 1_000 * times, output: 2_000 * times, fixed: 5 };
+    let next = |turn, model: &str, times| Ask { turn, model: model.into(), prices: Some(dearer(times)), ..ask("1") };
+    let grant = granted(admission.reserve(NOON + 1, &next(1, "n", 3)));
+    assert_eq!((grant.reserved.cost, grant.repeated), (155, false));
+    assert_eq!((total(&admission, NOON).reserved.cost, admission.connections(NOON)["k"]), (155, 1));
+    // Once more, and an earlier turn that comes late, change nothing.
+    assert!(granted(admission.reserve(NOON + 2, &next(1, "n", 3))).repeated);
+    assert!(granted(admission.reserve(NOON + 2, &ask("1"))).repeated);
+    let breach = denied(admission.reserve(NOON + 3, &next(2, "m", 4)));
+    assert_eq!((breach.dimension, breach.used, breach.asked), (Dimension::Cost, 0, 205));
+    assert_eq!(total(&admission, NOON).reserved.cost, 155);
+    let of = |model| Caller { model: Some(model), ..CALLER };
+    assert_eq!(admission.totals(NOON, Scope::Key, &of("m")).total, Total::default());
+    assert_eq!(admission.settle(NOON + 4, "1", &used(1, 10, 3, 63)), Settled::Counted);
+    assert_eq!(admission.totals(NOON, Scope::Key, &of("n")).total.settled.cost, 63);
+    assert!(granted(admission.reserve(NOON + 5, &next(3, "m", 1))).repeated, "it is over");
+    let n = Ask { model: "n".into(), ..ask("2") };
+    assert_eq!(denied(admission.reserve(NOON + 6, &n)).dimension, Dimension::Requests);
+    granted(admission.reserve(NOON + 6, &ask("2")));
+}
+
+#[test]
+fn a_bucket_that_a_request_leaves_is_as_it_was_without_it_also_after_a_restart() {
+    let bucket = |model: &str| {
+        json!({"dimension": "output_tokens", "period": "minute", "amount": 60, "burst": 30, "model": model})
+    };
+    let rules = [rule("key", "k", bucket("m")), rule("key", "k", bucket("n"))];
+    let mut admission = with(rules.clone());
+    let mut rows = BTreeMap::new();
+    let mut store = |admission: &mut Admission| {
+        for change in admission.take_changes() {
+            if let Change::Put(row) = change {
+                rows.insert(row.id.clone(), *row);
+            }
+        }
+        let base = Base { subjects: Subjects::new(Scope::Account), meta: Meta::default() };
+        let mut restored = Admission::restore(base, rows.values().cloned(), Vec::new());
+        restored.set_rules(rules.to_vec());
+        for model in ["m", "n"] {
+            let caller = Caller { model: Some(model), ..CALLER };
+            assert_eq!(restored.states(NOON + 9_000, &caller, &[]), admission.states(NOON + 9_000, &caller, &[]));
+        }
+    };
+    let used_of = |admission: &Admission, now, model| {
+        admission.states(now, &Caller { model: Some(model), ..CALLER }, &[])[0].used
+    };
+    granted(admission.reserve(NOON, &ask("1")));
+    assert_eq!(used_of(&admission, NOON, "m"), 20);
+    let turn = |turn, model: &str| Ask { turn, model: model.into(), ..ask("1") };
+    granted(admission.reserve(NOON + 5_000, &turn(1, "n")));
+    store(&mut admission);
+    assert_eq!((used_of(&admission, NOON + 5_000, "m"), used_of(&admission, NOON + 5_000, "n")), (0, 20));
+    granted(admission.reserve(NOON + 6_000, &ask("2")));
+    let full = Ask { max_output_tokens: 20, ..turn(2, "m") };
+    assert_eq!(denied(admission.reserve(NOON + 6_000, &full)).used, 20);
+    assert_eq!((used_of(&admission, NOON + 6_000, "m"), used_of(&admission, NOON + 6_000, "n")), (20, 19));
+    store(&mut admission);
+    granted(admission.reserve(NOON + 20_000, &full));
+    store(&mut admission);
+    admission.settle(NOON + 21_000, "1", &used(1, 10, 20, 1));
+    store(&mut admission);
+    assert_eq!((used_of(&admission, NOON + 21_000, "m"), used_of(&admission, NOON + 21_000, "n")), (25, 0));
 }

@@ -43,7 +43,9 @@ impl World {
             Answer::Denied(denial) => {
                 self.seen.count("denied", 1);
                 let breach = &denial.breach;
+                // What a request of a later turn has is not in its own way.
                 if self.random.percent(10)
+                    && ask.turn == 0
                     && breach.dimension != Dimension::Concurrency
                     && let Some(wait) = breach.retry_after_ms
                     && wait > 0
@@ -60,9 +62,20 @@ impl World {
                 }
             }
         }
-        if self.store_changes().1 {
+        let (stored, lives) = self.store_changes();
+        if ask.turn > 0 {
+            match &answer {
+                Answer::Granted(grant) if !grant.repeated && stored => {
+                    self.seen.count("moved", 1);
+                    self.oracle.moved(&self.store.rows[&ask.id]);
+                }
+                Answer::Denied(_) => self.seen.count("kept", u64::from(known.is_some())),
+                Answer::Granted(_) => {}
+            }
+        }
+        if lives {
             let at = known.or_else(|| self.store.rows.get(&ask.id).map(|row| row.at)).unwrap_or(self.now);
-            self.send(Event::Answered { isolate, epoch, id: ask.id.clone(), at, answer });
+            self.send(Event::Answered { isolate, epoch, id: ask.id.clone(), turn: ask.turn, at, answer });
         }
     }
 

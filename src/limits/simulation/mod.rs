@@ -48,17 +48,19 @@ impl Random {
 struct Seen(BTreeMap<&'static str, u64>);
 
 /// What must have happened.
-const EVERYTHING: [&str; 14] = [
+const EVERYTHING: [&str; 16] = [
     "compared",
     "denied",
     "expired",
     "folded",
     "granted",
     "isolate_crashes",
+    "kept",
     "late",
     "leased",
     "leases",
     "ledger_crashes",
+    "moved",
     "repeated",
     "returned",
     "shadowed",

@@ -53,6 +53,14 @@ impl Oracle {
         assert!(before.is_none(), "{id} is admitted twice");
     }
 
+    /// A request has gone on: what the ledger has reserved for it now, with which model and since when.
+    pub(super) fn moved(&mut self, row: &Row) {
+        if let Some(decision) = self.decisions.get_mut(&row.id) {
+            let (at, model, amounts) = (row.at, row.model.clone(), row.amounts);
+            (decision.at, decision.model, decision.reserved, decision.counted) = (at, model, amounts, amounts);
+        }
+    }
+
     pub(super) fn ended(&mut self, id: &str, at: u64) {
         if let Some(decision) = self.decisions.get_mut(id) {
             decision.end = decision.end.min(at);

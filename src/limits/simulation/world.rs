@@ -28,8 +28,9 @@ pub(super) type Entry = (String, Settlement);
 pub(super) enum Event {
     Arrive { isolate: usize },
     Asked { isolate: usize, epoch: u64, ask: Ask },
-    Answered { isolate: usize, epoch: u64, id: String, at: u64, answer: Answer },
+    Answered { isolate: usize, epoch: u64, id: String, turn: u32, at: u64, answer: Answer },
     GivenUp { isolate: usize, epoch: u64, id: String },
+    GoesOn { isolate: usize, epoch: u64, id: String },
     Ended { isolate: usize, epoch: u64, id: String },
     Posted { isolate: usize, epoch: u64, post: u64, entries: Vec<Entry>, returns: Vec<LeaseReturn> },
     Acknowledged { isolate: usize, epoch: u64, post: u64 },
@@ -49,6 +50,8 @@ struct Isolate {
     /// Requests that wait for an answer: when they asked by the isolate's clock.
     asking: BTreeMap<String, (u64, Ask)>,
     running: BTreeMap<String, (Ask, Amounts)>,
+    /// What running requests ask that go on with another model.
+    going: BTreeMap<String, Ask>,
     outbox: BTreeMap<u64, (Vec<Entry>, Vec<LeaseReturn>, u64)>,
 }
 
@@ -243,9 +246,16 @@ impl World {
         match event {
             Event::Arrive { isolate } => self.arrive(isolate),
             Event::Asked { isolate, epoch, ask } => self.asked(isolate, epoch, &ask),
-            Event::Answered { isolate, epoch, id, at, answer } => {
-                if self.isolates[isolate].epoch == epoch {
+            Event::Answered { isolate, epoch, id, turn, at, answer } => {
+                if self.isolates[isolate].epoch == epoch && turn > 0 {
+                    self.went_on(isolate, &id, turn, &answer);
+                } else if self.isolates[isolate].epoch == epoch {
                     self.answered(isolate, &id, at, &answer);
+                }
+            }
+            Event::GoesOn { isolate, epoch, id } => {
+                if self.isolates[isolate].epoch == epoch {
+                    self.go_on(isolate, &id);
                 }
             }
             Event::GivenUp { isolate, epoch, id } => {
@@ -336,6 +346,7 @@ impl World {
             first_output_tokens: 20,
             output_quantile_percent: 90,
             id: id.clone(),
+            turn: 0,
         };
         let clock = self.clock(isolate);
         let need =
@@ -369,7 +380,41 @@ impl World {
         let wait = self.random.below(most);
         let epoch = self.isolates[isolate].epoch;
         self.after(wait, Event::Ended { isolate, epoch, id: ask.id.clone() });
+        while self.random.percent(15) {
+            let wait = self.random.below(wait + 1);
+            self.after(wait, Event::GoesOn { isolate, epoch, id: ask.id.clone() });
+        }
         self.isolates[isolate].running.insert(ask.id.clone(), (ask, reserved));
+    }
+
+    /// A request was not answered, and tries another model: that of its next turn.
+    fn go_on(&mut self, isolate: usize, id: &str) {
+        let Some((running, _)) = self.isolates[isolate].running.get(id) else { return };
+        let turn = self.isolates[isolate].going.get(id).map_or(running.turn, |ask| ask.turn) + 1;
+        let (running, times) = (running.clone(), self.random.within(1, 3));
+        let ask = Ask {
+            turn,
+            model: format!("m{}", self.random.below(self.models)),
+            input_tokens: self.random.below(30),
+            prices: running.prices.map(|prices| AskPrices { output: prices.output * times, ..prices }),
+            defaults: self.defaults.clone(),
+            holder: String::new(),
+            ..running
+        };
+        self.isolates[isolate].going.insert(id.to_owned(), ask.clone());
+        let epoch = self.isolates[isolate].epoch;
+        self.send(Event::Asked { isolate, epoch, ask: ask.clone() });
+        if self.random.percent(10) {
+            self.send(Event::Asked { isolate, epoch, ask });
+        }
+    }
+
+    fn went_on(&mut self, isolate: usize, id: &str, turn: u32, answer: &Answer) {
+        let isolate = &mut self.isolates[isolate];
+        let Some(ask) = isolate.going.get(id).filter(|ask| ask.turn == turn).cloned() else { return };
+        if let (Answer::Granted(grant), Some(running)) = (answer, isolate.running.get_mut(id)) {
+            *running = (ask, grant.reserved);
+        }
     }
 
     fn answered(&mut self, isolate: usize, id: &str, at: u64, answer: &Answer) {
