@@ -133,6 +133,48 @@ pub async fn admit(exchange: &mut Exchange, env: &Env, applicant: Applicant<'_>)
     confirmed.map(|confirmed| Admitted { confirmed, place })
 }
 
+/// A request that goes on to another candidate.
+pub struct Onward<'a> {
+    /// The way to the ledger.
+    pub env: &'a Env,
+    /// The configuration.
+    pub loaded: &'a LoadedConfig,
+    /// The caller.
+    pub principal: &'a Principal,
+    /// What is asked for.
+    pub envelope: &'a Envelope<'a>,
+}
+
+impl Onward<'_> {
+    /// Sees to it that what limits have reserved is enough for this candidate, and reserved with its model.
+    ///
+    /// # Errors
+    /// As [`admit`]; what was reserved before stays.
+    pub async fn reserve(&self, exchange: &mut Exchange, plan: &Plan<'_>) -> Result<(), Problem> {
+        let Self { env, loaded, principal, envelope } = *self;
+        let reserved = exchange.reservation.borrow().clone();
+        let Some(reserved) = reserved.filter(|it| it.counts() && it.model != plan.model_name) else { return Ok(()) };
+        let turn = reserved.turn.saturating_add(1);
+        let ask = Ask { turn, ..asking::ask(loaded, plan, principal, envelope, &reserved.id, "") };
+        let needed = of_request(ask.input_tokens, reserved.amounts.output, ask.prices.as_ref());
+        if needed.fits_in(&reserved.amounts) && !limits::tells_models_apart(principal, &ask) {
+            return Ok(());
+        }
+        let asked_at = now_ms();
+        let alone = limits::is_silent(&principal.account, asked_at);
+        let answer = if alone { None } else { Some(ask_ledger(env, principal, &ask).await) };
+        let mut stage = Stage { exchange, loaded, principal, ask: &ask, asked_at };
+        stage.reservation(|reservation| reservation.turn = turn);
+        match answer {
+            None => stage.decide_alone(),
+            Some(Ok(admitted)) => stage.take_in(admitted).map(|_| ()),
+            Some(Err(error)) => stage.unreachable(&error).map(|_| ()),
+        }?;
+        stage.close(false);
+        Ok(())
+    }
+}
+
 /// Seeks a place at a provider.
 pub struct Seeking<'a> {
     /// The way to the gauges.
@@ -154,7 +196,12 @@ impl Seeking<'_> {
         let Self { env, loaded, principal, envelope, id } = self;
         let Some((_, first, _)) = sought.first() else { return (Place::Unasked, Vec::new()) };
         let gauge = loaded.pools.gauge(first.provider_name);
-        let hold = |provider: &str| Hold { gauge: gauge.to_owned(), provider: provider.to_owned(), id: id.clone() };
+        let hold = |provider: &str| Hold {
+            gauge: gauge.to_owned(),
+            provider: provider.to_owned(),
+            id: id.clone(),
+            used: false,
+        };
         let keep = |held: Option<Hold>| {
             if let Some(reservation) = slot.borrow_mut().as_mut() {
                 reservation.hold = held;
@@ -238,7 +285,7 @@ impl Stage<'_> {
             limits::granted(self.principal, self.ask, grant, self.asked_at);
             let until = |lease: &LeaseGrant| (lease.id.clone(), self.asked_at.saturating_add(lease.ttl_ms));
             let watches = grant.lease.as_ref().map(until);
-            self.reservation(|reservation| reservation.watches = watches);
+            self.reservation(|reservation| reservation.watches = watches.or(reservation.watches.take()));
         }
         let confirmed = keys::learn(self.principal, self.asked_at, Some(standing), &self.loaded.config.auth);
         self.reservation(|reservation| {
@@ -246,6 +293,7 @@ impl Stage<'_> {
             if let Some(Answer::Granted(grant)) = &answer {
                 reservation.admission = Admission::Ledger;
                 reservation.amounts = grant.reserved;
+                reservation.model.clone_from(&self.ask.model);
             }
         });
         let confirmed = confirmed.map_err(|refused| {
@@ -315,6 +363,7 @@ impl Stage<'_> {
         self.reservation(|reservation| {
             reservation.admission = Admission::Fallback(fallback);
             reservation.amounts = amounts;
+            reservation.model.clone_from(&self.ask.model);
         });
         Ok(())
     }

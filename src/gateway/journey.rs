@@ -9,7 +9,7 @@ use futures::future::join;
 use web_sys::AbortSignal;
 use worker::Env;
 
-use super::admit::{Place, Seeking};
+use super::admit::{Onward, Place, Seeking};
 use super::asking;
 use super::attempt::{Attempting, Failed, Served};
 use super::itinerary::{Health as _, Itinerary, ShadowCopy, Sight};
@@ -66,6 +66,32 @@ struct Bounds {
     is_last: bool,
 }
 
+/// How far a request has come.
+struct Course<'a> {
+    /// Who is asked now.
+    candidate: Candidate<'a>,
+    /// Who may be asked next, in their order.
+    queue: VecDeque<Candidate<'a>>,
+    /// Among whom the gauge picks, and their weights.
+    contenders: BTreeMap<&'a str, u64>,
+    /// The limit that has no room at the candidate's provider.
+    full: Option<Box<Breach>>,
+    /// Who has been asked, or could not be.
+    tried: Vec<&'a str>,
+    /// The last failure, and what the caller is told of it.
+    failure: Option<(Failure<'a>, Result<Reply, Problem>)>,
+}
+
+/// A failure, as far as it matters for who is asked next.
+struct Failure<'a> {
+    /// Whose.
+    by: Candidate<'a>,
+    /// Which.
+    fault: Fault,
+    /// Whether the route names those who are asked next for just this fault.
+    named: bool,
+}
+
 /// What an attempt came to.
 enum Tried {
     /// An answer.
@@ -94,82 +120,85 @@ impl<'a> Journey<'a> {
     }
 
     async fn go(mut self, exchange: &mut Exchange, place: Place) -> Result<(Reply, Option<Outgoing>), Problem> {
-        let contenders: BTreeMap<&str, u64> = self.itinerary.contender_weights();
-        let mut full = None;
-        match place {
-            Place::At(index) => self.itinerary.order.promote(index),
+        let contenders = self.itinerary.contender_weights();
+        let full = match place {
+            Place::Unasked => None,
+            Place::At(index) => {
+                self.itinerary.order.promote(index);
+                None
+            }
             Place::Full(index, breach) => {
                 self.itinerary.order.promote(index);
-                full = Some(breach);
+                Some(breach)
             }
-            Place::Unasked => {}
-        }
+        };
         exchange.copy = self.copy(exchange);
         let mut queue: VecDeque<Candidate<'a>> = std::mem::take(&mut self.itinerary.order.candidates).into();
-        let Some(mut candidate) = queue.pop_front() else {
-            return Err(super::plan::no_such_model(self.sight.asked.model));
-        };
         let name = self.sight.asked.model;
+        let Some(candidate) = queue.pop_front() else { return Err(super::plan::no_such_model(name)) };
         let now = now_ms();
         with_budget(name, |budget| budget.request(now));
         let deadline_at = self.deadline(&candidate, exchange, now);
-        let policy = self.policy();
-        let max_attempts = policy.max_attempts;
-        let mut attempts = Attempts::new(policy, Some(deadline_at));
-        let mut tried: Vec<&str> = Vec::new();
+        let mut attempts = Attempts::new(self.policy(), Some(deadline_at));
+        let mut course = Course { candidate, queue, contenders, full, tried: Vec::new(), failure: None };
         let mut waited_ms = 0;
         loop {
-            let outcome = match full.take() {
-                Some(breach) => Tried::Failed(Box::new(no_room(exchange, &breach))),
+            let outcome = match course.full.take() {
+                Some(breach) => Tried::Failed(Box::new(no_room(exchange, &course.candidate, &breach))),
                 None => {
-                    let is_last = attempts.made() >= max_attempts
-                        || self.worth_trying(&queue, &candidate, Fault::TooSlow, false).is_none();
-                    let bounds = Bounds { deadline_at, waited_ms, is_last };
-                    self.attempt(exchange, &candidate, bounds).await
+                    let slow = Failure { by: course.candidate.clone(), fault: Fault::TooSlow, named: false };
+                    let is_last = attempts.is_last() || self.next(&course.queue, &slow).is_none();
+                    self.attempt(exchange, &course.candidate, Bounds { deadline_at, waited_ms, is_last }).await
                 }
             };
-            let failed = match outcome {
-                Tried::Served(served) => return Ok((served.reply, served.outgoing)),
-                Tried::Failed(failed) => *failed,
-                // It has not been asked, so the next one is no further attempt.
+            course.tried.push(course.candidate.deployment);
+            let next = match outcome {
+                Tried::Served(served) => {
+                    // What kept it from somebody else was no refusal of the request.
+                    exchange.record.refused_by = None;
+                    return Ok((served.reply, served.outgoing));
+                }
+                // It has not been asked, so the next one is no further attempt. What failed before is told rather than why
+                // somebody else could not be asked.
                 Tried::Passed(problem) => {
-                    tried.push(candidate.deployment);
-                    candidate = queue.pop_front().ok_or(problem)?;
-                    full = self.seek(exchange, &mut candidate, &mut queue, &contenders).await;
-                    continue;
+                    let next = match &course.failure {
+                        Some((failure, _)) => self.next(&course.queue, failure),
+                        None => Some(0),
+                    };
+                    let told = || course.failure.take().map_or(Err(problem), |(_, answer)| answer);
+                    let Some(next) = next.and_then(|index| course.queue.remove(index)) else {
+                        return told().map(|reply| (reply, None));
+                    };
+                    next
                 }
-            };
-            tried.push(candidate.deployment);
-            let detour = self.detour(&candidate, failed.fault).unwrap_or_default();
-            let detour: VecDeque<_> = detour.into_iter().filter(|it| !tried.contains(&it.deployment)).collect();
-            let named = !detour.is_empty();
-            if named {
-                queue = detour;
-            }
-            let next = self.worth_trying(&queue, &candidate, failed.fault, named);
-            let told = attempts::Failed {
-                fault: failed.fault,
-                retry_after_ms: failed.retry_after_ms,
-                others: next.is_some(),
-                named,
-            };
-            match with_budget(name, |budget| attempts.next(now_ms(), told, budget, random())) {
-                Next::Stop(_) => return (*failed.answer).map(|reply| (reply, None)),
-                Next::Same { wait_ms } => {
-                    waited_ms = wait_ms;
-                    sleep(wait_ms).await;
-                    if self.client.aborted() {
-                        return (*failed.answer).map(|reply| (reply, None));
+                Tried::Failed(failed) => {
+                    let Failed { fault, retry_after_ms, answer, .. } = *failed;
+                    let named = self.take_detour(&mut course, fault);
+                    let failure = Failure { by: course.candidate.clone(), fault, named };
+                    let next = self.next(&course.queue, &failure);
+                    let failed = attempts::Failed { fault, retry_after_ms, others: next.is_some(), named };
+                    match with_budget(name, |budget| attempts.next(now_ms(), failed, budget, random())) {
+                        Next::Stop(_) => return (*answer).map(|reply| (reply, None)),
+                        Next::Same { wait_ms } => {
+                            waited_ms = wait_ms;
+                            sleep(wait_ms).await;
+                            if self.client.aborted() {
+                                return (*answer).map(|reply| (reply, None));
+                            }
+                            continue;
+                        }
+                        Next::Other => {}
                     }
+                    let Some(next) = next.and_then(|index| course.queue.remove(index)) else {
+                        return (*answer).map(|reply| (reply, None));
+                    };
+                    course.failure = Some((failure, *answer));
+                    next
                 }
-                Next::Other => {
-                    waited_ms = 0;
-                    let other = next.and_then(|index| queue.remove(index));
-                    let Some(other) = other else { return (*failed.answer).map(|reply| (reply, None)) };
-                    candidate = other;
-                    full = self.seek(exchange, &mut candidate, &mut queue, &contenders).await;
-                }
-            }
+            };
+            waited_ms = 0;
+            course.candidate = next;
+            self.seek(exchange, &mut course).await;
         }
     }
 
@@ -209,12 +238,17 @@ impl<'a> Journey<'a> {
         let Some(envelope) = self.sight.envelope else {
             return Tried::Passed(super::plan::no_such_model(self.sight.asked.model));
         };
-        enter(exchange, &plan, self.sight.principal, envelope);
         let ready = self.first.take_if(|(name, _)| *name == candidate.deployment).map(|(_, request)| request);
         let request = match ready.map_or_else(|| chat_request(&plan, envelope), Ok) {
             Ok(request) => request,
             Err(problem) => return Tried::Passed(problem),
         };
+        let onward = Onward { env: self.env, loaded: self.loaded, principal: self.sight.principal, envelope };
+        if let Err(problem) = onward.reserve(exchange, &plan).await {
+            exchange.record.attempt_spared(candidate.deployment, candidate.provider, "limit");
+            return Tried::Passed(problem);
+        }
+        enter(exchange, &plan, self.sight.principal, envelope);
         exchange.record.dropped_params = request.dropped_params.join(", ");
         let sent = now_ms();
         let trial = candidate.trial
@@ -227,6 +261,9 @@ impl<'a> Journey<'a> {
         if let Some(reservation) = exchange.reservation.borrow_mut().as_mut() {
             reservation.provider = plan.provider_name.to_owned();
             reservation.dispatched = true;
+            if let Some(hold) = &mut reservation.hold {
+                hold.used = true;
+            }
         }
         let attempting = Attempting {
             wanted: self.wanted(exchange, &plan, sent),
@@ -303,24 +340,27 @@ impl<'a> Journey<'a> {
         attempt_ms.map_or(patience, |millis| patience.with_first_byte(millis))
     }
 
-    /// Those who are tried instead of the next ones.
-    fn detour(&mut self, failed: &Candidate<'a>, fault: Fault) -> Option<Vec<Candidate<'a>>> {
+    /// Puts those in the queue who are asked instead of the next ones after such a fault; whether there are any.
+    fn take_detour(&mut self, course: &mut Course<'a>, fault: Fault) -> bool {
         let (loaded, sight) = (self.loaded, self.sight);
         let itinerary = &mut self.itinerary;
-        deciding(loaded, |seen, chance| itinerary.detour(loaded, sight, seen, chance, failed, fault))
+        let detour =
+            deciding(loaded, |seen, chance| itinerary.detour(loaded, sight, seen, chance, &course.candidate, fault));
+        let detour = detour.into_iter().flatten().filter(|it| !course.tried.contains(&it.deployment));
+        let detour: VecDeque<_> = detour.collect();
+        let named = !detour.is_empty();
+        if named {
+            course.queue = detour;
+        }
+        named
     }
 
-    /// The place in the queue of the first one that is worth trying after this fault. Of those that the route names for it,
+    /// The place in the queue of the first one that is worth trying after a failure. Of those that the route names for it,
     /// it knows best.
-    fn worth_trying(
-        &self,
-        queue: &VecDeque<Candidate<'a>>,
-        failed: &Candidate<'a>,
-        fault: Fault,
-        named: bool,
-    ) -> Option<usize> {
+    fn next(&self, queue: &VecDeque<Candidate<'a>>, failure: &Failure<'a>) -> Option<usize> {
+        let Failure { by: failed, fault, named } = failure;
         let context = |deployment: &str| self.loaded.config.models.get(deployment)?.context_tokens;
-        let elsewhere = fault == Fault::ContentPolicy || fault.blame() == Blame::Provider;
+        let elsewhere = *fault == Fault::ContentPolicy || fault.blame() == Blame::Provider;
         queue.iter().position(|other| {
             if !named && elsewhere && other.provider == failed.provider {
                 return false;
@@ -329,7 +369,8 @@ impl<'a> Journey<'a> {
                 (Some(failed), Some(other)) => other > failed,
                 _ => true,
             };
-            (named || fault != Fault::ContextLength || larger) && (self.itinerary.order.in_spite || self.is_well(other))
+            (*named || *fault != Fault::ContextLength || larger)
+                && (self.itinerary.order.in_spite || self.is_well(other))
         })
     }
 
@@ -339,46 +380,33 @@ impl<'a> Journey<'a> {
         !matches!(standing.availability, Availability::Skipped(_))
     }
 
-    /// Seeks a place for the next candidate where a gauge counts, and gives the one before back. Among those that are open
-    /// to the gauge's pick it may become another one of the queue. What is told is the limit that has no room.
-    async fn seek(
-        &self,
-        exchange: &Exchange,
-        candidate: &mut Candidate<'a>,
-        queue: &mut VecDeque<Candidate<'a>>,
-        contenders: &BTreeMap<&str, u64>,
-    ) -> Option<Box<Breach>> {
+    /// Seeks a place for the candidate where a gauge counts, and gives the one before back. Among those that are open to
+    /// the gauge's pick it may become another one of the queue.
+    async fn seek(&self, exchange: &Exchange, course: &mut Course<'a>) {
         let hold = exchange.reservation.borrow_mut().as_mut().and_then(|reservation| reservation.hold.take());
-        let requests = u64::from(exchange.record.attempts > 0);
         let release = async {
             if let Some(hold) = hold {
-                let amounts = Amounts { requests, ..Amounts::default() };
+                let amounts = Amounts { requests: hold.used.into(), ..Amounts::default() };
                 usage::release(self.env, &hold, Settlement { amounts, ..Settlement::default() }).await;
             }
         };
-        let gauged =
-            contenders.contains_key(candidate.deployment) || asking::is_gauged(self.loaded, candidate.provider);
-        let seek = async { if gauged { self.place(exchange, candidate, queue, contenders).await } else { None } };
-        join(release, seek).await.1
+        join(release, self.place(exchange, course)).await;
     }
 
-    async fn place(
-        &self,
-        exchange: &Exchange,
-        candidate: &mut Candidate<'a>,
-        queue: &mut VecDeque<Candidate<'a>>,
-        contenders: &BTreeMap<&str, u64>,
-    ) -> Option<Box<Breach>> {
-        let envelope = self.sight.envelope?;
-        let weight = |candidate: &Candidate<'a>| contenders.get(candidate.deployment).copied();
+    async fn place(&self, exchange: &Exchange, course: &mut Course<'a>) {
+        let Course { candidate, queue, contenders, .. } = course;
+        let picks = contenders.contains_key(candidate.deployment);
+        let (true, Some(envelope)) = (picks || asking::is_gauged(self.loaded, candidate.provider), self.sight.envelope)
+        else {
+            return;
+        };
         // Place 0 is the candidate, place n + 1 the nth of the queue.
-        let mut sought = vec![(0, self.itinerary.plan(candidate)?, weight(candidate).unwrap_or(1))];
-        if weight(candidate).is_some() {
-            for (place, other) in (1..).zip(queue.iter()) {
-                sought
-                    .extend(weight(other).zip(self.itinerary.plan(other)).map(|(weight, plan)| (place, plan, weight)));
-            }
-        }
+        let others = queue.iter().filter(|_| picks);
+        let sought = (0..).zip(std::iter::once(&*candidate).chain(others)).filter_map(|(place, it)| {
+            let weight = contenders.get(it.deployment).copied();
+            Some((place, self.itinerary.plan(it)?, if place == 0 { weight.unwrap_or(1) } else { weight? }))
+        });
+        let sought: Vec<_> = sought.collect();
         let seeking = Seeking {
             env: self.env,
             loaded: self.loaded,
@@ -386,23 +414,22 @@ impl<'a> Journey<'a> {
             envelope,
             id: format!("{}.{}", exchange.record.settlement_id, exchange.record.tried.len()),
         };
-        let (place, _) = seeking.place(&exchange.reservation, &sought).await;
-        let (place, breach) = match place {
-            Place::Unasked => return None,
+        let (place, full) = match seeking.place(&exchange.reservation, &sought).await.0 {
+            Place::Unasked => return,
             Place::At(place) => (place, None),
             Place::Full(place, breach) => (place, Some(breach)),
         };
         if let Some(other) = place.checked_sub(1).and_then(|at| queue.get_mut(at)) {
             std::mem::swap(candidate, other);
         }
-        breach
+        course.full = full;
     }
 }
 
 /// A provider that the gateway itself asks no more of at the moment.
-fn no_room(exchange: &mut Exchange, breach: &Breach) -> Failed {
+fn no_room(exchange: &mut Exchange, candidate: &Candidate<'_>, breach: &Breach) -> Failed {
     exchange.record.refused_by = Some(breach.into());
-    exchange.record.attempt_failed(Fault::ProviderLimit.name(), 0, 0, None);
+    exchange.record.attempt_spared(candidate.deployment, candidate.provider, Fault::ProviderLimit.name());
     Failed {
         retry_after_ms: breach.retry_after_ms,
         ..Failed::without_reply(Fault::ProviderLimit, provider_refusal(breach))

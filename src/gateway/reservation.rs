@@ -68,6 +68,8 @@ pub struct Reservation {
     pub hold: Option<Hold>,
     /// Whether the provider has been asked.
     pub dispatched: bool,
+    /// How often the ledger has been asked for it after the first time.
+    pub turn: u32,
 }
 
 /// A place at a provider.
@@ -79,6 +81,8 @@ pub struct Hold {
     pub provider: String,
     /// The attempt's id there.
     pub id: String,
+    /// Whether the provider has been asked in it.
+    pub used: bool,
 }
 
 impl Reservation {
@@ -144,6 +148,7 @@ mod tests {
             unanswered: false,
             hold: None,
             dispatched: true,
+            turn: 0,
         };
         let mut record = RequestRecord { settlement_id: "fresh".into(), ..RequestRecord::default() };
         reservation.complete(&mut record);

@@ -73,7 +73,9 @@ pub async fn charge(
     }
     let gauge = async {
         if let Some(hold) = reservation.as_ref().and_then(|reservation| reservation.hold.as_ref()) {
-            usage::release(env, hold, entry.as_ref().map(UsageEntry::settlement).unwrap_or_default()).await;
+            // A place that was never taken up counts for nothing.
+            let entry = entry.as_ref().filter(|_| hold.used);
+            usage::release(env, hold, entry.map(UsageEntry::settlement).unwrap_or_default()).await;
         }
     };
     let how = usage::How { flush_ms: settings.flush_ms, thresholds: &exchange.settings().limits.alert_thresholds };

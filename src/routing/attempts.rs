@@ -131,9 +131,9 @@ impl Attempts {
         Self { policy, deadline_at, made: 1, on_same: 1 }
     }
 
-    /// How many attempts have been made.
-    pub fn made(&self) -> u64 {
-        self.made
+    /// Whether the attempt that is being made is the last one that may be.
+    pub fn is_last(&self) -> bool {
+        self.made >= self.policy.max_attempts
     }
 
     /// An attempt has failed: what to do. `random` is any number, uniformly distributed.

@@ -144,6 +144,13 @@ pub fn learn(account: &str, now: u64, rules: RulesNow) {
     RULES.with_borrow_mut(|cache| cache.put(account.to_owned(), known, now));
 }
 
+/// Whether it matters to the limits of a caller which model it asks; also where nobody knows.
+pub fn tells_models_apart(principal: &Principal, ask: &Ask) -> bool {
+    let caller = Caller { key: &ask.key_id, user: ask.user.as_deref(), model: None };
+    known(&principal.account)
+        .is_none_or(|known| known.rules.rules_of(&caller, &ask.defaults).iter().any(|rule| rule.terms.model.is_some()))
+}
+
 fn known(account: &str) -> Option<Rc<Known>> {
     RULES.with_borrow(|cache| cache.get(account, 0, u64::MAX))
 }

@@ -284,6 +284,12 @@ impl RequestRecord {
         }
     }
 
+    /// Notes who was not asked after all, and why.
+    pub fn attempt_spared(&mut self, deployment: &str, provider: &str, why: &'static str) {
+        let (deployment, provider) = (deployment.to_owned(), provider.to_owned());
+        self.tried.push(Attempt { deployment, provider, outcome: why, ..Attempt::default() });
+    }
+
     fn attempt(&self, outcome: &'static str, millis: u64, waited_ms: u64) -> Attempt {
         Attempt {
             deployment: self.deployment.clone(),

@@ -376,9 +376,7 @@ fn a_request_that_goes_on_has_what_it_needs_there_or_keeps_what_it_has() {
 
 #[test]
 fn a_bucket_that_a_request_leaves_is_as_it_was_without_it_also_after_a_restart() {
-    let bucket = |model: &str| {
-        json!({"dimension": "output_tokens", "period": "minute", "amount": 60, "burst": 30, "model": model})
-    };
+    let bucket = |model: &str| json!({"dimension": "output_tokens", "period": "minute", "amount": 60, "burst": 30, "model": model});
     let rules = [rule("key", "k", bucket("m")), rule("key", "k", bucket("n"))];
     let mut admission = with(rules.clone());
     let mut rows = BTreeMap::new();
