@@ -17,6 +17,8 @@ const VARIABLES = path.join(STATE, "dev.vars");
 const DEMO = path.join(ROOT, "config/demo.toml");
 /** Where the mock provider listens, as the demo configuration writes it. */
 const MOCK_ADDRESS = "http://127.0.0.1:8788";
+/** Where the demo's provider is that is always down. */
+const NOBODY = "127.0.0.1:9";
 /** The first administrator. */
 const OWNER = "owner@example.com";
 /** The account of the demo key. */
@@ -39,7 +41,7 @@ async function main() {
   const gateway = await startGateway({
     mockUrl: mock.url,
     config: null,
-    vars: { LOG_FORMAT: "console" },
+    vars: { LOG_FORMAT: "console", PRIVATE_UPSTREAM_HOSTS: `${new URL(mock.url).host},${NOBODY}` },
     secrets,
     persist: STATE,
     port: options.port,
@@ -177,7 +179,7 @@ async function waitUntilReady(url) {
 }
 
 const welcome = (url, key, password) => `
-The gateway answers at ${url}, with the models "demo" and "demo-claude". Talk to it from another terminal:
+The gateway answers at ${url}, with the models "demo" and "demo-claude" and the route "demo-safe". Talk to it from another terminal:
 
 # One answer
 curl -s -w '\\n' ${url}/v1/chat/completions -H "Authorization: Bearer ${key}" -H "Content-Type: application/json" \\
