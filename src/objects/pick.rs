@@ -7,19 +7,26 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use super::wire::{Acquire, Acquired};
+use super::wire::{Acquire, Acquired, Release};
 use crate::limits::admission::Admission;
-use crate::limits::ask::{Answer, Ask, Denial};
+use crate::limits::ask::{Answer, Ask, Denial, Settled};
 
 /// Who counts for each provider of a pool.
 pub trait Desks {
     /// The one that counts for a provider; `None` for none that can.
     fn desk(&mut self, provider: &str) -> Option<&mut Admission>;
+
+    /// The one that has heard of a request.
+    fn who_knows(&mut self, id: &str) -> Option<&mut Admission>;
 }
 
 impl Desks for BTreeMap<String, Admission> {
     fn desk(&mut self, provider: &str) -> Option<&mut Admission> {
         self.get_mut(provider)
+    }
+
+    fn who_knows(&mut self, id: &str) -> Option<&mut Admission> {
+        self.values_mut().find(|desk| desk.knows(id))
     }
 }
 
@@ -75,6 +82,16 @@ pub fn acquire(now: u64, desks: &mut impl Desks, acquire: &Acquire) -> Option<Ac
     let counted = if *pick { candidates.as_slice() } else { candidates.get(..1).unwrap_or_default() };
     let open = counted.iter().map(|candidate| candidate.provider.as_str()).map(open).collect();
     Some(Acquired { index, answer, open })
+}
+
+/// Settles a request where it was reserved. Who has heard no answer does not know which candidate was picked, and names
+/// another one.
+pub fn release(now: u64, desks: &mut impl Desks, release: &Release) -> Settled {
+    let Release { provider, id, settlement } = release;
+    let is_there = desks.desk(provider).is_some_and(|desk| desk.knows(id));
+    let elsewhere = if is_there { None } else { desks.who_knows(id) };
+    let settled = elsewhere.map(|desk| desk.settle(now, id, settlement));
+    settled.or_else(|| desks.desk(provider).map(|desk| desk.settle(now, id, settlement))).unwrap_or(Settled::Late)
 }
 
 /// The candidates, the least loaded one first. What should be closed by now is closed before it is counted.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use worker::{Result, SqlStorage};
 
 use super::super::counting::Counting;
-use super::super::pick::{Desks, acquire};
+use super::super::pick::{Desks, acquire, release};
 use super::super::sql::{number, rows, run};
 use super::super::wire::{Acquire, Acquired, GaugeState, Release};
 use crate::limits::admission::Admission;
@@ -35,6 +35,10 @@ struct Part {
 impl Desks for Parts {
     fn desk(&mut self, provider: &str) -> Option<&mut Admission> {
         self.parts.get_mut(provider).map(|part| &mut part.counting.admission)
+    }
+
+    fn who_knows(&mut self, id: &str) -> Option<&mut Admission> {
+        self.parts.values_mut().map(|part| &mut part.counting.admission).find(|desk| desk.knows(id))
     }
 }
 
@@ -89,13 +93,12 @@ impl Parts {
     ///
     /// # Errors
     /// What the database says.
-    pub(super) fn release(&mut self, sql: &SqlStorage, now: u64, release: &Release) -> Result<Settled> {
-        if release.provider.is_empty() {
+    pub(super) fn release(&mut self, sql: &SqlStorage, now: u64, settled: &Release) -> Result<Settled> {
+        if settled.provider.is_empty() {
             return Ok(Settled::Late);
         }
-        self.open(sql, &release.provider)?;
-        let desk = self.desk(&release.provider);
-        let settled = desk.map_or(Settled::Late, |desk| desk.settle(now, &release.id, &release.settlement));
+        self.open(sql, &settled.provider)?;
+        let settled = release(now, self, settled);
         self.store(sql, now)?;
         Ok(settled)
     }

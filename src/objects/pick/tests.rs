@@ -115,6 +115,24 @@ fn who_has_no_room_is_passed_over_and_the_earliest_refusal_told() {
 }
 
 #[test]
+fn who_has_heard_no_answer_can_release_what_was_picked() {
+    let mut pool = pool(&["a", "b"]);
+    let all = ["a", "b"].map(|name| candidate(name, name, 1, Vec::new()));
+    let told = |provider: &str, id: &str| Release { provider: provider.into(), id: id.into(), ..Release::default() };
+    for (id, at) in [("1", 0), ("2", 1)] {
+        assert_eq!(take(&mut pool, id, &all), Some(at));
+    }
+    assert_eq!(super::release(NOW, &mut pool, &told("a", "2")), Settled::Counted);
+    assert_eq!(open(&pool), [1, 0]);
+    assert_eq!(super::release(NOW, &mut pool, &told("a", "3")), Settled::Counted, "it overtakes what reserves");
+    assert_eq!(take(&mut pool, "3", &all), Some(0));
+    assert_eq!(open(&pool), [1, 0], "which opens nothing then");
+    assert_eq!(super::release(NOW, &mut pool, &told("gone", "1")), Settled::Counted);
+    assert_eq!(super::release(NOW, &mut pool, &told("gone", "4")), Settled::Late);
+    assert_eq!(open(&pool), [0, 0]);
+}
+
+#[test]
 fn asking_again_leads_to_the_same() {
     let mut pool = pool(&["a", "b"]);
     let all = ["a", "b"].map(|name| candidate(name, name, 1, cap(1)));
