@@ -201,6 +201,7 @@ impl Seeking<'_> {
             provider: provider.to_owned(),
             id: id.clone(),
             used: false,
+            passing: asking::is_passing(loaded, provider),
         };
         let keep = |held: Option<Hold>| {
             if let Some(reservation) = slot.borrow_mut().as_mut() {

@@ -69,6 +69,7 @@ pub fn ask_for(loaded: &LoadedConfig, plan: &Plan<'_>, principal: &Principal, wa
         lease: LeaseTerms { ttl_ms: limits.lease_ms, share_percent: percent(limits.lease_share_percent) },
         first_output_tokens: limits.first_output_tokens.saturating_mul(wanted.choices),
         output_quantile_percent: percent(limits.output_quantile_percent),
+        passing: false,
     }
 }
 
@@ -78,14 +79,20 @@ pub fn of_provider(ask: &Ask, loaded: &LoadedConfig, provider: &str) -> Ask {
         defaults: loaded.provider_rules(provider).to_vec(),
         holder: String::new(),
         lease: LeaseTerms::default(),
+        passing: is_passing(loaded, provider),
         ..ask.clone()
     }
 }
 
 /// Whether the provider's gauge counts requests: also where it picks among several, who must all be counted whole.
 pub fn is_gauged(loaded: &LoadedConfig, provider: &str) -> bool {
-    let wanted = |it: &Provider| it.count_connections || !it.limits.is_empty();
-    loaded.pools.is_shared(provider) || loaded.config.providers.get(provider).is_some_and(wanted)
+    loaded.pools.is_shared(provider) || !is_passing(loaded, provider)
+}
+
+/// Whether nothing of a provider's requests is worth counting, but that they are open.
+pub fn is_passing(loaded: &LoadedConfig, provider: &str) -> bool {
+    let counts = |it: &Provider| it.count_connections || !it.limits.is_empty();
+    !loaded.config.providers.get(provider).is_some_and(counts)
 }
 
 /// Whether the ledger is asked about a request; `limited` is what it said last of limits that the control plane has set.
@@ -200,6 +207,8 @@ mod tests {
         );
         let provider = of_provider(&asked_for, &defaults, "p");
         assert_eq!((ids(&provider), provider.holder.as_str()), (vec!["provider:p:requests:second".to_owned()], ""));
+        let passing = ["p", "q", "r"].map(|provider| of_provider(&asked_for, &defaults, provider).passing);
+        assert_eq!(passing, [false, false, true], "what has limits or is to be counted leaves its mark");
     }
 
     #[test]

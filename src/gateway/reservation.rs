@@ -83,6 +83,8 @@ pub struct Hold {
     pub id: String,
     /// Whether the provider has been asked in it.
     pub used: bool,
+    /// Whether nothing of it matters but that it is open.
+    pub passing: bool,
 }
 
 impl Reservation {

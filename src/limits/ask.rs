@@ -40,6 +40,10 @@ pub struct Ask {
     pub first_output_tokens: u64,
     /// Which quantile of the output seen so far is reserved, in percent.
     pub output_quantile_percent: u8,
+    /// If no rule applies, all that matters is that the request is open: it counts in no total, and is not stored while it
+    /// is young.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub passing: bool,
 }
 
 /// On what terms leases are given.
@@ -198,6 +202,9 @@ pub struct Settlement {
     /// The lease that the request was admitted from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<LeaseUse>,
+    /// The request was reserved as [`Ask::passing`]: if nothing is known of it any more, nothing is counted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub passing: bool,
 }
 
 /// What a request took from a lease.

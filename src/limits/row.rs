@@ -61,6 +61,9 @@ pub struct Row {
     /// The buckets that it was counted in with an earlier ask and is no more, each with that one's model.
     #[serde(rename = "b", skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<(String, Mark)>,
+    /// Whether it counts only as long as it is open, and is gone afterwards.
+    #[serde(rename = "p", skip_serializing_if = "std::ops::Not::not")]
+    pub passing: bool,
 }
 
 /// Where a row stands.

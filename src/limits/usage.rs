@@ -121,6 +121,7 @@ impl UsageEntry {
             complete: self.outcome == Outcome::Completed && self.status < 400 && !self.estimated,
             unanswered: self.unanswered,
             lease: self.lease.clone(),
+            passing: false,
         }
     }
 }

@@ -9,12 +9,14 @@ mod parts;
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+use url::Url;
 use worker::{DurableObject, Env, Request, Response, Result, SqlStorage, State, durable_object};
 
 use super::kept::Kept;
 use super::sql::answer;
-use super::wire::{GaugeQuery, HealthNow, HealthQuery};
+use super::wire::{Acquire, GaugeCounts, GaugeQuery, HealthQuery, Release, Report};
 use crate::http::shell::now_ms;
+use crate::limits::rule::Rule;
 use crate::telemetry::log;
 use health::Health;
 use parts::Parts;
@@ -23,13 +25,14 @@ use parts::Parts;
 ///
 /// | request | answer |
 /// |---|---|
-/// | `POST /acquire` [`Acquire`](super::wire::Acquire) | [`Acquired`](super::wire::Acquired) |
-/// | `POST /release` [`Release`](super::wire::Release) | [`Settled`](crate::limits::ask::Settled) |
-/// | `POST /report` [`Report`](super::wire::Report) | [`Snapshot`](crate::routing::board::Snapshot) |
+/// | `POST /acquire` [`Acquire`] | [`Acquired`](super::wire::Acquired) |
+/// | `POST /release` [`Release`] | [`Settled`](crate::limits::ask::Settled) |
+/// | `POST /report` [`Report`] | [`Snapshot`](crate::routing::board::Snapshot) |
 /// | `POST /health` [`HealthQuery`] | [`HealthNow`](super::wire::HealthNow) |
 /// | `POST /reset` [`HealthQuery`] | [`HealthNow`](super::wire::HealthNow) |
 /// | `POST /state` [`GaugeQuery`] | [`GaugeState`](super::wire::GaugeState) |
 /// | `GET /state?provider=` | [`GaugeState`](super::wire::GaugeState) |
+/// | `GET /counts` | [`GaugeCounts`] |
 #[durable_object(alarm)]
 pub struct ProviderGauge {
     state: State,
@@ -42,6 +45,17 @@ struct Memory {
     health: Health,
 }
 
+/// What a gauge is asked.
+enum Question {
+    Acquire(Acquire),
+    Release(Release),
+    Report(Report),
+    Health(HealthQuery),
+    Reset(HealthQuery),
+    State { provider: String, rules: Option<Vec<Rule>> },
+    Counts,
+}
+
 // A panic leaves no half-made change behind: storage is written by whole statements, and memory by the pure core.
 impl UnwindSafe for ProviderGauge {}
 impl RefUnwindSafe for ProviderGauge {}
@@ -52,8 +66,14 @@ impl DurableObject for ProviderGauge {
         Self { state, env, kept: Kept::unread() }
     }
 
-    async fn fetch(&self, request: Request) -> Result<Response> {
-        self.kept.or_forget(self.serve(request).await)
+    async fn fetch(&self, mut request: Request) -> Result<Response> {
+        let body = request.text().await?;
+        // What cannot be read leaves memory as it is: not all of it is stored.
+        match Question::read(request.inner().method().as_str(), &request.url()?, &body) {
+            Ok(Some(question)) => self.kept.or_forget(self.serve(question).await),
+            Ok(None) => Response::error("no such request", 404),
+            Err(error) => Response::error(error.to_string(), 400),
+        }
     }
 
     async fn alarm(&self) -> Result<Response> {
@@ -62,48 +82,9 @@ impl DurableObject for ProviderGauge {
 }
 
 impl ProviderGauge {
-    async fn serve(&self, mut request: Request) -> Result<Response> {
-        let body = request.text().await?;
+    async fn serve(&self, question: Question) -> Result<Response> {
         let (sql, now) = (self.load()?, now_ms());
-        let path = request.path();
-        let answered = match (request.inner().method().as_str(), path.as_str()) {
-            ("POST", "/acquire") => {
-                let acquire = serde_json::from_str(&body)?;
-                match self.kept.with(|memory| memory.parts.acquire(&sql, now, &acquire))?? {
-                    Some(acquired) => answer(&acquired)?,
-                    None => return Response::error("no candidate is named", 400),
-                }
-            }
-            ("POST", "/release") => {
-                let release = serde_json::from_str(&body)?;
-                answer(&self.kept.with(|memory| memory.parts.release(&sql, now, &release))??)?
-            }
-            ("POST", "/report") => {
-                let report = serde_json::from_str(&body)?;
-                answer(&self.kept.with(|memory| memory.health.report(&sql, now, report))??)?
-            }
-            ("POST", path @ ("/health" | "/reset")) => {
-                let query: HealthQuery = serde_json::from_str(&body)?;
-                let told = self.kept.with(|Memory { parts, health }| -> Result<HealthNow> {
-                    if path == "/reset" {
-                        health.reset(&sql, now, &query)?;
-                    }
-                    Ok(health.tell(now, &query, parts.open_at(&sql, now, &query.provider)?))
-                })??;
-                answer(&told)?
-            }
-            ("POST", "/state") => {
-                let GaugeQuery { provider, rules } = serde_json::from_str(&body)?;
-                answer(&self.kept.with(|memory| memory.parts.tell(&sql, now, &provider, Some(&rules)))??)?
-            }
-            ("GET", "/state") => {
-                let url = request.url()?;
-                let provider = url.query_pairs().find(|(name, _)| name == "provider").map(|(_, value)| value);
-                let provider = provider.unwrap_or_default();
-                answer(&self.kept.with(|memory| memory.parts.tell(&sql, now, &provider, None))??)?
-            }
-            _ => return Response::error("no such request", 404),
-        };
+        let answered = self.kept.with(|memory| memory.answer(&sql, now, question))??;
         self.set_alarm().await?;
         Ok(answered)
     }
@@ -135,5 +116,52 @@ impl ProviderGauge {
         let tasks = self.kept.with(|memory| [memory.parts.next_task(), memory.health.next_task()])?;
         let at = tasks.into_iter().flatten().min();
         self.kept.wake_by(&self.state, at).await
+    }
+}
+
+impl Memory {
+    fn answer(&mut self, sql: &SqlStorage, now: u64, question: Question) -> Result<Response> {
+        let Self { parts, health } = self;
+        match question {
+            Question::Acquire(acquire) => match parts.acquire(sql, now, &acquire)? {
+                Some(acquired) => answer(&acquired),
+                None => Response::error("no candidate is named", 400),
+            },
+            Question::Release(release) => answer(&parts.release(sql, now, &release)?),
+            Question::Report(report) => answer(&health.report(sql, now, report)?),
+            Question::Health(query) => answer(&health.tell(now, &query, parts.open_at(sql, now, &query.provider)?)),
+            Question::Reset(query) => {
+                health.reset(sql, now, &query)?;
+                answer(&health.tell(now, &query, parts.open_at(sql, now, &query.provider)?))
+            }
+            Question::State { provider, rules } => answer(&parts.tell(sql, now, &provider, rules.as_deref())?),
+            Question::Counts => answer(&GaugeCounts { at: now, open: parts.open(sql, now)? }),
+        }
+    }
+}
+
+impl Question {
+    /// `None` for one that there is not.
+    ///
+    /// # Errors
+    /// That it cannot be read.
+    fn read(method: &str, url: &Url, body: &str) -> serde_json::Result<Option<Self>> {
+        Ok(Some(match (method, url.path()) {
+            ("POST", "/acquire") => Self::Acquire(serde_json::from_str(body)?),
+            ("POST", "/release") => Self::Release(serde_json::from_str(body)?),
+            ("POST", "/report") => Self::Report(serde_json::from_str(body)?),
+            ("POST", "/health") => Self::Health(serde_json::from_str(body)?),
+            ("POST", "/reset") => Self::Reset(serde_json::from_str(body)?),
+            ("POST", "/state") => {
+                let GaugeQuery { provider, rules } = serde_json::from_str(body)?;
+                Self::State { provider, rules: Some(rules) }
+            }
+            ("GET", "/state") => {
+                let provider = url.query_pairs().find(|(name, _)| name == "provider").map(|(_, value)| value);
+                Self::State { provider: provider.unwrap_or_default().into_owned(), rules: None }
+            }
+            ("GET", "/counts") => Self::Counts,
+            _ => return Ok(None),
+        }))
     }
 }

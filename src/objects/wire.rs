@@ -365,6 +365,16 @@ pub struct GaugeState {
     pub stored_bytes: u64,
 }
 
+/// `GET /counts`: how many requests are open, at one moment, at each provider that the gauge counts for?
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GaugeCounts {
+    /// When this was so, in Unix milliseconds by the object's clock.
+    pub at: u64,
+    /// By provider.
+    pub open: BTreeMap<String, u64>,
+}
+
 // === Status ===
 
 /// What a ledger is at, for the control plane's health page.

@@ -138,7 +138,8 @@ async fn post(env: &Env, account: &str, entries: Vec<UsageEntry>, returns: Vec<L
 /// Tells a provider's gauge that an attempt has ended, and what it used. If it never learns, the attempt counts until its
 /// time is up.
 pub async fn release(env: &Env, hold: &Hold, settlement: Settlement) {
-    let Hold { gauge, provider, id, .. } = hold;
+    let Hold { gauge, provider, id, passing, .. } = hold;
+    let settlement = Settlement { passing: *passing, ..settlement };
     let release = Release { provider: provider.clone(), id: id.clone(), settlement };
     if let Err(error) = persist::<Settled>(env, Object::gauge(gauge), "/release", &release).await {
         let error = error.to_string();

@@ -14,19 +14,22 @@
 //! | [`expire`](Admission::expire) | what was open for too long is closed as it stands |
 //! | [`give_back`](Admission::give_back) | the lease's goes; requests that are still open get their own |
 //!
+//! Requests that are only [passing](super::ask::Ask::passing) are stored late, and leave nothing behind.
+//!
 //! **A lease counts at its end.** What it allows may be used any time until then, and a window that ends later than it was
 //! granted must not have lost sight of it. What is settled of it counts at the same time, so nothing moves between
 //! windows; and no lease reaches beyond a UTC day.
 
 mod aside;
 mod lease;
+mod passing;
 mod reserve;
 mod settle;
 mod standing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::base::{Base, Meta};
 use super::counters::{Caller, Held, Subjects, Total};
@@ -34,6 +37,7 @@ use super::row::{Change, Row, Stage};
 use super::rule::{Rule, Scope};
 use super::rules::Rules;
 use lease::Heat;
+use passing::Passing;
 pub use standing::{Connections, Totals};
 
 /// The counters of an object, and what is open.
@@ -46,6 +50,7 @@ pub struct Admission {
     slots: HashMap<String, Slot>,
     expiries: BTreeSet<(u64, String)>,
     heat: Heat,
+    passing: Passing,
     late: u64,
     pending: Vec<Pending>,
 }
@@ -86,6 +91,7 @@ impl Admission {
             slots: HashMap::new(),
             expiries: BTreeSet::new(),
             heat: Heat::default(),
+            passing: Passing::default(),
             late: 0,
             pending: Vec::new(),
         };
@@ -127,9 +133,9 @@ impl Admission {
         changes
     }
 
-    /// When something open must be charged: [`expire`](Self::expire) is to be called then.
+    /// When something open must be charged or stored: [`expire`](Self::expire) is to be called then.
     pub fn next_expiry(&self) -> Option<u64> {
-        self.expiries.first().map(|(at, _)| *at)
+        self.expiries.first().map(|(at, _)| *at).into_iter().chain(self.passing.next()).min()
     }
 
     /// Forgets the ids of closed rows that are deleted. One that comes again is a new one.

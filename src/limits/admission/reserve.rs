@@ -40,13 +40,17 @@ impl Admission {
     pub fn reserve(&mut self, now: u64, ask: &Ask) -> Answer {
         let now = self.clock(now);
         self.expire(now);
+        if !ask.passing {
+            self.store_passing(u64::MAX);
+        }
         if ask.defaults != self.defaults {
             self.defaults.clone_from(&ask.defaults);
             self.pending.push(Pending::Defaults);
         }
         let caller = ask.caller();
+        let counts = |row: &Row| !row.leased.is_lease() && !row.passing && !ask.passing;
         let aside = match self.slots.get(&ask.id) {
-            Some(Slot::Open(row)) if !row.leased.is_lease() && row.turn < ask.turn => self.set_aside(now, &ask.id),
+            Some(Slot::Open(row)) if counts(row) && row.turn < ask.turn => self.set_aside(now, &ask.id),
             Some(slot) => {
                 let reserved = if let Slot::Open(row) = slot { row.amounts } else { Amounts::default() };
                 let lease = self.lease_of(&ask.id);
@@ -56,6 +60,10 @@ impl Admission {
             None => None,
         };
         let applied = self.rules.applied(self.subjects.root_scope(), &caller, &ask.defaults);
+        if ask.passing && applied.is_empty() {
+            self.let_pass(now, ask);
+            return Answer::Granted(Grant::default());
+        }
         let learned = self.learned(ask);
         let Judged { amounts, shadowed, breach } = self.judge(now, ask, &applied, learned);
         if let Some(breach) = breach {

@@ -21,6 +21,10 @@ impl Admission {
             Some(Slot::Open(_)) | None => {}
         }
         if let Some(mut row) = self.take_open(id) {
+            if row.passing {
+                self.pass(now, &row, Slot::Settled);
+                return Settled::Counted;
+            }
             let before = Held::by(&row);
             row.amounts = settlement.amounts;
             row.stage = Stage::Settled;
@@ -30,6 +34,10 @@ impl Admission {
         }
         if let Some(used) = &settlement.lease {
             return self.settle_leased(now, id, settlement, used);
+        }
+        if settlement.passing {
+            self.remember_passed(now, id, Slot::Settled);
+            return Settled::Counted;
         }
         let row = Row {
             id: id.to_owned(),
@@ -48,13 +56,17 @@ impl Admission {
     }
 
     /// Charges what should have been settled by now as it was reserved. Their rows say [`Stage::Expired`] and need a
-    /// usage entry each; a lease's may stand for several requests.
+    /// usage entry each; a lease's may stand for several requests. Stores what has passed for long enough.
     pub fn expire(&mut self, now: u64) {
         while let Some((at, id)) = self.expiries.first()
             && *at <= now
         {
             let id = id.clone();
             let Some(mut row) = self.take_open(&id) else { break };
+            if row.passing {
+                self.pass(now, &row, Slot::Expired);
+                continue;
+            }
             let before = Held::by(&row);
             if row.leased.is_lease() && row.amounts.is_zero() {
                 self.pending.push(Pending::Delete(id));
@@ -63,6 +75,8 @@ impl Admission {
             row.stage = Stage::Expired;
             self.close(now, *row, before);
         }
+        self.store_passing(now);
+        self.forget_passed(now);
     }
 
     /// Counts a row for what it has become; it is no longer open.

@@ -347,6 +347,7 @@ impl World {
             output_quantile_percent: 90,
             id: id.clone(),
             turn: 0,
+            passing: false,
         };
         let clock = self.clock(isolate);
         let need =
@@ -486,6 +487,7 @@ fn settlement(ask: &Ask, amounts: Amounts, unanswered: bool) -> Settlement {
         complete: amounts.output > 0,
         unanswered,
         lease: None::<LeaseUse>,
+        passing: false,
     }
 }
 

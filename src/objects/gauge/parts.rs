@@ -67,7 +67,7 @@ impl Parts {
     }
 
     /// Sees to it that a provider has counters.
-    fn open(&mut self, sql: &SqlStorage, provider: &str) -> Result<()> {
+    fn set_up(&mut self, sql: &SqlStorage, provider: &str) -> Result<()> {
         if !self.parts.contains_key(provider) {
             let next = self.parts.len() as u64;
             run(sql, "INSERT INTO providers (name, number) VALUES (?, ?)", vec![provider.into(), number(next)])?;
@@ -82,7 +82,7 @@ impl Parts {
     /// What the database says.
     pub(super) fn acquire(&mut self, sql: &SqlStorage, now: u64, ask: &Acquire) -> Result<Option<Acquired>> {
         for candidate in &ask.candidates {
-            self.open(sql, &candidate.provider)?;
+            self.set_up(sql, &candidate.provider)?;
         }
         let acquired = acquire(now, self, ask);
         self.store(sql, now)?;
@@ -97,7 +97,7 @@ impl Parts {
         if settled.provider.is_empty() {
             return Ok(Settled::Late);
         }
-        self.open(sql, &settled.provider)?;
+        self.set_up(sql, &settled.provider)?;
         let settled = release(now, self, settled);
         self.store(sql, now)?;
         Ok(settled)
@@ -186,7 +186,17 @@ impl Parts {
         Ok(self.desk(provider).map_or(0, |desk| desk.open(None)))
     }
 
-    /// When something is to be charged or folded.
+    /// How many requests are open at each provider.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(super) fn open(&mut self, sql: &SqlStorage, now: u64) -> Result<BTreeMap<String, u64>> {
+        self.expire(sql, now)?;
+        let open = self.parts.iter().map(|(name, part)| (name.clone(), part.counting.admission.open(None)));
+        Ok(open.collect())
+    }
+
+    /// When something is to be charged, stored or folded.
     pub(super) fn next_task(&self) -> Option<u64> {
         let fold = |batch: u64| batch.saturating_add(BATCHES_REMEMBERED).saturating_add(1).saturating_mul(BATCH_MS);
         let tasks = self.parts.values().flat_map(|part| [part.oldest.map(fold), part.counting.admission.next_expiry()]);
