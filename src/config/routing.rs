@@ -43,6 +43,7 @@ section! {
         /// quarter of its weight.
         pub dynamic_weights: bool = false;
         /// How often a busy isolate tells a provider's gauge what it has seen, and learns what others have, in milliseconds.
+        /// A few successes wait ten times as long, or 10 s, where all is well and no latencies are compared.
         pub report_ms: u64 = 1_000, in 100 ..= 10_000;
     }
 }

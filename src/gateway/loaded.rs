@@ -8,7 +8,8 @@ use super::asking;
 use crate::auth::Principal;
 use crate::billing::Prices;
 use crate::config::{
-    Config, ConfigProblem, Effective, EndpointError, PrivateHosts, RouteTarget, Snapshot, check_base_url, effective,
+    Config, ConfigProblem, Effective, EndpointError, PrivateHosts, RouteTarget, Snapshot, Strategy, check_base_url,
+    effective,
 };
 use crate::limits::rule::Rule;
 use crate::objects::pool::Pools;
@@ -38,6 +39,8 @@ pub struct LoadedConfig {
     pub prices: Prices,
     /// Which gauge counts for which provider.
     pub pools: Pools,
+    /// Whether anything is decided by how quickly providers begin to answer.
+    pub compares_latency: bool,
     endpoints: BTreeMap<String, Result<Url, EndpointError>>,
     default_rules: Vec<Rule>,
     provider_rules: BTreeMap<String, Vec<Rule>>,
@@ -58,6 +61,8 @@ impl LoadedConfig {
             .collect();
         let prices = Prices::of(&config);
         let pools = Pools::of_config(&config);
+        let compares_latency = config.routing.dynamic_weights
+            || config.routes.values().any(|route| route.strategy == Strategy::LowestLatency);
         let default_rules = asking::default_rules(&config.limits);
         let limited = config.providers.iter().filter(|(_, provider)| !provider.limits.is_empty());
         let provider_rules =
@@ -69,6 +74,7 @@ impl LoadedConfig {
             problems,
             prices,
             pools,
+            compares_latency,
             endpoints,
             default_rules,
             provider_rules,

@@ -2,7 +2,8 @@
 //! and what it has seen, on its way to the gauges.
 //!
 //! [`sync`] is called after each reply, when nobody waits any more: it tells each gauge what has been seen, at most every
-//! `routing.report_ms`, at once where that may open or close a breaker, and takes over the gauge's board from the answer.
+//! `routing.report_ms`, less often while all is well, at once where that may open or close a breaker, and takes over the
+//! gauge's board from the answer.
 //! What operators have set of providers does not come from gauges but along with the configuration ([`super::config`]).
 
 use std::cell::RefCell;
@@ -13,7 +14,7 @@ use worker::Env;
 
 use super::config::provider_states;
 use super::limits::holder;
-use super::reports::{Due, Reports};
+use super::reports::{Due, Pace, Reports};
 use crate::gateway::plan::LoadedConfig;
 use crate::http::shell::{now_ms, sleep};
 use crate::objects::call::{CallError, Object};
@@ -107,8 +108,13 @@ pub async fn tell(env: &Env, loaded: &LoadedConfig, seen: Observation) -> Result
 
 /// Sees to a gauge until it is not due any more, or another request does.
 async fn see_to(env: &Env, loaded: &LoadedConfig, gauge: &str) {
-    let due = || REPORTS.with_borrow(|reports| reports.due(now_ms(), gauge, loaded.config.routing.report_ms));
-    let first = due();
+    let now = now_ms();
+    let calm = !loaded.compares_latency && {
+        let (terms, providers) = (Terms::of(&loaded.config.routing), loaded.pools.providers(gauge));
+        with_board(|board| board.is_calm(now, &terms, &providers))
+    };
+    let pace = Pace { report_ms: loaded.config.routing.report_ms, calm };
+    let first = REPORTS.with_borrow(|reports| reports.due(now, gauge, pace));
     if first == Due::Not {
         return;
     }

@@ -1,7 +1,7 @@
 //! What an isolate has seen of providers and not yet told their gauges, and when it is to do so.
 //!
-//! Successes can wait for a while; what may open or close a breaker is told at once, but for a short pause in which more of
-//! it comes together.
+//! Successes can wait for a while, and for long where nothing depends on them; what may open or close a breaker is told at
+//! once, but for a short pause in which more of it comes together.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,6 +23,24 @@ const LEFT_ALONE_MS: u64 = 1_000;
 /// For how long whoever has taken a gauge over is trusted to see to it, in milliseconds: the platform may break a request
 /// off without a word.
 const TRUSTED_MS: u64 = 5_000;
+
+/// So many successes are not kept waiting for longer than `routing.report_ms`.
+const MANY: usize = 20;
+
+/// How many times as long fewer of them may wait …
+const LONGER: u64 = 10;
+
+/// … but no longer than this, unless that is what is configured, in milliseconds.
+const LONGEST_MS: u64 = 10_000;
+
+/// How long successes may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// `routing.report_ms`.
+    pub report_ms: u64,
+    /// Whether they change nothing that somebody decides by: all is well, and nobody compares latencies.
+    pub calm: bool,
+}
 
 /// When a gauge is to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,10 +92,15 @@ impl Reports {
         self.lanes.iter().filter(|(_, lane)| waits(lane)).map(|(gauge, _)| gauge.clone()).collect()
     }
 
-    /// When a gauge is to be told; `report_ms` is how long successes may wait.
-    pub fn due(&self, now: u64, gauge: &str, report_ms: u64) -> Due {
+    /// When a gauge is to be told.
+    pub fn due(&self, now: u64, gauge: &str, pace: Pace) -> Due {
         let Some(lane) = self.lanes.get(gauge).filter(|lane| !lane.is_taken(now)) else { return Due::Not };
-        let gap = if lane.urgent { GAP_MS } else { report_ms };
+        let Pace { report_ms, calm } = pace;
+        let gap = match calm && lane.pending.len() < MANY {
+            _ if lane.urgent => GAP_MS,
+            true => report_ms.saturating_mul(LONGER).min(LONGEST_MS.max(report_ms)),
+            false => report_ms,
+        };
         let from = lane.not_before.max(lane.sent_at.map_or(0, |at| at.saturating_add(gap)));
         match (lane.urgent, lane.pending.is_empty()) {
             (false, true) => Due::Not,
@@ -148,6 +171,10 @@ mod tests {
     use super::*;
     use crate::routing::outcome::Fault;
 
+    fn pace(report_ms: u64) -> Pace {
+        Pace { report_ms, calm: false }
+    }
+
     fn seen(at: u64, fault: Option<Fault>) -> Observation {
         Observation { provider: "p".into(), deployment: "m".into(), fault, at, ..Observation::default() }
     }
@@ -155,21 +182,51 @@ mod tests {
     #[test]
     fn successes_wait_and_faults_do_not() {
         let mut reports = Reports::default();
-        assert_eq!(reports.due(1_000, "g", 1_000), Due::Not);
+        assert_eq!(reports.due(1_000, "g", pace(1_000)), Due::Not);
         reports.add("g", seen(1_000, None));
-        assert_eq!(reports.due(1_000, "g", 1_000), Due::Now, "nothing has been told for long");
+        assert_eq!(reports.due(1_000, "g", pace(1_000)), Due::Now, "nothing has been told for long");
         assert_eq!(reports.begin(1_000, "g").len(), 1);
-        assert_eq!((reports.due(1_001, "g", 1_000), reports.waiting(1_001)), (Due::Not, vec![]));
+        assert_eq!((reports.due(1_001, "g", pace(1_000)), reports.waiting(1_001)), (Due::Not, vec![]));
         reports.add("g", seen(1_010, None));
-        assert_eq!((reports.due(1_999, "g", 1_000), reports.due(2_000, "g", 1_000)), (Due::Not, Due::Now));
+        assert_eq!((reports.due(1_999, "g", pace(1_000)), reports.due(2_000, "g", pace(1_000))), (Due::Not, Due::Now));
         reports.add("g", seen(1_020, Some(Fault::BadRequest)));
-        assert_eq!(reports.due(1_020, "g", 1_000), Due::Not, "nobody is to blame");
+        assert_eq!(reports.due(1_020, "g", pace(1_000)), Due::Not, "nobody is to blame");
         reports.add("g", seen(1_030, Some(Fault::ServerError)));
-        assert_eq!((reports.due(1_030, "g", 1_000), reports.due(1_100, "g", 1_000)), (Due::In(70), Due::Now));
+        assert_eq!(
+            (reports.due(1_030, "g", pace(1_000)), reports.due(1_100, "g", pace(1_000))),
+            (Due::In(70), Due::Now)
+        );
         assert_eq!(reports.begin(1_100, "g").len(), 3);
-        assert_eq!(reports.due(5_000, "g", 1_000), Due::Not);
+        assert_eq!(reports.due(5_000, "g", pace(1_000)), Due::Not);
         reports.ask("g");
-        assert_eq!((reports.due(5_000, "g", 1_000), reports.waiting(5_000)), (Due::Now, vec!["g".to_owned()]));
+        assert_eq!((reports.due(5_000, "g", pace(1_000)), reports.waiting(5_000)), (Due::Now, vec!["g".to_owned()]));
+    }
+
+    #[test]
+    fn a_few_successes_wait_for_longer_where_nothing_depends_on_them() {
+        let mut reports = Reports::default();
+        let calm = |report_ms| Pace { report_ms, calm: true };
+        reports.add("g", seen(1_000, None));
+        assert_eq!(reports.due(1_000, "g", calm(1_000)), Due::Now, "nothing has been told for long");
+        assert_eq!(reports.begin(1_000, "g").len(), 1);
+        for nth in 1..MANY as u64 {
+            reports.add("g", seen(1_000 + nth, None));
+        }
+        for (at, calm_too) in [(1_999, Due::Not), (10_999, Due::Not), (11_000, Due::Now)] {
+            assert_eq!(reports.due(at, "g", calm(1_000)), calm_too);
+            assert_eq!(reports.due(at, "g", pace(1_000)), if at < 2_000 { Due::Not } else { Due::Now });
+        }
+        assert_eq!([5_000, 11_000].map(|at| reports.due(at, "g", calm(5_000))), [Due::Not, Due::Now]);
+        assert_eq!(
+            [10_999, 11_000].map(|at| reports.due(at, "g", calm(10_000))),
+            [Due::Not, Due::Now],
+            "and no longer"
+        );
+        reports.add("g", seen(1_500, None));
+        assert_eq!([1_999, 2_000].map(|at| reports.due(at, "g", calm(1_000))), [Due::Not, Due::Now], "they are many");
+        assert_eq!(reports.begin(2_000, "g").len(), MANY);
+        reports.add("g", seen(2_010, Some(Fault::ServerError)));
+        assert_eq!(reports.due(2_100, "g", calm(1_000)), Due::Now, "a fault never waits");
     }
 
     #[test]
@@ -177,12 +234,12 @@ mod tests {
         let mut reports = Reports::default();
         reports.add("g", seen(1_000, None));
         reports.take(1_000, "g");
-        assert_eq!((reports.due(1_000, "g", 1_000), reports.waiting(1_000)), (Due::Not, vec![]));
+        assert_eq!((reports.due(1_000, "g", pace(1_000)), reports.waiting(1_000)), (Due::Not, vec![]));
         reports.leave("g");
-        assert_eq!(reports.due(1_000, "g", 1_000), Due::Now);
+        assert_eq!(reports.due(1_000, "g", pace(1_000)), Due::Now);
         reports.take(1_000, "g");
         assert_eq!(
-            (reports.due(5_999, "g", 1_000), reports.due(6_000, "g", 1_000)),
+            (reports.due(5_999, "g", pace(1_000)), reports.due(6_000, "g", pace(1_000))),
             (Due::Not, Due::Now),
             "it never left"
         );
@@ -197,7 +254,10 @@ mod tests {
         assert_eq!(reports.unreported("g").count(), 1, "what is under way is not among it");
         reports.failed(2_000, "g", said);
         reports.ask("g");
-        assert_eq!((reports.due(2_000, "g", 100), reports.due(3_000, "g", 100)), (Due::In(1_000), Due::Now));
+        assert_eq!(
+            (reports.due(2_000, "g", pace(100)), reports.due(3_000, "g", pace(100))),
+            (Due::In(1_000), Due::Now)
+        );
         let times: Vec<u64> = reports.unreported("g").map(|seen| seen.at).collect();
         assert_eq!(times, [1_000, 1_500]);
         assert_eq!(reports.begin(31_000, "g").len(), 1);

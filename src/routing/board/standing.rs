@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Board, Entry, ManualState, Terms};
+use super::{Board, Condition, Entry, ManualState, Terms};
 use crate::routing::breaker::State;
 use crate::routing::outcome::Fault;
 use crate::routing::portion;
@@ -175,6 +175,15 @@ impl Board {
             error_permille: vitals.map_or(0, |vitals| vitals.rate.error_permille(now)),
             slow_start: of_provider.min(of_model) < 1_000,
         }
+    }
+
+    /// Whether nothing speaks against any of these providers and their models, as far as is known.
+    pub fn is_calm(&self, now: u64, terms: &Terms, providers: &[&str]) -> bool {
+        let known = providers.iter().filter_map(|name| self.providers.get(*name));
+        known.flat_map(|provider| std::iter::once(&provider.own).chain(provider.deployments.values())).all(|entry| {
+            let weight = entry.vitals.weight_permille(now, terms.slow_start_ms);
+            entry.condition(now) == Condition::Closed && weight == 1_000
+        })
     }
 }
 

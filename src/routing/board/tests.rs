@@ -59,6 +59,30 @@ fn faults_of_a_provider_concern_all_its_models() {
 }
 
 #[test]
+fn all_is_well_only_while_nothing_speaks_against_anybody() {
+    let calm = |board: &Board, at: u64| board.is_calm(at, &terms(), &["p", "q"]);
+    let mut known = Board::default();
+    assert!(calm(&known, NOW), "of whom nothing is known nothing speaks against");
+    known.observe(NOW, &terms(), &seen(NOW, None), NO_JITTER);
+    assert!(calm(&known, NOW));
+    let mut failed = known.clone();
+    failed.observe(NOW, &terms(), &seen(NOW, Some(Fault::ServerError)), NO_JITTER);
+    assert!(!calm(&failed, NOW) && failed.is_calm(NOW, &terms(), &["q"]));
+    assert!(calm(&failed, NOW + 600_000), "it is forgotten");
+    for fault in [Fault::RateLimited, Fault::Unreachable, Fault::Auth] {
+        assert!(!calm(&board(fault, 3), NOW));
+    }
+    let share = |remaining| Some(Share { limit: 100, remaining, reset_ms: 60_000 });
+    for (remaining, expected) in [(50, true), (10, false)] {
+        let headroom = Headroom { requests: share(remaining), ..Headroom::default() };
+        let told = Observation { headroom: Some(headroom), ..seen(NOW, None) };
+        let mut scarce = known.clone();
+        scarce.observe(NOW, &terms(), &told, NO_JITTER);
+        assert_eq!(calm(&scarce, NOW), expected, "{remaining} of 100 left");
+    }
+}
+
+#[test]
 fn a_refused_credential_is_told_at_once_and_by_its_name() {
     let mut board = Board::default();
     let told = board.observe(NOW, &terms(), &seen(NOW, Some(Fault::Auth)), NO_JITTER);
