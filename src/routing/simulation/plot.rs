@@ -41,10 +41,10 @@ fn draw(log: &Log) -> String {
 <text x="{LEFT}" y="28" font-size="16">Three models, twenty isolates, 200 requests a second, dynamic weights</text>"##
     );
     for (nth, model) in MODELS.iter().enumerate() {
-        let at = LEFT + nth as u64 * 110;
+        let at = 700 + nth as u64 * 95;
         let _ = writeln!(
             svg,
-            r##"<line x1="{at}" y1="46" x2="{}" y2="46" stroke="{}" stroke-width="2"/><text x="{}" y="50">{}</text>"##,
+            r##"<line x1="{at}" y1="24" x2="{}" y2="24" stroke="{}" stroke-width="2"/><text x="{}" y="28">{}</text>"##,
             at + 24,
             COLOURS[nth],
             at + 30,
@@ -54,12 +54,13 @@ fn draw(log: &Log) -> String {
     for (span, what) in [(OUTAGE, "fast is down"), (FLAPPING, "slow flaps")] {
         let (from, to) = (x(span.0), x(span.1));
         for top in [SHARES, WEIGHTS] {
+            // What it is stands above the frame, where no line crosses it.
             let _ = writeln!(
                 svg,
-                r##"<rect x="{from}" y="{top}" width="{}" height="{HEIGHT}" fill="#e8e4dc"/><text x="{}" y="{}">{what}</text>"##,
+                r##"<rect x="{from}" y="{top}" width="{}" height="{HEIGHT}" fill="#e8e4dc"/><text x="{}" y="{}" text-anchor="middle">{what}</text>"##,
                 to - from,
-                from + 4,
-                top + 14
+                from.midpoint(to),
+                top - 6
             );
         }
     }

@@ -62,6 +62,8 @@ pub(super) struct Log {
     pub(super) weights: Vec<[u64; 3]>,
     /// When breakers closed, in milliseconds.
     pub(super) closed: Vec<(usize, u64)>,
+    /// When the first model was last asked in its outage by somebody who did not know of it, in milliseconds.
+    pub(super) unaware_at: u64,
     /// The most trials of one model that were under way at a time.
     pub(super) most_trials: usize,
     pub(super) requests: u64,
@@ -234,6 +236,9 @@ impl World {
         let second = self.log.attempts.last_mut().unwrap();
         second[model] += 1;
         self.log.trials.last_mut().unwrap()[model] += u64::from(trial);
+        if model == 0 && !trial && self.now / 1_000 < OUTAGE.1 {
+            self.log.unaware_at = self.now;
+        }
         if tried == [false; 3] {
             self.log.first.last_mut().unwrap()[model] += 1;
         }
