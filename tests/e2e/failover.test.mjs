@@ -1,24 +1,16 @@
 // What becomes of requests when providers fail: every way to fail is drilled with real connections, and counted on both
-// sides. As long as a caller has seen nothing of a reply, another provider answers; a provider that fails is left alone
-// soon, and gets back what it can bear.
+// sides. As long as a caller has seen nothing of a reply, another provider answers, and a provider that fails is left alone
+// soon. (What happens under load, and when it is back: outages.test.mjs.)
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
 import OpenAI from "openai";
 
-import { failing, startFleet, targets } from "./fleet.mjs";
+import { ROUTING, askedAt, failing, linesAt, startFleet, targets } from "./fleet.mjs";
 import { startGateway } from "./harness.mjs";
-import { books, chat, chatWith, crowd, eventually, limit, makeKeys, settled, tally } from "./limits.mjs";
-import { KEY_HASH_SECRET, LANES, PROVIDER_SECRETS, assertBrokenOff, freshId, logOf, open, readStream, requestLines, sleep } from "./support.mjs";
-
-/** How the gateway is set: all in all as by default, but quicker. */
-const OPEN_MS = 1_000;
-const ROUTING = {
-  breaker: { consecutive: 5, open_ms: OPEN_MS, max_open_ms: 4_000, trials: 3 },
-  slow_start_ms: 2_000,
-  report_ms: 200,
-};
+import { books, chatWith, eventually, limit, makeKeys, settled, tally } from "./limits.mjs";
+import { KEY_HASH_SECRET, LANES, PROVIDER_SECRETS, assertBrokenOff, freshId, logOf, open, readStream, requestLines } from "./support.mjs";
 
 /** What a provider's first answer may take. */
 const FIRST_BYTE_MS = 400;
@@ -95,11 +87,6 @@ const OTHERS = {
   "explained-off": {},
   "explained-a": failing(500),
   "explained-b": {},
-  "load-a": { latency: 30 },
-  "load-b": { latency: 30 },
-  "load-c": { latency: 30 },
-  "flap-a": { latency: 10 },
-  "flap-b": { latency: 10 },
 };
 
 /** What models have besides their provider. */
@@ -120,8 +107,6 @@ const ROUTES = {
   pause: { targets: targets("pause-a", "pause-b") },
   sdk: { targets: targets("sdk-a", "sdk-b", "sdk-c") },
   explained: { targets: targets({ model: "explained-off", enabled: false }, "explained-a", "explained-b") },
-  load: { strategy: "round_robin", targets: targets("load-a", "load-b", "load-c") },
-  flap: { strategy: "weighted", targets: targets("flap-a", "flap-b") },
 };
 
 let fleet, gateway, key;
@@ -156,22 +141,8 @@ after(async () => {
   for (const stop of stops) await stop();
 });
 
-/** Asks a route, and gives the reply with its request's id. */
-async function asked(model, more = {}, at = gateway) {
-  const id = freshId();
-  const reply = await chat({ url: at.url, key, model, ...more, headers: { "x-request-id": id, ...more.headers } });
-  return { id, status: reply.status, headers: reply.headers, text: reply.text };
-}
-
-/** The log lines of requests, in their order. */
-async function linesOf(replies) {
-  const ids = new Set(replies.map(({ id }) => id));
-  const lines = await eventually(() => {
-    const found = requestLines(gateway).filter(({ request_id }) => ids.has(request_id));
-    return found.length >= ids.size && found;
-  }, "log lines");
-  return replies.map(({ id }) => lines.find(({ request_id }) => request_id === id));
-}
+const asked = (model, more) => askedAt(gateway, model, more);
+const linesOf = (replies) => linesAt(gateway, replies);
 
 describe("a provider that fails before the caller has seen anything is no caller's trouble, and is left alone", () => {
   for (const [name, { down, fault, most, lost = false, streams = [false, true] }] of Object.entries(FAULTS)) {
@@ -195,7 +166,7 @@ describe("a provider that fails before the caller has seen anything is no caller
       console.log(`${name}: ${failed.length} of 16 requests met it (${outcomes}), ${millis} ms for all`);
       assert.deepEqual(outcomes, [fault]);
       // Where all took longer than it was left alone for, it was tried again.
-      const trials = most > 1 || millis < OPEN_MS ? 0 : Math.ceil(millis / OPEN_MS) * 3;
+      const trials = most > 1 || millis < ROUTING.breaker.open_ms ? 0 : Math.ceil(millis / ROUTING.breaker.open_ms) * 3;
       assert.ok(failed.length <= most + trials, `${failed.length} attempts, not more than ${most}`);
       if (!down) assert.equal(bad.visits.length, failed.length, "what the provider has seen");
       assert.equal(replies[0].headers["x-gateway-attempts"], "2");
@@ -392,61 +363,6 @@ describe("what a caller is told of it", () => {
   });
 });
 
-/** Keeps so many clients asking until told to stop. */
-function load(model, clients, more = {}) {
-  const replies = [];
-  let going = true;
-  const client = async () => {
-    while (going) replies.push(await asked(model, more));
-  };
-  const all = Promise.all(Array.from({ length: clients }, client));
-  return async () => {
-    going = false;
-    await all;
-    return replies;
-  };
-}
-
-test("one of three that goes down under load costs no caller anything, and comes back gently", { timeout: 60_000 }, async () => {
-  const end = load("load", 32);
-  const lost = fleet["load-b"];
-  await sleep(2_000);
-  await lost.down();
-  await sleep(3_000);
-  lost.forget();
-  await lost.up();
-  const upAt = Date.now();
-  const back = await eventually(() => lost.visits[0], "it is asked again", { timeout: 15_000, interval: 5 });
-  const fair = fleet["load-a"].visits.length;
-  await sleep(1_000);
-  const [gentle, share] = [lost.visits.filter(({ at }) => at < back.at + 500).length, fleet["load-a"].visits.length - fair];
-  await sleep(4_000);
-  const replies = await end();
-  assert.deepEqual(tally(replies), { 200: replies.length }, replies.find(({ status }) => status !== 200)?.text);
-  const lines = await linesOf(replies);
-  const missed = lines.flatMap(({ tried = [] }) => tried).filter(({ outcome }) => outcome !== "ok");
-  console.log(
-    `${replies.length} requests of 32 clients, no error; ${missed.length} attempts met the outage; ` +
-      `asked again ${back.at - upAt} ms after it was up; ${gentle} requests in the first 500 ms, while another got ${share} in 1,000 ms`,
-  );
-  assert.ok(missed.length <= 32 + 5 + 12, `${missed.length} attempts met the outage`);
-  assert.ok(back.at - upAt <= 4_000 * 1.2 + 1_000, "no later than the longest back-off");
-  assert.ok(gentle <= 0.4 * share + 3, `${gentle} in the first 500 ms, ${share} a second elsewhere`);
-});
-
-test("one that flaps costs no caller anything", { timeout: 60_000 }, async () => {
-  const end = load("flap", 8);
-  for (let nth = 0; nth < 6; nth += 1) {
-    fleet["flap-a"].weather = nth % 2 === 0 ? { ...failing(500), latency: 10 } : { latency: 10 };
-    await sleep(1_500);
-  }
-  const replies = await end();
-  assert.deepEqual(tally(replies), { 200: replies.length });
-  const failed = fleet["flap-a"].visits.filter(({ fault }) => fault === 500).length;
-  console.log(`${replies.length} requests, no error; ${failed} met the one that flaps while it failed`);
-  assert.ok(failed <= 0.2 * replies.length);
-});
-
 test("after all of this, ledger, database and records say the same", { timeout: 60_000 }, async () => {
   await settled(gateway, "demo");
   const { ledger, database, records } = await eventually(async () => {
@@ -460,64 +376,4 @@ test("after all of this, ledger, database and records say the same", { timeout: 
   const lines = requestLines(gateway);
   const cost = lines.reduce((sum, line) => sum + (line.cost_nanodollars ?? 0), 0);
   assert.equal(cost, ledger.cost, "the log says so too");
-});
-
-describe("an outage of everybody", () => {
-  const BUDGET = { retry_floor: 12, retry_share_percent: 10 };
-  let other, others;
-  before(async () => {
-    others = await startFleet({ "never-a": failing(500), "never-b": failing(500), "shut-a": failing(401), unmoved: failing(401) });
-    others.providers.unmoved.health = { passive: false };
-    // Nobody is taken out of service for mere faults: what holds further attempts back is the budget alone.
-    const breaker = { ...ROUTING.breaker, consecutive: 1_000, min_requests: 100_000 };
-    other = await startGateway({
-      config: {
-        providers: others.providers,
-        models: others.models,
-        routes: { never: { targets: targets("never-a", "never-b") }, shut: { targets: targets("shut-a") } },
-        routing: { ...ROUTING, ...BUDGET, breaker, when_all_open: "refuse" },
-      },
-      vars: { PRIVATE_UPSTREAM_HOSTS: "127.0.0.1" },
-      secrets: { KEY_HASH_SECRET, ...PROVIDER_SECRETS },
-      keys: [{ name: "app", key }],
-    });
-  });
-  after(async () => {
-    await other?.stop();
-    await others?.stop();
-  });
-
-  test("is not made worse: further attempts stay within their budget", { timeout: 60_000 }, async () => {
-    const requests = 400;
-    const replies = await crowd(requests, () => asked("never", {}, other), 16);
-    assert.deepEqual(tally(replies), { 500: requests });
-    const sent = others.fleet["never-a"].visits.length + others.fleet["never-b"].visits.length;
-    const most = Math.max(BUDGET.retry_floor, (requests * BUDGET.retry_share_percent) / 100);
-    console.log(`${requests} requests in an outage: ${sent} sent, ${sent - requests} further ones of at most ${most}`);
-    assert.ok(sent - requests <= most, `${sent - requests} further attempts`);
-    assert.ok(sent - requests >= BUDGET.retry_floor, "some were made");
-  });
-
-  test("is told as such, with the time after which it is worth while to ask again", { timeout: 30_000 }, async () => {
-    const refused = await eventually(async () => {
-      const reply = await asked("shut", {}, other);
-      return reply.status === 503 && reply;
-    }, "nobody is asked any longer");
-    assert.match(refused.text, /no_healthy_target/);
-    const seconds = Number(refused.headers["retry-after"]);
-    assert.ok(seconds >= 1 && seconds <= 5, refused.headers["retry-after"]);
-    const shut = others.fleet["shut-a"];
-    const before = shut.visits.length;
-    shut.weather = {};
-    const began = Date.now();
-    await eventually(async () => (await asked("shut", {}, other)).status === 200, "it is back", { timeout: 8_000 });
-    console.log(`back ${Date.now() - began} ms after the provider was; ${shut.visits.length - before} requests until then`);
-  });
-
-  test("leaves a provider in service that is judged by probes and operators alone", { timeout: 30_000 }, async () => {
-    const replies = [];
-    for (let nth = 0; nth < 8; nth += 1) replies.push(await asked("unmoved", {}, other));
-    assert.ok(replies.every(({ text }) => !text.includes("no_healthy_target")), replies.at(-1).text);
-    assert.equal(others.fleet.unmoved.visits.length, 8, "every request is sent");
-  });
 });

@@ -3,7 +3,15 @@
 
 import http from "node:http";
 
-import { sleep } from "./support.mjs";
+import { chat, eventually } from "./limits.mjs";
+import { freshId, requestLines, sleep } from "./support.mjs";
+
+/** How gateways are set where providers fail: all in all as by default, but quicker. */
+export const ROUTING = {
+  breaker: { consecutive: 5, open_ms: 1_000, max_open_ms: 4_000, trials: 3 },
+  slow_start_ms: 2_000,
+  report_ms: 200,
+};
 
 /** What a provider that is well says. */
 const TEXT = "Well, well.";
@@ -142,4 +150,26 @@ export function countBy(list, what) {
   const counts = {};
   for (const entry of list) counts[what(entry)] = (counts[what(entry)] ?? 0) + 1;
   return counts;
+}
+
+/** Asks a route in one of a gateway's isolates, and gives the reply with its request's id, and when it began and ended. */
+export async function askedAt(gateway, model, { isolate = 0, headers = {}, ...more } = {}) {
+  const id = freshId();
+  const began = Date.now();
+  const url = gateway.urls[isolate];
+  const reply = await chat({ url, key: gateway.keys.app, model, ...more, headers: { "x-request-id": id, ...headers } });
+  return { id, isolate, began, ended: Date.now(), status: reply.status, headers: reply.headers, text: reply.text };
+}
+
+/** The log lines of requests, in their order. */
+export async function linesAt(gateway, replies) {
+  const lines = new Map();
+  let looked = 0;
+  await eventually(() => {
+    const found = requestLines({ logs: gateway.logs.slice(looked) });
+    looked = gateway.logs.length;
+    for (const line of found) lines.set(line.request_id, line);
+    return replies.every(({ id }) => lines.has(id));
+  }, "log lines");
+  return replies.map(({ id }) => lines.get(id));
 }

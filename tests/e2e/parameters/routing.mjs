@@ -6,6 +6,7 @@ import { chat } from "./tools.mjs";
 
 const ROUTING = "tests/e2e/routing.test.mjs";
 const FAILOVER = "tests/e2e/failover.test.mjs";
+const OUTAGES = "tests/e2e/outages.test.mjs";
 const HEALTH = "tests/e2e/admin-health.test.mjs";
 const ATTEMPTS = "src/routing/attempts/tests.rs";
 const BREAKER = "src/routing/breaker/tests.rs";
@@ -28,11 +29,11 @@ shownBy(ATTEMPTS, "a_route_says_what_is_tried_again", ["routing.retry_on"]);
 shownBy(ATTEMPTS, "another_provider_may_be_tried_with_content_that_one_refuses", ["routing.content_policy"]);
 shownBy(ATTEMPTS, "pauses_are_anything_up_to_a_bound_that_doubles", ["routing.backoff_ms", "routing.max_backoff_ms"]);
 shownBy(ATTEMPTS, "a_provider_that_says_how_long_to_wait_is_waited_for_unless_it_is_too_long", ["routing.max_wait_ms"]);
-shownBy(FAILOVER, "is not made worse: further attempts stay within their budget", [
+shownBy(OUTAGES, "is not made worse: further attempts stay within their budget", [
   "routing.retry_share_percent",
   "routing.retry_floor",
 ]);
-shownBy(FAILOVER, "is told as such, with the time after which it is worth while to ask again", ["routing.when_all_open"]);
+shownBy(OUTAGES, "is told as such, with the time after which it is worth while to ask again", ["routing.when_all_open"]);
 shownBy(FAILOVER, "one that is refused for its content goes elsewhere only where a route says so", [
   "routes.content-elsewhere.fallbacks",
 ]);
@@ -53,9 +54,7 @@ shownBy(BREAKER, "each_failed_trial_doubles_the_back_off_until_it_was_closed_for
   "routing.breaker.open_ms",
   "routing.breaker.max_open_ms",
 ]);
-shownBy(FAILOVER, "one of three that goes down under load costs no caller anything, and comes back gently", [
-  "routing.slow_start_ms",
-]);
+shownBy(OUTAGES, "that goes down under load costs no caller anything, and comes back gently", ["routing.slow_start_ms"]);
 shownBy(BOARD, "weights_follow_latency_only_where_they_are_to", ["routing.dynamic_weights"]);
 shownBy("src/store/reports.rs", "successes_wait_and_faults_do_not", ["routing.report_ms"]);
 shownBy(HEALTH, "ask what is configured, each for itself, and what they found and cost is told", [
@@ -72,7 +71,7 @@ shownBy(HEALTH, "take a provider out after so many failures and back after so ma
 shownBy("src/probes/streak.rs", "a_probe_is_due_once_in_its_interval_of_whole_minutes", [
   "providers.listed.health.interval_seconds",
 ]);
-shownBy(FAILOVER, "leaves a provider in service that is judged by probes and operators alone", [
+shownBy(OUTAGES, "leaves a provider in service that is judged by probes and operators alone", [
   "providers.unmoved.health.passive",
 ]);
 
