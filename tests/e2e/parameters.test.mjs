@@ -14,7 +14,7 @@ import "./parameters/catalog.mjs";
 import "./parameters/gateway.mjs";
 import "./parameters/health.mjs";
 import "./parameters/people.mjs";
-import "./parameters/routing.mjs";
+import { untouched } from "./parameters/routing.mjs";
 
 /** What the checks run with. */
 const at = { first: pair("k1"), second: pair("k2"), seen: new Map(), published: {} };
@@ -113,10 +113,12 @@ function foundation(phase) {
   const model = (provider, more = {}) => ({ provider, upstream_model: "mock-large", ...more });
   const like = (names) => Object.fromEntries(names.map((name) => [name, model(name)]));
   const usual = config();
+  const fresh = untouched(phase);
   for (const provider of Object.values(usual.providers)) Object.assign(provider, patient);
   const document = {
     providers: {
       ...usual.providers,
+      ...fresh.providers,
       ...Object.fromEntries(
         ["switched", "moved", "trusted", "adorned", "streaming", "loosely"].map((name) => [name, { ...openai, ...patient }]),
       ),
@@ -134,6 +136,7 @@ function foundation(phase) {
     },
     models: {
       ...usual.models,
+      ...fresh.models,
       ...like(["switched", "spoken", "moved", "trusted", "adorned", "streaming", "loosely", "heir", "hasty"]),
       ...like(["odd", "worded", "framed", "ended"]),
       known: model("openai"),
@@ -149,8 +152,10 @@ function foundation(phase) {
       way: { targets: [{ model: "served" }] },
       path: { targets: [{ model: "served" }] },
       fork: { targets: [{ model: "served" }, { model: "gpt-test" }] },
+      ...fresh.routes,
     },
-    prices: { "priced-input": { input: "1" }, ...VARIED },
+    routing: usual.routing,
+    prices: { "priced-input": { input: "1" }, ...VARIED, ...fresh.prices },
     records: { flush_ms: 100 },
     sessions: { attempts_per_ip_per_minute: 1_000 },
     auth: { issuers: issuers(phase) },
