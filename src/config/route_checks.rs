@@ -162,8 +162,7 @@ const MOST_TOLD: usize = 20;
 
 /// Whether another model may do better after a fault of this name.
 fn is_failed_over(name: &str) -> bool {
-    let mut faults = Fault::ALL.into_iter().filter(|fault| fault.name() == name);
-    faults.any(|fault| !matches!(fault, Fault::TimedOut | Fault::ClientClosed | Fault::Gateway))
+    Fault::ALL.into_iter().any(|fault| fault.name() == name && fault.may_fall_back())
 }
 
 fn is_other(is: bool, what: &str) -> String {

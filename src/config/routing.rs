@@ -13,7 +13,7 @@ section! {
         pub max_attempts: u64 = 3, in 1 ..= 10;
         /// Which faults are tried again at all, on another target or the same one. A fault that another attempt cannot
         /// help with is never tried again, and a blocked content only as `content_policy` says.
-        pub retry_on: Vec<Fault> = Fault::RETRIED.to_vec(), items 0 ..= 19;
+        pub retry_on: Vec<Fault> = Fault::retried(), items 0 ..= 19;
         /// What is done when a provider refuses a request for its content.
         pub content_policy: ContentPolicy = ContentPolicy::Stop;
         /// The longest pause before the first further attempt on the same target, in milliseconds. It doubles with each,

@@ -86,24 +86,6 @@ impl Fault {
         Self::Gateway,
     ];
 
-    /// Those that are tried again unless configured otherwise: all that another attempt may help with.
-    pub const RETRIED: [Self; 14] = [
-        Self::Unreachable,
-        Self::Reset,
-        Self::TooSlow,
-        Self::Stalled,
-        Self::Cut,
-        Self::BadReply,
-        Self::ServerError,
-        Self::Overloaded,
-        Self::RateLimited,
-        Self::QuotaExhausted,
-        Self::Auth,
-        Self::ModelNotFound,
-        Self::ContextLength,
-        Self::ProviderLimit,
-    ];
-
     /// Its name, as configuration and records write it.
     pub fn name(self) -> &'static str {
         match self {
@@ -189,9 +171,35 @@ impl Fault {
         }
     }
 
-    /// Whether a list of faults to be tried again may name it.
+    /// Whether another attempt may help, so that a list of faults to be tried again may name it.
     pub fn may_be_retried(self) -> bool {
-        Self::RETRIED.contains(&self)
+        match self {
+            Self::Unreachable
+            | Self::Reset
+            | Self::TooSlow
+            | Self::Stalled
+            | Self::Cut
+            | Self::BadReply
+            | Self::ServerError
+            | Self::Overloaded
+            | Self::RateLimited
+            | Self::QuotaExhausted
+            | Self::Auth
+            | Self::ModelNotFound
+            | Self::ContextLength
+            | Self::ProviderLimit => true,
+            Self::TimedOut | Self::ContentPolicy | Self::BadRequest | Self::ClientClosed | Self::Gateway => false,
+        }
+    }
+
+    /// Whether another model may do better, so that fallbacks may be named for it: also for a request that was refused.
+    pub fn may_fall_back(self) -> bool {
+        self.may_be_retried() || matches!(self, Self::ContentPolicy | Self::BadRequest)
+    }
+
+    /// Those that are tried again unless configured otherwise.
+    pub fn retried() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|fault| fault.may_be_retried()).collect()
     }
 }
 
