@@ -337,6 +337,7 @@ operations! {
     ValidateConfig Post "/admin/v1/config/validate" Global(ConfigRead), "Tell everything that is wrong with the draft or a document", takes::<DocumentChoice>, gives::<Validation>;
     CompareConfig Post "/admin/v1/config/diff" Global(ConfigRead), "Compare the draft or a document with the current version", takes::<DocumentChoice>, gives::<Comparison>;
     SimulateConfig Post "/admin/v1/config/simulate" Global(ConfigRead), "Try sample requests on the draft or a document, without sending them", takes::<Simulation>, gives::<SimulationResult>;
+    Simulate Post "/admin/v1/simulate" Global(ConfigRead), "Tell what would become of a request now, by the configuration in effect and the health of providers, without sending it", takes::<SampleRequest>, gives::<SimulatedNow>;
     PublishConfig Post "/admin/v1/config/publish" Global(ConfigPublish), "Make the draft the current configuration", takes::<Publish>, creates::<VersionInfo>;
     RollBackConfig Post "/admin/v1/config/rollback" Global(ConfigPublish), "Make an old version current again", takes::<Rollback>, creates::<VersionInfo>;
     ListVersions Get "/admin/v1/config/versions" Global(ConfigRead), "List published versions", pages::<VersionInfo>;

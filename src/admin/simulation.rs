@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -13,9 +14,11 @@ use crate::error::{FieldProblem, Problem};
 use crate::gateway::itinerary::Health;
 use crate::gateway::limit_refusal::refusal;
 use crate::gateway::plan::LoadedConfig;
-use crate::gateway::simulate::{Sample, ScopedLimit, Tried, Trying, refused, simulate};
+use crate::gateway::simulate::{Sample, ScopedLimit, Tried, Trying, Words, refused, simulate};
 use crate::limits::ask::{Ask, Preview};
+use crate::objects::pool::Pools;
 use crate::providers::Api;
+use crate::routing::strategy::Turns;
 use crate::store::standing::Refused;
 
 /// Input tokens of a sample that does not say.
@@ -95,20 +98,28 @@ impl SampleKey {
     }
 }
 
-/// What is wrong with samples, beyond what the API's description says.
-pub fn problems(samples: &[SampleRequest], keys: &BTreeMap<String, SampleKey>) -> Vec<FieldProblem> {
+/// What is wrong with a sample, beyond what the API's description says; `at` is where it stands, with a dot behind it.
+pub fn problems(at: &str, sample: &SampleRequest, keys: &BTreeMap<String, SampleKey>) -> Vec<FieldProblem> {
     let mut found = Vec::new();
-    for (nth, sample) in samples.iter().enumerate() {
-        if sample.model.is_some() == sample.body.is_some() {
-            let message = "give either `model` or `body`".to_owned();
-            found.push(FieldProblem { path: format!("requests[{nth}].model"), message });
-        }
-        if sample.key_id.as_ref().is_some_and(|id| !keys.contains_key(id)) {
-            let message = "there is no such key".to_owned();
-            found.push(FieldProblem { path: format!("requests[{nth}].key_id"), message });
+    let mut wrong = |field: &str, message: &str| {
+        found.push(FieldProblem { path: format!("{at}{field}"), message: message.to_owned() });
+    };
+    if sample.model.is_some() == sample.body.is_some() {
+        wrong("model", "give either `model` or `body`");
+    }
+    if sample.key_id.as_ref().is_some_and(|id| !keys.contains_key(id)) {
+        wrong("key_id", "there is no such key");
+    }
+    for (name, value) in &sample.headers {
+        if header(name, value).is_none() {
+            wrong(&format!("headers.{name}"), "this is no header that a request can have");
         }
     }
     found
+}
+
+fn header(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
+    Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
 }
 
 /// What samples are tried by.
@@ -116,17 +127,21 @@ pub fn problems(samples: &[SampleRequest], keys: &BTreeMap<String, SampleKey>) -
 pub struct Surroundings<'a> {
     /// The configuration.
     pub loaded: &'a LoadedConfig,
+    /// The gauges of the configuration that is in force.
+    pub pools: &'a Pools,
     /// The keys that samples name.
     pub keys: &'a BTreeMap<String, SampleKey>,
     /// What is known of the health of those who could answer.
     pub health: &'a dyn Health,
+    /// Whose turn it is.
+    pub turns: &'a Turns,
     /// The time, in Unix seconds.
     pub now: u64,
 }
 
-/// Tries a sample; `random` is what chance decides by.
-pub fn outcome(around: Surroundings<'_>, sample: &SampleRequest, random: u64) -> Tried {
-    let Surroundings { loaded, keys, health, now } = around;
+/// Tries a sample; `random` is what chance decides by, `words` what gauges have said of this sample so far.
+pub fn outcome(around: Surroundings<'_>, sample: &SampleRequest, words: &Words, random: u64) -> Tried {
+    let Surroundings { loaded, pools, keys, health, turns, now } = around;
     let (api, path) = match sample.endpoint {
         Endpoint::ChatCompletions => (Api::ChatCompletions, "/v1/chat/completions"),
         Endpoint::Messages => (Api::Messages, "/v1/messages"),
@@ -141,7 +156,7 @@ pub fn outcome(around: Surroundings<'_>, sample: &SampleRequest, random: u64) ->
         refusal.or_else(|| (!principal.may_call(path)).then(|| crate::auth::Refusal::Endpoint(path.to_owned()).into()));
     if let Some(refusal) = refusal {
         let named = sample.body.as_ref().and_then(|body| body.get("model")?.as_str()).unwrap_or(model);
-        return Tried { told: refused(named, refusal), ask: None };
+        return Tried { told: refused(named, refusal), ..Tried::default() };
     }
     let described = Sample::Described {
         model,
@@ -151,7 +166,21 @@ pub fn outcome(around: Surroundings<'_>, sample: &SampleRequest, random: u64) ->
     };
     let tried = body.as_ref().map_or(described, |body| Sample::Body(body.as_bytes()));
     let limits = key.map(SampleKey::limits).unwrap_or_default();
-    simulate(Trying { loaded, principal: &principal, api, limits: &limits, health, random, at: now }, tried)
+    let headers: HeaderMap = sample.headers.iter().filter_map(|(name, value)| header(name, value)).collect();
+    let trying = Trying {
+        loaded,
+        pools,
+        principal: &principal,
+        api,
+        headers: &headers,
+        limits: &limits,
+        health,
+        turns,
+        words,
+        random,
+        at: now,
+    };
+    simulate(trying, tried)
 }
 
 /// What an account's ledger is to be asked about a sample; nothing without a key.
@@ -164,9 +193,11 @@ pub fn question<'a>(
     Some((key.account_id.clone(), tried.ask.as_ref()?))
 }
 
-/// What is answered about a sample, with what the ledger of the account says.
-pub fn result(tried: Tried, ledger: Option<(String, Preview)>, disclose: Disclose) -> SampleResult {
+/// What is answered about a sample, with what the ledger of the account says; `now` is in Unix milliseconds.
+pub fn result(tried: Tried, ledger: Option<(String, Preview)>, disclose: Disclose, now: u64) -> SampleResult {
     let mut simulated = tried.told;
+    let provider = simulated.target.as_ref().map_or("", |target| &target.provider);
+    let provider_limits = tried.provider_limits.iter().map(|state| LimitState::of(state, provider, now)).collect();
     let admission = ledger.map(|(account, preview)| {
         let now = preview.at;
         if let Some(breach) = &preview.breach {
@@ -181,7 +212,7 @@ pub fn result(tried: Tried, ledger: Option<(String, Preview)>, disclose: Disclos
             shadowed: preview.shadowed.into_iter().map(|breach| breach.rule_id).collect(),
         }
     });
-    SampleResult { simulated, admission }
+    SampleResult { simulated, admission, provider_limits }
 }
 
 #[cfg(test)]
@@ -193,7 +224,9 @@ mod tests {
     use serde_json::json;
 
     fn try_out(loaded: &LoadedConfig, sample: &SampleRequest, keys: &BTreeMap<String, SampleKey>, now: u64) -> Tried {
-        outcome(Surroundings { loaded, keys, health: &Unknown, now }, sample, 0)
+        let (pools, turns) = (&loaded.pools, &Turns::default());
+        let around = Surroundings { loaded, pools, keys, health: &Unknown, turns, now };
+        outcome(around, sample, &Words::new(), 0)
     }
 
     fn loaded() -> LoadedConfig {
@@ -283,24 +316,30 @@ mod tests {
         let breach = json!({"rule_id": "lim_1", "scope": "key", "subject": "key_1", "dimension": "requests",
             "period": "minute", "limit": 5, "used": 5, "asked": 1, "retry_after_ms": 900});
         let preview = |breach: Value| Preview { breach: serde_json::from_value(breach).unwrap(), ..Preview::default() };
-        let told = result(tried(), Some(("a".to_owned(), preview(breach))), Disclose::All);
+        let told = result(tried(), Some(("a".to_owned(), preview(breach))), Disclose::All, 0);
         let admission = told.admission.unwrap();
         assert_eq!(
             (admission.admitted, admission.refused_by.as_deref(), admission.retry_after_ms),
             (false, Some("lim_1"), Some(900))
         );
         assert_eq!(told.simulated.error.unwrap().status, 429);
-        let told = result(tried(), Some(("a".to_owned(), preview(Value::Null))), Disclose::All);
+        let told = result(tried(), Some(("a".to_owned(), preview(Value::Null))), Disclose::All, 0);
         assert_eq!((told.admission.unwrap().admitted, told.simulated.error), (true, None));
-        assert_eq!(result(tried(), None, Disclose::All).admission, None);
+        assert_eq!(result(tried(), None, Disclose::All, 0).admission, None);
     }
 
     #[test]
-    fn samples_name_a_model_or_a_body_and_keys_that_exist() {
-        let samples =
-            [json!({}), json!({"model": "m", "body": {}}), json!({"model": "m", "key_id": "nope"})].map(sample);
-        let found = problems(&samples, &keys(json!({})));
-        let paths: Vec<_> = found.iter().map(|problem| problem.path.as_str()).collect();
-        assert_eq!(paths, ["requests[0].model", "requests[1].model", "requests[2].key_id"]);
+    fn samples_name_a_model_or_a_body_keys_that_exist_and_headers_that_can_be() {
+        let paths = |it: Value| -> Vec<String> {
+            problems("a.", &sample(it), &keys(json!({}))).into_iter().map(|problem| problem.path).collect()
+        };
+        assert_eq!(paths(json!({})), ["a.model"]);
+        assert_eq!(paths(json!({"model": "m", "body": {}})), ["a.model"]);
+        assert_eq!(paths(json!({"model": "m", "key_id": "nope"})), ["a.key_id"]);
+        assert_eq!(
+            paths(json!({"model": "m", "headers": {"x y": "", "a": "\n", "b": "c"}})),
+            ["a.headers.a", "a.headers.x y"]
+        );
+        assert!(paths(json!({"model": "m", "key_id": "key_1"})).is_empty());
     }
 }

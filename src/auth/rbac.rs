@@ -84,7 +84,7 @@ permissions! {
     RoutesWrite "routes:write" Global "Change routes in the draft.";
     PricesRead "prices:read" Global "See prices.";
     PricesWrite "prices:write" Global "Change prices in the draft.";
-    ConfigRead "config:read" Global "See settings, the draft, and published versions; validate, compare and simulate.";
+    ConfigRead "config:read" Global "See settings, the draft, and published versions; validate, compare, and simulate requests.";
     ConfigWrite "config:write" Global "Change settings and replace the draft as a whole.";
     ConfigPublish "config:publish" Global "Publish the draft and roll back.";
     CacheRead "cache:read" Global "See the caches.";

@@ -39,8 +39,25 @@ pub struct ExplainedCandidate {
     pub weight: u64,
     /// What its health leaves of the weight, in thousandths.
     pub effective_weight_permille: u64,
+    /// How often it would be the first, in millionths, were the same request to come again and again: by its turns and by
+    /// chance, as things stand.
+    pub share_ppm: u64,
     /// Whether the request would be a trial of a provider that was out of service.
     pub trial: bool,
+    /// Requests that are open there: this isolate's, unless `score` says otherwise.
+    pub open: u64,
+    /// The peak time to the first token that has not been forgotten, in milliseconds; null if nothing is known.
+    pub first_token_ms: Option<u64>,
+    /// The usual time to the first token, in milliseconds; null if nothing is known.
+    pub usual_ms: Option<u64>,
+    /// The share of faults lately, in thousandths.
+    pub error_permille: u64,
+    /// What the request is expected to cost there, in nano-dollars; null if no route on the way goes by cost, or there is no
+    /// price.
+    pub cost_nanodollars: Option<u64>,
+    /// How long ago the provider's gauge was last heard of, in milliseconds; null if never: what is known of its health is
+    /// what this isolate alone has seen.
+    pub heard_ms_ago: Option<u64>,
     /// What it was compared with the others by.
     pub score: String,
     /// Why it has this place.
@@ -48,12 +65,20 @@ pub struct ExplainedCandidate {
 }
 
 /// Somebody who was left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExplainedSkip {
     /// The model in the configuration, or the route with everything in it.
     pub model: String,
+    /// The route that lists it; null if it was asked for itself.
+    pub route: Option<String>,
+    /// Why, in a word for programs.
+    pub code: String,
     /// Why.
     pub reason: String,
+    /// In how many milliseconds it may be back; null if nobody knows, or it is not a matter of time.
+    pub back_in_ms: Option<u64>,
+    /// As with candidates, where its health is the reason.
+    pub heard_ms_ago: Option<u64>,
 }
 
 impl From<&Candidate<'_>> for ExplainedCandidate {
@@ -65,7 +90,14 @@ impl From<&Candidate<'_>> for ExplainedCandidate {
             priority: candidate.priority,
             weight: candidate.weight,
             effective_weight_permille: candidate.effective_weight_permille,
+            share_ppm: candidate.share_ppm,
             trial: candidate.trial,
+            open: candidate.open,
+            first_token_ms: candidate.standing.first_token_ms,
+            usual_ms: candidate.standing.usual_ms,
+            error_permille: candidate.standing.error_permille,
+            cost_nanodollars: candidate.cost,
+            heard_ms_ago: candidate.standing.heard_ms_ago,
             score: candidate.score.to_string(),
             why: candidate.why.to_owned(),
         }
@@ -74,7 +106,14 @@ impl From<&Candidate<'_>> for ExplainedCandidate {
 
 impl From<&LeftOut<'_>> for ExplainedSkip {
     fn from(left_out: &LeftOut<'_>) -> Self {
-        Self { model: left_out.deployment.to_owned(), reason: left_out.reason.to_string() }
+        Self {
+            model: left_out.deployment.to_owned(),
+            route: left_out.route.map(str::to_owned),
+            code: left_out.reason.code().to_owned(),
+            reason: left_out.reason.to_string(),
+            back_in_ms: left_out.reason.ms_left(),
+            heard_ms_ago: left_out.heard_ms_ago,
+        }
     }
 }
 
@@ -138,7 +177,7 @@ mod tests {
     use super::*;
 
     fn skip(model: &str) -> ExplainedSkip {
-        ExplainedSkip { model: model.to_owned(), reason: "the model is disabled".into() }
+        ExplainedSkip { model: model.to_owned(), reason: "the model is disabled".into(), ..ExplainedSkip::default() }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::auth::Principal;
 use crate::error::{Kind, Problem};
 use crate::limits::amounts::of_request;
 use crate::protocol::usage::BillingFacts;
-use crate::providers::Api;
+use crate::providers::{Api, UpstreamRequest};
 use crate::routing::board::{Board, Skip, Standing, Terms};
 use crate::routing::in_flight::InFlight;
 use crate::routing::outcome::Fault;
@@ -86,6 +86,8 @@ pub struct Sight<'a> {
     pub asked: Asked<'a>,
     /// The body, if there is one.
     pub envelope: Option<&'a Envelope<'a>>,
+    /// The most output tokens that it asks for, all choices together.
+    pub max_output: Option<u64>,
     /// The headers, if there are any.
     pub headers: Option<&'a HeaderMap>,
     /// Who asks.
@@ -161,9 +163,8 @@ impl View for Prospects<'_, '_> {
     }
 
     fn cost(&self, deployment: &str) -> Option<u64> {
-        let Sight { asked, envelope, .. } = self.sight;
-        let most = envelope.and_then(|envelope| envelope.max_output).unwrap_or(u64::MAX);
-        let output = self.loaded.config.limits.first_output_tokens.min(most);
+        let Sight { asked, envelope, max_output, .. } = self.sight;
+        let output = self.loaded.config.limits.first_output_tokens.min(max_output.unwrap_or(u64::MAX));
         let tier = envelope.and_then(|envelope| envelope.service_tier.as_deref());
         self.look(deployment, |plan| {
             let input = asked.input.tokens(plan.family());
@@ -191,6 +192,30 @@ impl<'a> Itinerary<'a> {
     /// The plan for the candidate at a place in the order.
     pub fn plan_at(&self, index: usize) -> Option<Plan<'a>> {
         self.plan(self.order.candidates.get(index)?)
+    }
+
+    /// The first candidate that can be asked this, with what it is going to be sent: what nobody can be asked is told before
+    /// anything is reserved for it. Those before it are candidates no more. `look` sees the plan of each.
+    ///
+    /// # Errors
+    /// A 400 naming the field that the first candidate of all cannot serve.
+    pub fn begin(
+        &mut self,
+        envelope: &Envelope<'_>,
+        mut look: impl FnMut(&Plan<'a>),
+    ) -> Result<(Plan<'a>, UpstreamRequest), Problem> {
+        let mut refused = None;
+        while let Some(plan) = self.plan_at(0) {
+            look(&plan);
+            match plan.request(envelope) {
+                Ok(request) => return Ok((plan, request)),
+                Err(problem) => {
+                    refused.get_or_insert(problem);
+                    self.order.pass_first(LeftOutReason::Unfit);
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(|| no_such_model(&envelope.model)))
     }
 
     /// Those among whom the gauge is to pick: each one's index in the order, its plan and its weight.
@@ -320,7 +345,7 @@ fn nobody(loaded: &LoadedConfig, name: &str, order: &Order<'_>) -> Problem {
 /// The plan for the first who answers, where nothing is known of anybody's health.
 #[cfg(test)]
 pub(crate) fn plan<'a>(loaded: &'a LoadedConfig, principal: &Principal, asked: Asked<'_>) -> Result<Plan<'a>, Problem> {
-    let sight = Sight { asked, envelope: None, headers: None, principal };
+    let sight = Sight { asked, envelope: None, max_output: None, headers: None, principal };
     let chance = Chance { turns: &mut Turns::default(), random: &mut || 0 };
     itinerary(loaded, sight, &Unknown, chance)
         .map(|itinerary| itinerary.plan_at(0).unwrap())
@@ -330,28 +355,15 @@ pub(crate) fn plan<'a>(loaded: &'a LoadedConfig, principal: &Principal, asked: A
 #[cfg(test)]
 mod tests {
     use super::super::estimate::Input;
-    use super::super::loaded::loaded_for_tests;
+    use super::super::testing::{self, principal};
     use super::*;
     use crate::routing::board::{Availability, Observation};
     use serde_json::json;
 
     fn routed(routing: serde_json::Value) -> LoadedConfig {
-        loaded_for_tests(json!({
+        testing::routed(json!({
             "routing": routing,
-            "providers": {
-                "o": {"dialect": "openai", "base_url": "https://o.example/v1"},
-                "off": {"dialect": "openai", "base_url": "https://o.example/v1", "enabled": false},
-                "a": {"dialect": "anthropic", "base_url": "https://a.example"},
-            },
-            "models": {
-                "short": {"provider": "o", "context_tokens": 50}, "off": {"provider": "o", "enabled": false},
-                "theirs": {"provider": "off"}, "o": {"provider": "o"}, "claude": {"provider": "a"},
-            },
             "routes": {
-                "best": {"targets": [
-                    {"model": "claude", "enabled": false}, {"model": "short"}, {"model": "off"}, {"model": "theirs"},
-                    {"model": "o"},
-                ], "fallbacks": {"content_policy": ["claude"]}},
                 "two": {"targets": [{"model": "o"}, {"model": "claude"}]},
                 "cheapest": {"strategy": "lowest_cost", "targets": [{"model": "o"}, {"model": "claude"}]},
             },
@@ -359,15 +371,8 @@ mod tests {
         }))
     }
 
-    fn principal(models: &[&str]) -> Principal {
-        let models = models.iter().map(|model| (*model).to_owned()).collect();
-        Principal { account: "a".into(), key_id: "k".into(), models, ..Principal::default() }
-    }
-
     fn asked(model: &str, tokens: u64) -> Asked<'_> {
-        let input = Input::Tokens(tokens);
-        let api = Api::ChatCompletions;
-        Asked { api, model, stream: false, include_usage: false, include_cost: false, input, at: 0 }
+        Asked { input: Input::Tokens(tokens), ..testing::asked(model) }
     }
 
     fn decided<'a>(
@@ -376,7 +381,7 @@ mod tests {
         asked: Asked<'_>,
         health: &dyn Health,
     ) -> Result<Itinerary<'a>, Problem> {
-        let sight = Sight { asked, envelope: None, headers: None, principal };
+        let sight = Sight { asked, envelope: None, max_output: None, headers: None, principal };
         let chance = Chance { turns: &mut Turns::default(), random: &mut || 0 };
         itinerary(loaded, sight, health, chance).map_err(|nobody| nobody.problem)
     }
@@ -415,7 +420,8 @@ mod tests {
         let mut itinerary = decided(&loaded, &who, asked("best", 100), &Unknown).ok().unwrap();
         let failed = itinerary.order.candidates[0].clone();
         let mut detour = |fault| {
-            let sight = Sight { asked: asked("best", 100), envelope: None, headers: None, principal: &who };
+            let sight =
+                Sight { asked: asked("best", 100), envelope: None, max_output: None, headers: None, principal: &who };
             let chance = Chance { turns: &mut Turns::default(), random: &mut || 0 };
             itinerary.detour(&loaded, sight, &Unknown, chance, &failed, fault)
         };

@@ -12,11 +12,12 @@ use worker::Env;
 use super::admit::{Onward, Place, Seeking};
 use super::asking;
 use super::attempt::{Attempting, Failed, Served};
+use super::explain::Explanation;
 use super::itinerary::{Health as _, Itinerary, ShadowCopy, Sight};
 use super::limit_refusal::provider_refusal;
 use super::meter::TellCost;
 use super::patience::Patience;
-use super::pipeline::{chat_request, enter, provoked};
+use super::pipeline::{enter, provoked};
 use super::plan::{LoadedConfig, Plan};
 use super::relay::Outgoing;
 use super::reply::Wanted;
@@ -132,6 +133,9 @@ impl<'a> Journey<'a> {
                 Some(breach)
             }
         };
+        if exchange.explanation.is_some() {
+            exchange.explanation = Some(Explanation::from(&self.itinerary.order));
+        }
         exchange.copy = self.copy(exchange);
         let mut queue: VecDeque<Candidate<'a>> = std::mem::take(&mut self.itinerary.order.candidates).into();
         let name = self.sight.asked.model;
@@ -139,7 +143,7 @@ impl<'a> Journey<'a> {
         let now = now_ms();
         with_budget(name, |budget| budget.request(now));
         let deadline_at = self.deadline(&candidate, exchange, now);
-        let mut attempts = Attempts::new(self.policy(), Some(deadline_at));
+        let mut attempts = Attempts::new(Policy::of(&self.loaded.config, name), Some(deadline_at));
         let mut course = Course { candidate, queue, contenders, full, tried: Vec::new(), failure: None };
         let mut waited_ms = 0;
         loop {
@@ -215,14 +219,6 @@ impl<'a> Journey<'a> {
         })
     }
 
-    /// What may be done about failures: what the route says, above what is said of all.
-    fn policy(&self) -> Policy {
-        let config = &self.loaded.config;
-        let retry = config.routes.get(self.sight.asked.model).and_then(|route| route.retry.as_ref());
-        let (most, faults) = retry.map_or((None, None), |retry| (retry.max_attempts, retry.retry_on.as_deref()));
-        Policy::new(&config.routing, most, faults)
-    }
-
     /// When the request's time is over, all attempts together: that of the first candidate, or the caller's own.
     fn deadline(&self, first: &Candidate<'a>, exchange: &Exchange, now: u64) -> u64 {
         let total = self.itinerary.plan(first).map_or(0, |plan| plan.timeouts.total_ms);
@@ -239,7 +235,7 @@ impl<'a> Journey<'a> {
             return Tried::Passed(super::plan::no_such_model(self.sight.asked.model));
         };
         let ready = self.first.take_if(|(name, _)| *name == candidate.deployment).map(|(_, request)| request);
-        let request = match ready.map_or_else(|| chat_request(&plan, envelope), Ok) {
+        let request = match ready.map_or_else(|| plan.request(envelope), Ok) {
             Ok(request) => request,
             Err(problem) => return Tried::Passed(problem),
         };

@@ -11,7 +11,8 @@
 //!    `shadow`: a copy of it to a model that is tried out
 //! 7. `settle`: what the request used, its log line, and what it is charged ([`charge`])
 //!
-//! [`limit_headers`] and [`limit_refusal`] say what callers are told of limits, and [`key_report`] what a key learns of itself. [`loaded`] is the configuration that all of it works with; [`simulate`] tells what would become of a request.
+//! [`limit_headers`] and [`limit_refusal`] say what callers are told of limits, and [`key_report`] what a key learns of itself. [`loaded`] is
+//! the configuration that all of it works with; [`simulate`] tells what would become of a request.
 
 pub mod asking;
 pub mod charge;
@@ -30,6 +31,8 @@ pub mod plan;
 pub mod reply;
 pub mod reservation;
 pub mod simulate;
+#[cfg(test)]
+mod testing;
 
 #[cfg(target_arch = "wasm32")]
 pub mod admit;

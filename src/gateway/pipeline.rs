@@ -1,5 +1,6 @@
 //! A chat request from its first stage to its last.
 
+use http::HeaderMap;
 use web_sys::{AbortSignal, ReadableStream};
 use worker::Env;
 
@@ -11,7 +12,7 @@ use super::estimate::Input;
 use super::explain::Explanation;
 use super::itinerary::{Itinerary, Nobody, Sight, itinerary};
 use super::journey::Journey;
-use super::plan::{Asked, LoadedConfig, Plan, Unusable, no_such_model};
+use super::plan::{Asked, LoadedConfig, Plan};
 use super::relay::{self, Outgoing};
 use crate::auth::Principal;
 use crate::config::Overrides;
@@ -19,7 +20,7 @@ use crate::error::{Kind, Problem};
 use crate::fault;
 use crate::http::shell::now_ms;
 use crate::http::{Exchange, Reply};
-use crate::providers::{Api, UpstreamRequest};
+use crate::providers::Api;
 use crate::routing::tree::LeftOutReason;
 use crate::store::health;
 use crate::store::keys::{self, Confirmed, Known};
@@ -84,14 +85,18 @@ pub async fn chat(
     };
     let (itinerary, place, principal, first) = loop {
         let principal = caller.principal.clone();
-        let sight = Sight { asked, envelope: Some(&envelope), headers: Some(&exchange.headers), principal: &principal };
+        let sight = sight(asked, &envelope, &exchange.headers, &principal);
         let decided = decide(&loaded, sight);
         if may_ask_why(exchange, &loaded, &principal) {
             let order = decided.as_ref().map_or_else(|nobody| &nobody.order, |itinerary| &itinerary.order);
             exchange.explanation = Some(Explanation::from(order));
         }
         let decided = decided.map_err(|nobody| nobody.problem);
-        let confirmed = match decided.and_then(|itinerary| begin(exchange, itinerary, &principal, &envelope)) {
+        let begun = decided.and_then(|mut itinerary| {
+            let first = itinerary.begin(&envelope, |plan| enter(exchange, plan, &principal, &envelope));
+            first.map(|(plan, first)| (itinerary, plan, first))
+        });
+        let confirmed = match begun {
             Ok((itinerary, plan, first)) => {
                 let applicant = Applicant {
                     loaded: &loaded,
@@ -120,7 +125,7 @@ pub async fn chat(
     let journey = Journey {
         env,
         loaded: &loaded,
-        sight: Sight { asked, envelope: Some(&envelope), headers: Some(&headers), principal: &principal },
+        sight: sight(asked, &envelope, &headers, &principal),
         itinerary,
         first: Some(first),
         include_cost,
@@ -128,6 +133,16 @@ pub async fn chat(
         started: inbound.started,
     };
     journey.run(exchange, place).await
+}
+
+/// The request as routing sees it.
+fn sight<'a>(
+    asked: Asked<'a>,
+    envelope: &'a Envelope<'a>,
+    headers: &'a HeaderMap,
+    principal: &'a Principal,
+) -> Sight<'a> {
+    Sight { asked, envelope: Some(envelope), max_output: envelope.max_output, headers: Some(headers), principal }
 }
 
 /// A place where tests make requests fail.
@@ -185,31 +200,6 @@ fn decide<'a>(loaded: &'a LoadedConfig, sight: Sight<'_>) -> Result<Itinerary<'a
     decided
 }
 
-/// The first candidate that can be asked this, with what it is going to be sent: what nobody can be asked is told before
-/// anything is reserved for it. Those before it are candidates no more.
-///
-/// # Errors
-/// A 400 naming the field that the first candidate of all cannot serve.
-fn begin<'a>(
-    exchange: &mut Exchange,
-    mut itinerary: Itinerary<'a>,
-    principal: &Principal,
-    envelope: &Envelope<'_>,
-) -> Result<(Itinerary<'a>, Plan<'a>, UpstreamRequest), Problem> {
-    let mut refused = None;
-    while let Some(plan) = itinerary.plan_at(0) {
-        enter(exchange, &plan, principal, envelope);
-        match chat_request(&plan, envelope) {
-            Ok(request) => return Ok((itinerary, plan, request)),
-            Err(problem) => {
-                refused.get_or_insert(problem);
-                itinerary.order.pass_first();
-            }
-        }
-    }
-    Err(refused.unwrap_or_else(|| no_such_model(&envelope.model)))
-}
-
 /// Whether the caller asks why it is answered by whom it is, and may know.
 fn may_ask_why(exchange: &Exchange, loaded: &LoadedConfig, principal: &Principal) -> bool {
     let asks = exchange.header("x-gateway-explain").is_some_and(|it| it.trim() == "true");
@@ -236,18 +226,4 @@ pub(super) fn enter(exchange: &mut Exchange, plan: &Plan<'_>, principal: &Princi
     record.dropped_params.clear();
     record.upstream_status = None;
     record.upstream_request_id.clear();
-}
-
-/// Writes what a provider is going to be sent.
-///
-/// # Errors
-/// A 400 naming the field that this provider cannot serve.
-pub(super) fn chat_request(plan: &Plan<'_>, envelope: &Envelope<'_>) -> Result<UpstreamRequest, Problem> {
-    match envelope.api {
-        Api::ChatCompletions => plan.adapter.chat_request(&envelope.source(), plan.target),
-        Api::Messages => match plan.adapter.messages_request(&envelope.source(), plan.target) {
-            Some(request) => request,
-            None => Err(Unusable::WrongApi.problem(&envelope.model)),
-        },
-    }
 }

@@ -2,12 +2,13 @@
 
 use url::Url;
 
+use super::envelope::Envelope;
 use super::estimate::{Family, Input};
 use crate::auth::Principal;
 use crate::billing::Pricing;
 use crate::config::{Model, Overrides, Provider, StreamUsage, Timeouts, Unpriced};
 use crate::error::{Kind, Problem};
-use crate::providers::{Adapter, Api, Target, adapter};
+use crate::providers::{Adapter, Api, Target, UpstreamRequest, adapter};
 
 pub use super::loaded::{Deployment, Listing, LoadedConfig};
 
@@ -80,6 +81,20 @@ impl Plan<'_> {
     pub fn family(&self) -> Family {
         Family::of(self.target.upstream_model, self.adapter.speaks(Api::Messages))
     }
+
+    /// Writes what the provider is going to be sent.
+    ///
+    /// # Errors
+    /// A 400 naming the field that this provider cannot serve.
+    pub fn request(&self, envelope: &Envelope<'_>) -> Result<UpstreamRequest, Problem> {
+        match envelope.api {
+            Api::ChatCompletions => self.adapter.chat_request(&envelope.source(), self.target),
+            Api::Messages => {
+                let request = self.adapter.messages_request(&envelope.source(), self.target);
+                request.unwrap_or_else(|| Err(Unusable::WrongApi.problem(&envelope.model)))
+            }
+        }
+    }
 }
 
 /// Why a model cannot answer a request.
@@ -120,6 +135,21 @@ pub enum Unusable {
 }
 
 impl Unusable {
+    /// The reason in a word, for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::TargetDisabled => "target_disabled",
+            Self::NoModel => "no_model",
+            Self::ModelDisabled => "model_disabled",
+            Self::NoProvider => "no_provider",
+            Self::ProviderDisabled => "provider_disabled",
+            Self::AddressRefused => "address_refused",
+            Self::WrongApi => "wrong_api",
+            Self::TooLong { .. } => "too_long",
+            Self::Unpriced => "unpriced",
+        }
+    }
+
     /// The error for a caller who asked for a model (or a route) of this name.
     pub fn problem(self, name: &str) -> Problem {
         let unavailable = |message: &str| Problem::new(Kind::Unavailable, "provider_unavailable", message);
@@ -253,6 +283,7 @@ pub fn join_url(base: &Url, path: &str) -> String {
 mod tests {
     use super::super::itinerary::plan;
     use super::super::loaded::loaded_for_tests;
+    use super::super::testing::{self, principal};
     use super::*;
     use serde_json::json;
 
@@ -274,17 +305,12 @@ mod tests {
         loaded_for_tests(config)
     }
 
-    fn principal(models: &[&str]) -> Principal {
-        let models = models.iter().map(|model| (*model).to_owned()).collect();
-        Principal { account: "a".into(), key_id: "k".into(), models, ..Principal::default() }
-    }
-
     fn asked(api: Api, model: &str) -> Asked<'_> {
-        Asked { api, model, stream: false, include_usage: false, include_cost: false, input: Input::Tokens(100), at: 0 }
+        Asked { api, ..testing::asked(model) }
     }
 
     fn chat(model: &str) -> Asked<'_> {
-        asked(Api::ChatCompletions, model)
+        testing::asked(model)
     }
 
     #[test]
@@ -330,25 +356,13 @@ mod tests {
     }
 
     fn routed(billing: &str) -> LoadedConfig {
-        loaded_for_tests(json!({
+        testing::routed(json!({
             "billing": {"unpriced_models": billing},
-            "providers": {
-                "o": {"dialect": "openai", "base_url": "https://o.example/v1"},
-                "off": {"dialect": "openai", "base_url": "https://o.example/v1", "enabled": false},
-                "a": {"dialect": "anthropic", "base_url": "https://a.example"},
-            },
-            "models": {
-                "short": {"provider": "o", "context_tokens": 50}, "off": {"provider": "o", "enabled": false},
-                "theirs": {"provider": "off"}, "o": {"provider": "o"}, "claude": {"provider": "a"},
-            },
             "routes": {
-                "best": {"targets": [
-                    {"model": "claude", "enabled": false}, {"model": "short"}, {"model": "off"}, {"model": "theirs"},
-                    {"model": "o"}, {"model": "claude"},
-                ]},
                 "small": {"targets": [{"model": "theirs"}, {"model": "short"}]},
                 "dead": {"targets": [{"model": "theirs"}]},
                 "closed": {"targets": [{"model": "o"}], "enabled": false},
+                "either": {"targets": [{"model": "o"}, {"model": "claude"}]},
             },
             "prices": {"claude": {"input": "3", "output": "15"}},
         }))
@@ -375,7 +389,7 @@ mod tests {
         let loaded = routed("refuse");
         let problem = plan(&loaded, &principal(&[]), chat("o")).err().unwrap();
         assert_eq!((problem.status, problem.code.as_str()), (403, "model_unpriced"));
-        assert_eq!(plan(&loaded, &principal(&[]), chat("best")).ok().unwrap().model_name, "claude");
+        assert_eq!(plan(&loaded, &principal(&[]), chat("either")).ok().unwrap().model_name, "claude");
     }
 
     #[test]

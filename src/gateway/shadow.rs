@@ -12,7 +12,7 @@ use super::envelope::Envelope;
 use super::estimate::Input;
 use super::itinerary::ShadowCopy;
 use super::patience::Patience;
-use super::pipeline::{chat_request, enter};
+use super::pipeline::enter;
 use super::plan::{Asked, LoadedConfig, Plan, candidate};
 use super::reply::Wanted;
 use super::reservation::Reservation;
@@ -98,7 +98,7 @@ impl Sending<'_> {
     /// Why it was not sent.
     async fn run(self, exchange: &mut Exchange, asked: Asked<'_>, started: u64) -> Result<(), String> {
         let Self { env, loaded, plan, principal, envelope, id } = self;
-        let request = chat_request(plan, envelope).map_err(|problem| problem.message)?;
+        let request = plan.request(envelope).map_err(|problem| problem.message)?;
         let wanted_of = ask(loaded, plan, principal, envelope, &id, "");
         exchange.reservation.replace(Some(Reservation {
             id: id.clone(),

@@ -1,23 +1,33 @@
-//! Says what would become of a request, without sending it: by the same decisions that a real one meets.
+//! Says what would become of a request, without sending it: by the same decisions that a real one meets, on copies of what
+//! they would change.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use http::HeaderMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::asking::{Wanted, ask_for};
+use super::asking::{Wanted, ask_for, is_gauged, of_provider};
 use super::envelope::Envelope;
 use super::estimate::{Family, Input};
 use super::explain::Explanation;
-use super::itinerary::{Chance, Health, Sight, itinerary};
+use super::itinerary::{Chance, Health, Itinerary, Sight, itinerary};
+use super::limit_refusal::provider_refusal;
 use super::plan::{Asked, LoadedConfig, Plan, no_such_model};
 use crate::auth::Principal;
 use crate::billing::Nanodollars;
 use crate::config::{Model, Timeouts};
 use crate::error::Problem;
-use crate::limits::ask::Ask;
+use crate::limits::ask::{Answer, Ask, RuleState};
+use crate::objects::pool::Pools;
+use crate::objects::wire::{Acquire, Acquired, CandidateAsk};
 use crate::protocol::usage::{BillingFacts, Usage};
 use crate::providers::Api;
+use crate::routing::attempts::Policy;
+use crate::routing::outcome::Fault;
 use crate::routing::score::mix;
 use crate::routing::strategy::Turns;
+use crate::routing::tree::LeftOutReason;
 
 /// A request to try.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +83,8 @@ pub struct Simulated {
     /// How it was decided who that is.
     #[serde(flatten)]
     pub decision: Explanation,
+    /// Providers whose gauge could not be asked: for them counts what this isolate knows, and that they have room.
+    pub silent: BTreeSet<String>,
     /// The ids of the limits that the request would count against.
     pub limits: Vec<String>,
     /// Tokens that go in, estimated where they were not given.
@@ -144,6 +156,29 @@ pub struct Tried {
     pub told: Simulated,
     /// What the ledger would be asked; `None` if nobody would answer.
     pub ask: Option<Ask>,
+    /// What a gauge is to be asked before anything is certain: it is tried again then, with the gauge's word.
+    pub question: Option<Question>,
+    /// How the limits of the provider stand that the request would count against, as far as a gauge has said.
+    pub provider_limits: Vec<RuleState>,
+}
+
+/// What a gauge is asked about candidates: what it would be asked of a real request, but that nothing is reserved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The gauge.
+    pub gauge: String,
+    /// What it is asked.
+    pub acquire: Acquire,
+}
+
+/// What gauges have said, by the models that they were asked about; `None` of those that did not answer.
+pub type Words = BTreeMap<Vec<String>, Option<Acquired>>;
+
+impl Question {
+    /// The models that it is about.
+    pub fn models(&self) -> Vec<String> {
+        self.acquire.candidates.iter().map(|it| it.ask.model.clone()).collect()
+    }
 }
 
 /// What a request is tried by.
@@ -151,14 +186,22 @@ pub struct Tried {
 pub struct Trying<'a> {
     /// The configuration.
     pub loaded: &'a LoadedConfig,
+    /// The gauges of the configuration that is in force, which has them.
+    pub pools: &'a Pools,
     /// Who asks.
     pub principal: &'a Principal,
     /// The API that is called.
     pub api: Api,
+    /// The headers.
+    pub headers: &'a HeaderMap,
     /// Limits; those of other accounts may be among them.
     pub limits: &'a [ScopedLimit],
     /// What is known of the health of those who could answer.
     pub health: &'a dyn Health,
+    /// Whose turn it is.
+    pub turns: &'a Turns,
+    /// What gauges have said.
+    pub words: &'a Words,
     /// What chance decides by.
     pub random: u64,
     /// The time, in Unix seconds.
@@ -167,19 +210,15 @@ pub struct Trying<'a> {
 
 /// Tries a request.
 pub fn simulate(trying: Trying<'_>, sample: Sample<'_>) -> Tried {
-    let mut told = Simulated::default();
-    let ask = match fill(&mut told, trying, sample) {
-        Ok(ask) => ask,
-        Err(problem) => {
-            told.error = Some(problem.into());
-            None
-        }
-    };
-    Tried { told, ask }
+    let mut tried = Tried::default();
+    if let Err(problem) = fill(&mut tried, trying, sample) {
+        tried.told.error = Some(problem.into());
+    }
+    tried
 }
 
-fn fill(simulated: &mut Simulated, trying: Trying<'_>, sample: Sample<'_>) -> Result<Option<Ask>, Problem> {
-    let Trying { loaded, principal, api, limits, health, random, at } = trying;
+fn fill(tried: &mut Tried, trying: Trying<'_>, sample: Sample<'_>) -> Result<(), Problem> {
+    let Trying { loaded, principal, api, headers, limits, health, turns, random, at, .. } = trying;
     let envelope = match sample {
         Sample::Body(body) => Some(Envelope::read(body, api, loaded.config.http.max_json_depth)?),
         Sample::Described { .. } => None,
@@ -194,25 +233,36 @@ fn fill(simulated: &mut Simulated, trying: Trying<'_>, sample: Sample<'_>) -> Re
             let input = Input::Tokens(input_tokens);
             (Asked { api, model, stream, include_usage: false, include_cost: false, input, at }, max_tokens)
         }
-        (None, Sample::Body(_)) => return Ok(None),
+        (None, Sample::Body(_)) => return Ok(()),
     };
-    simulated.model = asked.model.to_owned();
-    simulated.input_tokens = asked.input.tokens(Family::of(asked.model, api == Api::Messages));
-    simulated.max_output_tokens = max_tokens;
-    let sight = Sight { asked, envelope: envelope.as_ref(), headers: None, principal };
+    tried.told.model = asked.model.to_owned();
+    tried.told.input_tokens = asked.input.tokens(Family::of(asked.model, api == Api::Messages));
+    tried.told.max_output_tokens = max_tokens;
+    let sight = Sight { asked, envelope: envelope.as_ref(), max_output: max_tokens, headers: Some(headers), principal };
     let mut drawn = random;
     let mut next = || {
         drawn = drawn.wrapping_add(1);
         mix(drawn)
     };
-    let chance = Chance { turns: &mut Turns::default(), random: &mut next };
-    let decided = itinerary(loaded, sight, health, chance);
-    let order = decided.as_ref().map_or_else(|nobody| &nobody.order, |itinerary| &itinerary.order);
-    simulated.decision = Explanation::from(order);
-    let itinerary = decided.map_err(|nobody| nobody.problem)?;
-    let plan = itinerary.plan_at(0).ok_or_else(|| no_such_model(asked.model))?;
+    // No turn is taken but that of a copy.
+    let chance = Chance { turns: &mut turns.clone(), random: &mut next };
+    let mut itinerary = match itinerary(loaded, sight, health, chance) {
+        Ok(itinerary) => itinerary,
+        Err(nobody) => {
+            tried.told.decision = Explanation::from(&nobody.order);
+            return Err(nobody.problem);
+        }
+    };
+    tried.told.route = loaded.config.routes.contains_key(asked.model).then(|| asked.model.to_owned());
+    let wanted = |input_tokens| match &envelope {
+        Some(envelope) => Wanted::of(envelope, input_tokens),
+        None => Wanted { input_tokens, max_output: max_tokens, choices: 1, service_tier: None },
+    };
+    let chosen = choose(tried, trying, &mut itinerary, &sight, &wanted);
+    tried.told.decision = Explanation::from(&itinerary.order);
+    let plan = chosen?;
+    let simulated = &mut tried.told;
     simulated.input_tokens = asked.input.tokens(plan.family());
-    simulated.route = plan.route.map(str::to_owned);
     simulated.target = Some(SimulatedTarget {
         model: plan.model_name.to_owned(),
         provider: plan.provider_name.to_owned(),
@@ -224,22 +274,86 @@ fn fill(simulated: &mut Simulated, trying: Trying<'_>, sample: Sample<'_>) -> Re
     simulated.limits = concerned.map(|limit| limit.id.clone()).collect();
     simulated.max_output_tokens = max_tokens.or_else(|| bound_by_gateway(loaded, &plan, api));
     simulated.cost = Some(estimate(&plan, simulated.input_tokens, simulated.max_output_tokens));
-    // What a provider cannot be asked is found out in translating the request for it.
-    match &envelope {
-        Some(envelope) if api == Api::ChatCompletions => {
-            plan.adapter.chat_request(&envelope.source(), plan.target)?;
+    Ok(())
+}
+
+/// The plan for the first candidate that can be asked this, and at whose provider there is room as far as gauges have said;
+/// it comes first then. What the ledger is asked is about the first candidate of all, as with a real request: the gauges
+/// are asked at the same time.
+fn choose<'a>(
+    tried: &mut Tried,
+    trying: Trying<'a>,
+    itinerary: &mut Itinerary<'a>,
+    sight: &Sight<'_>,
+    wanted: &dyn Fn(u64) -> Wanted<'a>,
+) -> Result<Plan<'a>, Problem> {
+    let Trying { loaded, principal, words, .. } = trying;
+    let policy = Policy::of(&loaded.config, sight.asked.model);
+    let mut refused = 0_u64;
+    loop {
+        let plan = match sight.envelope {
+            Some(envelope) => itinerary.begin(envelope, |_| ())?.0,
+            None => itinerary.plan_at(0).ok_or_else(|| no_such_model(sight.asked.model))?,
+        };
+        let ask_of =
+            |plan: &Plan<'_>| ask_for(loaded, plan, principal, wanted(sight.asked.input.tokens(plan.family())));
+        tried.ask.get_or_insert_with(|| ask_of(&plan));
+        let contenders = itinerary.contenders();
+        let sought = match contenders.iter().any(|(index, ..)| *index == 0) {
+            true => contenders,
+            false if is_gauged(loaded, plan.provider_name) => vec![(0, plan.clone(), 1)],
+            false => return Ok(plan),
+        };
+        let Some(question) = question(trying, &sought, ask_of) else { return Ok(plan) };
+        let Some(word) = words.get(&question.models()) else {
+            tried.question = Some(question);
+            return Ok(plan);
+        };
+        let Some(Acquired { index, answer, open }) = word else {
+            // A request is sent where the isolate would send it, if the gauge does not answer.
+            tried.told.silent.extend(sought.iter().map(|(_, plan, _)| plan.provider_name.to_owned()));
+            return Ok(plan);
+        };
+        for ((place, ..), open) in sought.iter().zip(open) {
+            itinerary.order.count(*place, *open);
         }
-        Some(envelope) => {
-            plan.adapter.messages_request(&envelope.source(), plan.target).transpose()?;
+        itinerary.order.promote(sought.get(*index).map_or(0, |(place, ..)| *place));
+        match answer {
+            Answer::Granted(grant) => {
+                tried.provider_limits.clone_from(&grant.states);
+                return itinerary.plan_at(0).ok_or_else(|| no_such_model(sight.asked.model));
+            }
+            Answer::Denied(denial) => {
+                tried.provider_limits.clone_from(&denial.states);
+                itinerary.order.pass_first(LeftOutReason::Full { ms_left: denial.breach.retry_after_ms });
+                refused = refused.saturating_add(1);
+                let ends = refused >= policy.max_attempts || !policy.retry_on.contains(&Fault::ProviderLimit);
+                if ends || itinerary.order.candidates.is_empty() {
+                    return Err(provider_refusal(&denial.breach));
+                }
+            }
         }
-        None => {}
     }
-    let input_tokens = simulated.input_tokens;
-    let wanted = match &envelope {
-        Some(envelope) => Wanted::of(envelope, input_tokens),
-        None => Wanted { input_tokens, max_output: max_tokens, choices: 1, service_tier: None },
-    };
-    Ok(Some(ask_for(loaded, &plan, principal, wanted)))
+}
+
+/// What a gauge is to be asked about these; nothing if there is none that counts for all of them.
+fn question<'a>(
+    trying: Trying<'_>,
+    sought: &[(usize, Plan<'a>, u64)],
+    ask_of: impl Fn(&Plan<'a>) -> Ask,
+) -> Option<Question> {
+    let (_, first, _) = sought.first()?;
+    let gauge = trying.pools.gauge(first.provider_name);
+    if sought.iter().any(|(_, plan, _)| trying.pools.gauge(plan.provider_name) != gauge) {
+        return None;
+    }
+    let candidates = sought.iter().map(|(_, plan, weight)| CandidateAsk {
+        provider: plan.provider_name.to_owned(),
+        weight: *weight,
+        ask: of_provider(&ask_of(plan), trying.loaded, plan.provider_name),
+    });
+    let acquire = Acquire { id: String::new(), candidates: candidates.collect(), pick: sought.len() > 1 };
+    Some(Question { gauge: gauge.to_owned(), acquire })
 }
 
 /// The most output tokens that the gateway asks for where the caller says nothing and the provider insists on a number.
@@ -263,127 +377,4 @@ fn estimate(plan: &Plan<'_>, input: u64, output: Option<u64>) -> SimulatedCost {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::itinerary::Unknown;
-    use super::super::loaded::loaded_for_tests;
-    use super::*;
-    use serde_json::json;
-
-    fn loaded() -> LoadedConfig {
-        loaded_for_tests(json!({
-            "providers": {
-                "o": {"dialect": "openai", "base_url": "https://o.example/v1"},
-                "a": {"dialect": "anthropic", "base_url": "https://a.example", "timeouts": {"total_ms": 9000}},
-            },
-            "models": {
-                "gpt": {"provider": "o", "enabled": false}, "free": {"provider": "o"},
-                "claude": {"provider": "a", "upstream_model": "claude-1", "max_output_tokens": 1000},
-            },
-            "routes": {"best": {"targets": [{"model": "gpt"}, {"model": "claude"}]}},
-            "prices": {"claude": {"input": "3", "output": "15", "per_request": "0.001"}},
-        }))
-    }
-
-    fn principal() -> Principal {
-        Principal { account: "acme".into(), key_id: "key1".into(), user: Some("u1".into()), ..Principal::default() }
-    }
-
-    fn described(model: &str, max_tokens: Option<u64>) -> Sample<'_> {
-        Sample::Described { model, stream: true, input_tokens: 100, max_tokens }
-    }
-
-    fn trying<'a>(
-        loaded: &'a LoadedConfig,
-        principal: &'a Principal,
-        api: Api,
-        limits: &'a [ScopedLimit],
-    ) -> Trying<'a> {
-        Trying { loaded, principal, api, limits, health: &Unknown, random: 0, at: 0 }
-    }
-
-    fn try_out(api: Api, sample: Sample<'_>) -> Simulated {
-        let limit = |id: &str, account: &str, user: Option<&str>, key: Option<&str>, model: Option<&str>| ScopedLimit {
-            id: id.into(),
-            account: account.into(),
-            user: user.map(str::to_owned),
-            key: key.map(str::to_owned),
-            model: model.map(str::to_owned),
-        };
-        let limits = [
-            limit("account", "acme", None, None, None),
-            limit("user", "acme", Some("u1"), None, None),
-            limit("other user", "acme", Some("u2"), None, None),
-            limit("key and model", "acme", None, Some("key1"), Some("claude")),
-            limit("other model", "acme", None, None, Some("gpt")),
-            limit("other account", "else", None, None, None),
-        ];
-        simulate(trying(&loaded(), &principal(), api, &limits), sample).told
-    }
-
-    #[test]
-    fn who_answers_at_what_price_and_under_which_limits_is_told() {
-        let told = try_out(Api::ChatCompletions, described("best", Some(10)));
-        assert_eq!(told.error, None);
-        assert_eq!(told.route.as_deref(), Some("best"));
-        let target = told.target.unwrap();
-        assert_eq!(
-            (target.model.as_str(), target.provider.as_str(), target.upstream_model.as_str()),
-            ("claude", "a", "claude-1")
-        );
-        assert_eq!((target.lane.as_str(), target.timeouts.total_ms), ("translated", 9000));
-        let skipped: Vec<_> = told.decision.skipped.iter().map(|it| (it.model.as_str(), it.reason.as_str())).collect();
-        assert_eq!(skipped, [("gpt", "the model is disabled")]);
-        let [candidate] = &told.decision.candidates[..] else { panic!("{:?}", told.decision) };
-        assert_eq!((candidate.model.as_str(), candidate.provider.as_str()), ("claude", "a"));
-        assert_eq!(told.decision.strategy.as_deref(), Some("ordered"));
-        assert_eq!(told.limits, ["account", "user", "key and model"]);
-        let cost = told.cost.unwrap();
-        assert_eq!((cost.unpriced, cost.price_source.as_deref()), (false, Some("configured")));
-        assert_eq!(cost.input_nanodollars, Some(Nanodollars(300_000 + 1_000_000)));
-        assert_eq!(cost.max_nanodollars, Some(Nanodollars(300_000 + 150_000 + 1_000_000)));
-    }
-
-    #[test]
-    fn what_the_ledger_would_be_asked_is_what_the_request_may_use() {
-        let (loaded, principal) = (loaded(), principal());
-        let tried = |sample| simulate(trying(&loaded, &principal, Api::ChatCompletions, &[]), sample);
-        let ask = tried(described("best", Some(10))).ask.unwrap();
-        assert_eq!((ask.model.as_str(), ask.key_id.as_str(), ask.user.as_deref()), ("claude", "key1", Some("u1")));
-        assert_eq!((ask.input_tokens, ask.max_output_tokens), (100, 10));
-        let two = br#"{"model": "claude", "n": 1, "messages": [{"role": "user", "content": "hello"}]}"#;
-        assert_eq!(tried(Sample::Body(two)).ask.unwrap().max_output_tokens, 1_000);
-        assert_eq!(tried(described("nope", None)).ask, None);
-    }
-
-    #[test]
-    fn an_unbounded_output_has_no_most_and_a_missing_price_is_told() {
-        let told = try_out(Api::ChatCompletions, described("claude", None));
-        assert_eq!(told.max_output_tokens, Some(1000));
-        let told = try_out(Api::ChatCompletions, described("free", None));
-        let unknown =
-            SimulatedCost { unpriced: true, price_source: None, input_nanodollars: None, max_nanodollars: None };
-        assert_eq!((told.max_output_tokens, told.cost), (None, Some(unknown)));
-    }
-
-    #[test]
-    fn the_error_is_the_one_that_the_caller_would_get() {
-        let code = |told: Simulated| told.error.map(|error| (error.status, error.code));
-        assert_eq!(code(try_out(Api::ChatCompletions, described("nope", None))), Some((404, "model_not_found".into())));
-        let told = try_out(Api::Messages, described("free", None));
-        assert_eq!(told.decision.skipped.len(), 1);
-        assert_eq!(code(told), Some((400, "unsupported_api_for_model".into())));
-        assert_eq!(code(try_out(Api::ChatCompletions, Sample::Body(b"{"))), Some((400, "invalid_json".into())));
-        let body = br#"{"model": "claude", "messages": [{"role": "user", "content": 5}]}"#;
-        let told = try_out(Api::ChatCompletions, Sample::Body(body));
-        assert!(told.target.is_some());
-        assert_eq!(told.error.unwrap().status, 400);
-    }
-
-    #[test]
-    fn a_body_is_taken_as_it_is() {
-        let body = br#"{"model": "best", "max_tokens": 7, "messages": [{"role": "user", "content": "hello there"}]}"#;
-        let told = try_out(Api::ChatCompletions, Sample::Body(body));
-        assert_eq!((told.error, told.max_output_tokens), (None, Some(7)));
-        assert!((5..15).contains(&told.input_tokens), "{}", told.input_tokens);
-    }
-}
+mod tests;

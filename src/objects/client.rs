@@ -14,8 +14,8 @@ use worker::Env;
 use super::call::{Object, hub_name, hub_shards};
 use super::hub_state::Kind;
 use super::wire::{
-    GaugeQuery, GaugeState, HealthNow, HealthQuery, HubStatus, KeyNow, LedgerStatus, LimitsNow, LimitsQuery,
-    ProviderStates, Pushed, PutKey,
+    Acquire, Acquired, GaugeQuery, GaugeState, HealthNow, HealthQuery, HubStatus, KeyNow, LedgerStatus, LimitsNow,
+    LimitsQuery, ProviderStates, Pushed, PutKey,
 };
 use crate::auth::api_key::record_name;
 use crate::config::CURRENT_SNAPSHOT;
@@ -166,6 +166,15 @@ pub async fn limits_now(env: &Env, account_id: &str, query: &LimitsQuery) -> Res
 pub async fn preview(env: &Env, account_id: &str, ask: &Ask) -> Result<Preview, String> {
     let preview = Object::ledger(account_id).call(env, "POST", "/preview", Some(ask), PATIENCE_MS).await;
     preview.map_err(|error| format!("the ledger of account {account_id}: {error}"))
+}
+
+/// What a gauge would say of a request now; nothing is reserved.
+///
+/// # Errors
+/// That the gauge cannot be reached.
+pub async fn preview_place(env: &Env, gauge: &str, acquire: &Acquire) -> Result<Acquired, String> {
+    let preview = Object::gauge(gauge).call(env, "POST", "/preview", Some(acquire), PATIENCE_MS).await;
+    preview.map_err(|error| format!("the gauge {gauge}: {error}"))
 }
 
 /// How a provider stands by these rules, as `gauge` counts.

@@ -26,6 +26,7 @@ use parts::Parts;
 /// | request | answer |
 /// |---|---|
 /// | `POST /acquire` [`Acquire`] | [`Acquired`](super::wire::Acquired) |
+/// | `POST /preview` [`Acquire`], without reserving anything | [`Acquired`](super::wire::Acquired) |
 /// | `POST /release` [`Release`] | [`Settled`](crate::limits::ask::Settled) |
 /// | `POST /report` [`Report`] | [`Snapshot`](crate::routing::board::Snapshot) |
 /// | `POST /health` [`HealthQuery`] | [`HealthNow`](super::wire::HealthNow) |
@@ -48,6 +49,7 @@ struct Memory {
 /// What a gauge is asked.
 enum Question {
     Acquire(Acquire),
+    Preview(Acquire),
     Release(Release),
     Report(Report),
     Health(HealthQuery),
@@ -127,6 +129,10 @@ impl Memory {
                 Some(acquired) => answer(&acquired),
                 None => Response::error("no candidate is named", 400),
             },
+            Question::Preview(acquire) => match parts.preview(sql, now, &acquire)? {
+                Some(acquired) => answer(&acquired),
+                None => Response::error("no candidate is named", 400),
+            },
             Question::Release(release) => answer(&parts.release(sql, now, &release)?),
             Question::Report(report) => answer(&health.report(sql, now, report)?),
             Question::Health(query) => answer(&health.tell(now, &query, parts.open_at(sql, now, &query.provider)?)),
@@ -148,6 +154,7 @@ impl Question {
     fn read(method: &str, url: &Url, body: &str) -> serde_json::Result<Option<Self>> {
         Ok(Some(match (method, url.path()) {
             ("POST", "/acquire") => Self::Acquire(serde_json::from_str(body)?),
+            ("POST", "/preview") => Self::Preview(serde_json::from_str(body)?),
             ("POST", "/release") => Self::Release(serde_json::from_str(body)?),
             ("POST", "/report") => Self::Report(serde_json::from_str(body)?),
             ("POST", "/health") => Self::Health(serde_json::from_str(body)?),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::wire::{Acquire, Acquired, Release};
 use crate::limits::admission::Admission;
-use crate::limits::ask::{Answer, Ask, Denial, Settled};
+use crate::limits::ask::{Answer, Ask, Denial, Grant, Preview, Settled};
 
 /// Who counts for each provider of a pool.
 pub trait Desks {
@@ -60,12 +60,37 @@ pub fn acquire(now: u64, desks: &mut impl Desks, acquire: &Acquire) -> Option<Ac
         None if *pick => by_load(now, desks, acquire),
         None => vec![0],
     };
+    let reserve = |desk: &mut Admission, ask: &Ask| desk.reserve(now, &Ask { id: id.clone(), ..ask.clone() });
+    told(desks, acquire, order, reserve)
+}
+
+/// What [`acquire`] would answer for a new request, without reserving anything: what is open does not include it.
+pub fn preview(now: u64, desks: &mut impl Desks, acquire: &Acquire) -> Option<Acquired> {
+    let order = if acquire.pick { by_load(now, desks, acquire) } else { vec![0] };
+    let look = |desk: &mut Admission, ask: &Ask| {
+        let Preview { reserved, states, shadowed, breach, .. } = desk.preview(now, ask);
+        match breach {
+            Some(breach) => Answer::Denied(Denial { breach, states }),
+            None => Answer::Granted(Grant { reserved, states, shadowed, ..Grant::default() }),
+        }
+    };
+    told(desks, acquire, order, look)
+}
+
+/// The first candidate of an order that has room.
+fn told(
+    desks: &mut impl Desks,
+    acquire: &Acquire,
+    order: Vec<usize>,
+    mut ask: impl FnMut(&mut Admission, &Ask) -> Answer,
+) -> Option<Acquired> {
+    let Acquire { candidates, pick, .. } = acquire;
     let mut refused: Option<(usize, Denial)> = None;
     let mut granted = None;
     for index in order {
         let Some(candidate) = candidates.get(index) else { continue };
         let Some(desk) = desks.desk(&candidate.provider) else { continue };
-        match desk.reserve(now, &Ask { id: id.clone(), ..candidate.ask.clone() }) {
+        match ask(desk, &candidate.ask) {
             answer @ Answer::Granted(_) => {
                 granted = Some((index, answer));
                 break;

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::budget::{Allowance, Budget};
 use super::outcome::Fault;
-use crate::config::{ContentPolicy, Routing};
+use crate::config::{Config, ContentPolicy, Routing};
 
 /// What may be done about attempts that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,13 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// What may be done for a request for a model or a route: what the route says, above what is said of all.
+    pub fn of(config: &Config, name: &str) -> Self {
+        let retry = config.routes.get(name).and_then(|route| route.retry.as_ref());
+        let (most, faults) = retry.map_or((None, None), |retry| (retry.max_attempts, retry.retry_on.as_deref()));
+        Self::new(&config.routing, most, faults)
+    }
+
     /// As configured; `max_attempts` and `retry_on` are what the route says differently.
     pub fn new(routing: &Routing, max_attempts: Option<u64>, retry_on: Option<&[Fault]>) -> Self {
         Self {

@@ -223,7 +223,10 @@ impl Board {
         for provider in self.providers.values_mut() {
             provider.deployments.retain(|_, entry| stays(entry));
         }
-        self.providers.retain(|_, it| it.manual.is_some() || !it.deployments.is_empty() || stays(&it.own));
+        // That a gauge knows nothing of a provider is a word, too.
+        let is_heard = |it: &Provider| it.contact.heard_at.is_some_and(|at| at.saturating_add(IDLE_MS) > now);
+        self.providers
+            .retain(|_, it| it.manual.is_some() || !it.deployments.is_empty() || stays(&it.own) || is_heard(it));
     }
 
     /// Makes room for another entry: that of which nothing has been heard for longest goes.

@@ -171,24 +171,13 @@ impl Fault {
         }
     }
 
-    /// Whether another attempt may help, so that a list of faults to be tried again may name it.
+    /// Whether another attempt may help, so that a list of faults to be tried again may name it: whatever speaks against a
+    /// provider or a model, as long as there is time, and what another one may have room for.
     pub fn may_be_retried(self) -> bool {
         match self {
-            Self::Unreachable
-            | Self::Reset
-            | Self::TooSlow
-            | Self::Stalled
-            | Self::Cut
-            | Self::BadReply
-            | Self::ServerError
-            | Self::Overloaded
-            | Self::RateLimited
-            | Self::QuotaExhausted
-            | Self::Auth
-            | Self::ModelNotFound
-            | Self::ContextLength
-            | Self::ProviderLimit => true,
-            Self::TimedOut | Self::ContentPolicy | Self::BadRequest | Self::ClientClosed | Self::Gateway => false,
+            Self::TimedOut => false,
+            Self::ContextLength | Self::ProviderLimit => true,
+            _ => self.blame() != Blame::Nobody,
         }
     }
 

@@ -13,7 +13,7 @@ pub enum Score {
     Lot(u64),
     /// A lot that is always the same for this session, user, prompt …; the smallest in millionths of a weight comes first.
     Pin(u64),
-    /// Requests of this isolate's that are open there, for its weight in thousandths.
+    /// Requests that are open there, for its weight in thousandths.
     Open {
         /// How many.
         open: u64,

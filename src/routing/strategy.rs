@@ -1,12 +1,16 @@
 //! How one of several targets is chosen, and in which order the others stand by.
 
+mod shares;
 mod turns;
 
+pub(super) use shares::{WHOLE_PPM, part};
 pub(super) use turns::Turn;
 pub use turns::Turns;
 use turns::{rank_of, thousandths};
 
 use std::cmp::Ordering;
+
+use shares::{all_to, of_pairs, proportional};
 
 use super::board::{Availability, Standing};
 use super::score::{Score, hash, lot, mix, told};
@@ -66,6 +70,8 @@ pub(super) struct Ranking {
     pub(super) turn: Option<Turn>,
     /// Why the first is the first.
     pub(super) why: &'static str,
+    /// How often each contestant would be the first, in millionths.
+    pub(super) shares: Vec<u64>,
 }
 
 /// Puts contestants in order by a strategy. `turns` are those of the route.
@@ -95,8 +101,10 @@ pub(super) fn rank(
             let mut order = lots.order;
             let cost = |at: &usize| contestants.get(*at).and_then(|it| it.cost);
             order.sort_by_key(|(at, _)| cost(at).map_or((true, 0), |cost| (false, cost)));
-            let order = order.into_iter().map(|(at, _)| (at, Score::Cost(cost(&at)))).collect();
-            Ranking { order, ..lots }
+            let order: Vec<_> = order.into_iter().map(|(at, _)| (at, Score::Cost(cost(&at)))).collect();
+            let least = order.first().and_then(|(at, _)| cost(at));
+            let shares = proportional(contestants, |it| if it.cost == least { it.effective() } else { 0 });
+            Ranking { order, shares, ..lots }
         }
     }
 }
@@ -129,7 +137,8 @@ fn sorted<K: Ord>(
         })
         .collect();
     keyed.sort_by(|one, other| one.0.cmp(&other.0));
-    Ranking { order: keyed.into_iter().map(|(_, at, score)| (at, score)).collect(), turn: None, why }
+    let shares = all_to(keyed.first().map(|(_, at, _)| *at), contestants.len());
+    Ranking { order: keyed.into_iter().map(|(_, at, score)| (at, score)).collect(), turn: None, why, shares }
 }
 
 /// Smooth weighted round robin: everybody is given its share of a turn, whoever then is owed most has it and pays for it.
@@ -146,7 +155,8 @@ fn in_turn(
         |at, it| (rank_of(due(at), it.place), due(at)),
         |(_, due), _| Score::Owed(thousandths(*due)),
     );
-    Ranking { turn: Some(turn).filter(|_| !contestants.is_empty()), ..ranking }
+    let shares = proportional(contestants, weight);
+    Ranking { turn: Some(turn).filter(|_| !contestants.is_empty()), shares, ..ranking }
 }
 
 /// Draws lots.
@@ -157,12 +167,14 @@ fn drawn(
     random: &mut dyn FnMut() -> u64,
 ) -> Ranking {
     let lots: Vec<f64> = contestants.iter().map(|it| lot(random(), weight(it))).collect();
-    sorted(
+    let ranking = sorted(
         contestants,
         why,
         |at, _| Pin { away: false, lot: lots.get(at).copied().unwrap_or(f64::MAX) },
         |pin, _| Score::Lot(told(pin.lot)),
-    )
+    );
+    // A weight of nothing counts as one when lots are drawn.
+    Ranking { shares: proportional(contestants, |it| weight(it).max(1)), ..ranking }
 }
 
 /// The faster of two that are drawn by chance goes first, the others follow by their scores.
@@ -188,6 +200,8 @@ fn fastest(contestants: &[Contestant<'_>], random: &mut dyn FnMut() -> u64) -> R
     if count < 2 {
         return Ranking { why: "the only one", ..ranking };
     }
+    let ranks: Vec<usize> = ranking.order.iter().map(|(at, _)| *at).collect();
+    ranking.shares = of_pairs(contestants, &ranks);
     let one = below(count, random);
     let first = if random().is_multiple_of(EXPLORED) {
         ranking.why = "to learn how fast it is";

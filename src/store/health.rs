@@ -7,6 +7,7 @@
 //! What operators have set of providers does not come from gauges but along with the configuration ([`super::config`]).
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use futures::future::join_all;
@@ -21,8 +22,11 @@ use crate::objects::call::{CallError, Object};
 use crate::objects::wire::{Aged, PATIENCE_MS, ProviderStates, Report};
 use crate::routing::board::{Board, Manual, Observation, Skip, Snapshot, Terms, Want};
 
-/// How old a gauge's word may be when something is decided on it, in milliseconds.
-const STALE_MS: u64 = 10_000;
+/// How long gauges may take where somebody waits for nothing but their word, in milliseconds.
+const ASKING_MS: u64 = 3_000;
+
+/// How long is waited, in milliseconds, before it is looked again whether somebody else has heard of a gauge.
+const LOOK_MS: u64 = 20;
 
 /// How old it may be about something that is passed over, in milliseconds: somebody may have found it well, or reset it.
 const PASSED_OVER_MS: u64 = 2_000;
@@ -82,18 +86,39 @@ fn is_old(board: &Board, now: u64, provider: &str, most: u64) -> bool {
 /// nothing is due.
 pub async fn sync(env: &Env, loaded: &LoadedConfig) {
     let waiting = REPORTS.with_borrow(|reports| reports.waiting(now_ms()));
-    join_all(waiting.iter().map(|gauge| see_to(env, loaded, gauge))).await;
+    join_all(waiting.iter().map(|gauge| see_to(env, loaded, gauge, PATIENCE_MS))).await;
 }
 
-/// As [`sync`], before something is decided about these providers: gauges whose word is too old are asked anew.
-pub async fn refresh(env: &Env, loaded: &LoadedConfig, providers: impl IntoIterator<Item = &str>) {
-    let now = now_ms();
-    for provider in providers {
-        if with_board(|board| is_old(board, now, provider, STALE_MS)) {
-            REPORTS.with_borrow_mut(|reports| reports.ask(loaded.pools.gauge(provider)));
+/// Asks the gauges of these providers how they are now. Tells which of the providers nothing could be heard of in time.
+pub async fn refresh<'a>(
+    env: &Env,
+    loaded: &LoadedConfig,
+    providers: impl IntoIterator<Item = &'a str>,
+) -> BTreeSet<String> {
+    let since = now_ms();
+    let providers: BTreeSet<&str> = providers.into_iter().collect();
+    let gauges: BTreeSet<&str> = providers.iter().map(|provider| loaded.pools.gauge(provider)).collect();
+    join_all(gauges.iter().map(|gauge| hear(env, loaded, gauge, since))).await;
+    let silent = providers.into_iter().filter(|provider| !is_heard(provider, since));
+    silent.map(str::to_owned).collect()
+}
+
+/// Asks a gauge how its providers are, unless somebody is doing so.
+async fn hear(env: &Env, loaded: &LoadedConfig, gauge: &str, since: u64) {
+    let provider = loaded.pools.providers(gauge).first().copied().unwrap_or(gauge);
+    let left = || since.saturating_add(ASKING_MS).saturating_sub(now_ms());
+    while !is_heard(provider, since) && left() > 0 {
+        REPORTS.with_borrow_mut(|reports| reports.ask(gauge));
+        if !see_to(env, loaded, gauge, left()).await {
+            sleep(LOOK_MS).await;
         }
     }
-    sync(env, loaded).await;
+}
+
+/// Whether a gauge has said how a provider is since then.
+fn is_heard(provider: &str, since: u64) -> bool {
+    let now = now_ms();
+    with_board(|board| board.age_ms(now, provider)).is_some_and(|age| now.saturating_sub(age) >= since)
 }
 
 /// Tells a provider's gauge of something at once, such as what probes have found.
@@ -103,11 +128,11 @@ pub async fn refresh(env: &Env, loaded: &LoadedConfig, providers: impl IntoItera
 pub async fn tell(env: &Env, loaded: &LoadedConfig, seen: Observation) -> Result<(), CallError> {
     let gauge = loaded.pools.gauge(&seen.provider).to_owned();
     observe(loaded, seen);
-    report(env, loaded, &gauge).await
+    report(env, loaded, &gauge, PATIENCE_MS).await
 }
 
-/// Sees to a gauge until it is not due any more, or another request does.
-async fn see_to(env: &Env, loaded: &LoadedConfig, gauge: &str) {
+/// Sees to a gauge if it is to be told something and no other request does. Tells whether it was.
+async fn see_to(env: &Env, loaded: &LoadedConfig, gauge: &str, patience_ms: u64) -> bool {
     let now = now_ms();
     let calm = !loaded.compares_latency && {
         let (terms, providers) = (Terms::of(&loaded.config.routing), loaded.pools.providers(gauge));
@@ -116,16 +141,17 @@ async fn see_to(env: &Env, loaded: &LoadedConfig, gauge: &str) {
     let pace = Pace { report_ms: loaded.config.routing.report_ms, calm };
     let first = REPORTS.with_borrow(|reports| reports.due(now, gauge, pace));
     if first == Due::Not {
-        return;
+        return false;
     }
     let _mine = Mine::take(gauge);
     if let Due::In(millis) = first {
         sleep(millis).await;
     }
-    if let Err(error) = report(env, loaded, gauge).await {
+    if let Err(error) = report(env, loaded, gauge, patience_ms).await {
         let error = error.to_string();
         tracing::warn!(target: "health", message = "a gauge has not heard what was seen", gauge, error);
     }
+    true
 }
 
 /// That a request sees to a gauge, until it has done so or is broken off.
@@ -145,7 +171,7 @@ impl Drop for Mine<'_> {
 }
 
 /// Tells a gauge what has been seen, and takes over what it answers.
-async fn report(env: &Env, loaded: &LoadedConfig, gauge: &str) -> Result<(), CallError> {
+async fn report(env: &Env, loaded: &LoadedConfig, gauge: &str, patience_ms: u64) -> Result<(), CallError> {
     let asked = now_ms();
     let terms = Terms::of(&loaded.config.routing);
     let providers = loaded.pools.providers(gauge);
@@ -161,7 +187,7 @@ async fn report(env: &Env, loaded: &LoadedConfig, gauge: &str) -> Result<(), Cal
             .collect(),
         wants,
     };
-    let answer = Object::gauge(gauge).call::<Snapshot>(env, "POST", "/report", Some(&told), PATIENCE_MS).await;
+    let answer = Object::gauge(gauge).call::<Snapshot>(env, "POST", "/report", Some(&told), patience_ms).await;
     let now = now_ms();
     match answer {
         Ok(snapshot) => {

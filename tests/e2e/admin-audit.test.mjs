@@ -375,7 +375,7 @@ describe("an entry", () => {
 
   test("was looked for after every operation that changes something", async () => {
     const { paths } = await owner.get("/admin/openapi.json");
-    const asks = ["validate", "diff", "simulate"].map((name) => `POST /admin/v1/config/${name}`);
+    const asks = ["config/validate", "config/diff", "config/simulate", "simulate"].map((name) => `POST /admin/v1/${name}`);
     const missed = Object.entries(paths)
       .flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`))
       .filter((name) => !name.startsWith("GET ") && !asks.includes(name))

@@ -292,7 +292,8 @@ describe("the draft", () => {
     assert.deepEqual(errors, []);
     const [routed, scoped, foreign, body, messages] = results;
     assert.deepEqual([routed.route, routed.target.model, routed.target.upstream_model], ["best", "small", "mock-small"]);
-    assert.deepEqual(routed.skipped, [{ model: "off", reason: "the model is disabled" }]);
+    const [off] = routed.skipped;
+    assert.deepEqual([off.model, off.code, off.reason], ["off", "model_disabled", "the model is disabled"]);
     const priced = { unpriced: false, price_source: "configured" };
     assert.deepEqual(routed.cost, { ...priced, input_nanodollars: 1_000_000, max_nanodollars: 2_000_000 });
     const limits = (await owner.all(`${V1}/accounts/team/limits`)).map(({ id }) => id).sort();

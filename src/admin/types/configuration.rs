@@ -1,5 +1,7 @@
 //! The configuration: draft, validation, comparison, simulation, published versions.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -171,12 +173,17 @@ pub struct SampleRequest {
     #[serde(default)]
     #[schemars(length(min = 1, max = 256))]
     pub model: Option<String>,
-    /// Or the whole body, as a caller would send it; it says all that the fields below say, but for the key.
+    /// Or the whole body, as a caller would send it; it says all that the fields below say, but for the key and the headers.
+    /// What is kept with a target by the beginning of its prompt must be spaced as it is here, without blanks.
     #[serde(default)]
     pub body: Option<Map<String, Value>>,
     /// The endpoint.
     #[serde(default)]
     pub endpoint: Endpoint,
+    /// Headers that conditions and sessions go by, such as `x-session-id` and `x-gateway-metadata`.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 64))]
+    pub headers: BTreeMap<String, String>,
     /// Whether a stream is asked for.
     #[serde(default)]
     pub stream: bool,
@@ -210,9 +217,23 @@ pub struct SampleResult {
     pub simulated: Simulated,
     /// By the limits, at this moment; null without a key, or if nobody would answer. Nothing is reserved.
     pub admission: Option<SampleAdmission>,
+    /// How the provider's limits stand that it counts against (`providers.<name>.limits`).
+    pub provider_limits: Vec<LimitState>,
 }
 
-/// What the limits would say of a request at this moment. The provider's are not asked.
+/// What would become of a request now.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct SimulatedNow {
+    /// The version of the configuration that decides, as in `x-gateway-config-version`.
+    pub version: String,
+    /// When this is so, in Unix milliseconds.
+    pub at_ms: u64,
+    /// What would become of it.
+    #[serde(flatten)]
+    pub result: SampleResult,
+}
+
+/// What the limits would say of a request at this moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SampleAdmission {
     /// Whether it would be admitted.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use worker::{Result, SqlStorage};
 
 use super::super::counting::Counting;
-use super::super::pick::{Desks, acquire, release};
+use super::super::pick::{Desks, acquire, preview, release};
 use super::super::sql::{number, rows, run};
 use super::super::wire::{Acquire, Acquired, GaugeState, Release};
 use crate::limits::admission::Admission;
@@ -39,6 +39,25 @@ impl Desks for Parts {
 
     fn who_knows(&mut self, id: &str) -> Option<&mut Admission> {
         self.parts.values_mut().map(|part| &mut part.counting.admission).find(|desk| desk.knows(id))
+    }
+}
+
+/// The counters of providers that are only looked at: those that there are none for have none afterwards.
+struct Looking<'p> {
+    parts: &'p mut Parts,
+    unheard: BTreeMap<String, Admission>,
+}
+
+impl Desks for Looking<'_> {
+    fn desk(&mut self, provider: &str) -> Option<&mut Admission> {
+        if self.parts.parts.contains_key(provider) {
+            return self.parts.desk(provider);
+        }
+        Some(self.unheard.entry(provider.to_owned()).or_insert_with(|| Admission::new(Scope::Provider)))
+    }
+
+    fn who_knows(&mut self, id: &str) -> Option<&mut Admission> {
+        self.parts.who_knows(id)
     }
 }
 
@@ -87,6 +106,15 @@ impl Parts {
         let acquired = acquire(now, self, ask);
         self.store(sql, now)?;
         Ok(acquired)
+    }
+
+    /// What [`Self::acquire`] would answer for a new request; nothing is reserved. `None` if it names no candidate.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub(super) fn preview(&mut self, sql: &SqlStorage, now: u64, ask: &Acquire) -> Result<Option<Acquired>> {
+        self.expire(sql, now)?;
+        Ok(preview(now, &mut Looking { parts: self, unheard: BTreeMap::new() }, ask))
     }
 
     /// Settles a request.

@@ -205,11 +205,15 @@ proptest! {
                 release(&mut pool, names[index], &id);
                 continue;
             }
-            let full = open(&pool) == caps;
+            let before = open(&pool);
+            let full = before == caps;
+            let looked = preview(NOW, &mut pool, &ask("", &all)).unwrap();
+            prop_assert_eq!((&looked.open, &open(&pool)), (&before, &before), "a look changes nothing");
             let answer = acquire(NOW, &mut pool, &ask(&nth.to_string(), &all)).unwrap();
             prop_assert_eq!(&answer.open, &open(&pool));
             let granted = matches!(answer.answer, Answer::Granted(_));
             prop_assert_eq!(granted, !full);
+            prop_assert_eq!((looked.index, matches!(looked.answer, Answer::Granted(_))), (answer.index, granted));
             if granted {
                 under_way.push((nth.to_string(), answer.index));
             }

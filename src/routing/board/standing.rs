@@ -27,6 +27,9 @@ pub struct Standing {
     pub error_permille: u64,
     /// Whether its weight is still growing after a recovery.
     pub slow_start: bool,
+    /// How long ago the provider's gauge was last heard of, in milliseconds; `None` if it never was: then this is what the
+    /// isolate alone has seen.
+    pub heard_ms_ago: Option<u64>,
 }
 
 impl Standing {
@@ -38,6 +41,7 @@ impl Standing {
         usual_ms: None,
         error_permille: 0,
         slow_start: false,
+        heard_ms_ago: None,
     };
 }
 
@@ -99,6 +103,20 @@ impl Skip {
             | Self::AuthFailed { ms_left }
             | Self::NoHeadroom { ms_left } => Some(ms_left),
             Self::HalfOpen | Self::Draining | Self::Maintenance => None,
+        }
+    }
+
+    /// The reason in a word, for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Open { .. } => "open",
+            Self::HalfOpen => "half_open",
+            Self::CoolingDown { .. } => "cooling_down",
+            Self::QuotaExhausted { .. } => "quota_exhausted",
+            Self::AuthFailed { .. } => "auth_failed",
+            Self::NoHeadroom { .. } => "no_headroom",
+            Self::Draining => "draining",
+            Self::Maintenance => "maintenance",
         }
     }
 
@@ -174,6 +192,7 @@ impl Board {
             usual_ms: vitals.and_then(|vitals| vitals.first_token.usual_ms()),
             error_permille: vitals.map_or(0, |vitals| vitals.rate.error_permille(now)),
             slow_start: of_provider.min(of_model) < 1_000,
+            heard_ms_ago: self.age_ms(now, provider),
         }
     }
 

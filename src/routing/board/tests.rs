@@ -333,3 +333,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_gauge_that_knows_nothing_has_been_heard_of_all_the_same() {
+    let mut isolate = Board::default();
+    assert_eq!(isolate.age_ms(NOW, "p"), None);
+    let snapshot = Snapshot { now: NOW, providers: [("p".to_owned(), ProviderSnapshot::default())].into() };
+    isolate.adopt(NOW + 5, &terms(), NOW, &snapshot, [], 0);
+    assert_eq!(isolate.age_ms(NOW + 25, "p"), Some(20));
+    assert_eq!(isolate.standing(NOW + 25, &terms(), "p", "m").heard_ms_ago, Some(20));
+    isolate.adopt(NOW + IDLE_MS + 5, &terms(), NOW, &Snapshot::default(), [], 0);
+    assert_eq!(isolate.age_ms(NOW + IDLE_MS + 5, "p"), None, "it is forgotten like everything idle");
+}

@@ -348,3 +348,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_shares_that_are_told_are_those_that_come_out() {
+    const REQUESTS: usize = 50_000;
+    let mut list = contestants(&[5, 3, 1, 1, 2]);
+    for (it, (millis, cost)) in
+        list.iter_mut().zip([(Some(50), 7), (Some(10), 5), (None, 5), (Some(30), 9), (Some(80), 5)])
+    {
+        it.standing.first_token_ms = millis;
+        it.cost = Some(cost);
+        it.in_flight = it.place as u64 % 3;
+    }
+    list[1].permille = 500;
+    let mut trying = list.clone();
+    trying[3].standing.availability = Availability::Trial;
+    trying[4].standing.availability = Availability::Trial;
+    for strategy in ALL {
+        for (list, what) in [(&list[..], "all"), (&trying[..], "two trials"), (&list[..2], "two"), (&list[..1], "one")]
+        {
+            let told = rank(strategy, list, &|_| 0, &mut || 12_345).shares;
+            let sum: u64 = told.iter().sum();
+            assert!(sum <= WHOLE_PPM && sum + 100 > WHOLE_PPM, "{strategy:?}, {what}: {told:?}");
+            for (told, came) in told.iter().zip(counts(&firsts(strategy, list, REQUESTS), list.len())) {
+                let came = came * WHOLE_PPM / REQUESTS as u64;
+                assert!(told.abs_diff(came) < 10_000, "{strategy:?}, {what}: {told} is told, {came} came");
+            }
+        }
+    }
+    assert_eq!(pinned(&list, 7).shares.iter().filter(|share| **share == WHOLE_PPM).count(), 1);
+}

@@ -19,13 +19,13 @@ const SAME_BITS: u32 = 20;
 
 /// Whose turn it is, by route: an isolate's own. What it does not know of is begun at a turn drawn by chance, so that
 /// isolates that live for but a few requests together keep to the shares too.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Turns {
     routes: BTreeMap<String, Round>,
     uses: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Round {
     /// The targets' names, and what each of them is owed. All together are owed nothing.
     targets: Vec<(String, i64)>,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::rc::Rc;
 
-use super::super::board::Skip;
+use super::super::board::{Skip, Standing};
 use super::super::conditions::Unmet;
 use super::super::score::Score;
 use crate::config::{Shadow, Strategy};
@@ -47,6 +47,15 @@ pub struct Candidate<'a> {
     pub effective_weight_permille: u64,
     /// Whether it is half open and this request would be a trial.
     pub trial: bool,
+    /// Its health.
+    pub standing: Standing,
+    /// Requests of this isolate's that are open there.
+    pub open: u64,
+    /// What the request is expected to cost there, in nano-dollars; `None` if nobody knows, or no route on the way to it has
+    /// asked.
+    pub cost: Option<u64>,
+    /// How often it would be the first of all, in millionths, were the same request to come again and again.
+    pub share_ppm: u64,
     /// What its place among the others of that route comes from.
     pub score: Score,
     /// Why it has this place, in a few words.
@@ -78,6 +87,21 @@ pub struct LeftOut<'a> {
     pub route: Option<&'a str>,
     /// Why.
     pub reason: LeftOutReason<'a>,
+    /// As [`Standing::heard_ms_ago`], where its health is the reason.
+    pub heard_ms_ago: Option<u64>,
+}
+
+impl<'a> LeftOut<'a> {
+    /// Somebody who could answer but for this.
+    pub(super) fn of(candidate: &Candidate<'a>, reason: LeftOutReason<'a>) -> Self {
+        let unhealthy = matches!(reason, LeftOutReason::Unhealthy(_));
+        Self {
+            deployment: candidate.deployment,
+            route: candidate.path.last().copied(),
+            reason,
+            heard_ms_ago: candidate.standing.heard_ms_ago.filter(|_| unhealthy),
+        }
+    }
 }
 
 /// Why somebody was left out.
@@ -99,6 +123,40 @@ pub enum LeftOutReason<'a> {
     Unhealthy(Skip),
     /// It stands further up already.
     Duplicate,
+    /// The request has something that cannot be said to its provider.
+    Unfit,
+    /// The gateway asks as much of its provider as it may, or will not ask it this much at all.
+    Full {
+        /// There is room again in so many milliseconds; `None` if there never is.
+        ms_left: Option<u64>,
+    },
+}
+
+impl LeftOutReason<'_> {
+    /// In how many milliseconds it may be back, where that is known.
+    pub fn ms_left(&self) -> Option<u64> {
+        match self {
+            Self::Unhealthy(skip) => skip.ms_left(),
+            Self::Full { ms_left } => *ms_left,
+            _ => None,
+        }
+    }
+
+    /// The reason in a word, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TargetDisabled => "target_disabled",
+            Self::NoRoute => "no_route",
+            Self::RouteDisabled => "route_disabled",
+            Self::TooLarge => "too_large",
+            Self::Condition(_) => "condition",
+            Self::Unusable(reason) => reason.code(),
+            Self::Unhealthy(skip) => skip.code(),
+            Self::Duplicate => "duplicate",
+            Self::Unfit => "unfit",
+            Self::Full { .. } => "full",
+        }
+    }
 }
 
 impl fmt::Display for LeftOutReason<'_> {
@@ -112,14 +170,24 @@ impl fmt::Display for LeftOutReason<'_> {
             Self::Unusable(reason) => reason.fmt(formatter),
             Self::Unhealthy(skip) => skip.fmt(formatter),
             Self::Duplicate => formatter.write_str("it stands further up already"),
+            Self::Unfit => formatter.write_str("the request has something that cannot be said to its provider"),
+            Self::Full { ms_left: Some(millis) } => {
+                write!(formatter, "the gateway asks as much of its provider as it may for another {millis} ms")
+            }
+            Self::Full { ms_left: None } => formatter.write_str("it is more than the gateway asks of its provider"),
         }
     }
 }
 
-impl Order<'_> {
-    /// Puts a candidate first; the others keep their order. This is what becomes of the gauge's pick. The contenders'
-    /// indexes follow.
+impl<'a> Order<'a> {
+    /// Puts a candidate first, for the reason that the first one had; the others keep their order. This is what becomes of
+    /// the gauge's pick. The contenders' indexes follow.
     pub fn promote(&mut self, index: usize) {
+        let Some((first, others)) = self.candidates.split_first_mut() else { return };
+        if let Some(promoted) = index.checked_sub(1).and_then(|at| others.get_mut(at)) {
+            std::mem::swap(&mut first.why, &mut promoted.why);
+            std::mem::swap(&mut first.share_ppm, &mut promoted.share_ppm);
+        }
         if index >= self.candidates.len() {
             return;
         }
@@ -134,12 +202,24 @@ impl Order<'_> {
         }
     }
 
-    /// Takes the first candidate out, because it cannot be asked this after all.
-    pub fn pass_first(&mut self) {
+    /// Notes how many requests are open at a candidate among which the gauge picks.
+    pub fn count(&mut self, index: usize, open: u64) {
+        let weight = self.least_connections.iter().find(|it| it.index == index).map(|it| it.weight);
+        let Some((candidate, weight)) = self.candidates.get_mut(index).zip(weight) else { return };
+        candidate.open = open;
+        candidate.score = Score::Open { open, weight };
+    }
+
+    /// Takes the first candidate out, because it cannot be asked after all. Its share of such requests goes to the next.
+    pub fn pass_first(&mut self, reason: LeftOutReason<'a>) {
         if self.candidates.is_empty() {
             return;
         }
-        self.candidates.remove(0);
+        let passed = self.candidates.remove(0);
+        if let Some(next) = self.candidates.first_mut() {
+            next.share_ppm = next.share_ppm.saturating_add(passed.share_ppm);
+        }
+        self.left_out.push(LeftOut::of(&passed, reason));
         self.least_connections.retain_mut(|contender| match contender.index.checked_sub(1) {
             Some(index) => {
                 contender.index = index;

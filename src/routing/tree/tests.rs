@@ -111,10 +111,10 @@ fn whoever_cannot_be_asked_after_all_makes_room() {
     let mut desk = Desk::new(json!({"r": {"strategy": "least_connections", "targets": models(&["m1", "m2", "m3"])}}));
     let mut order = desk.order("r", &Request::new(), &World::default());
     let before = names(&order);
-    order.pass_first();
+    order.pass_first(LeftOutReason::Unfit);
     assert_eq!(names(&order), before[1..]);
     assert_eq!(order.least_connections.iter().map(|it| it.index).collect::<Vec<_>>(), [0, 1]);
-    (0..3).for_each(|_| order.pass_first());
+    (0..3).for_each(|_| order.pass_first(LeftOutReason::Unfit));
     assert!(order.candidates.is_empty() && order.least_connections.is_empty());
 }
 
@@ -517,4 +517,32 @@ proptest! {
         let order = desk.order("r0", &request, &world);
         prop_assert_eq!(order.in_spite, can.is_empty() && cannot.iter().any(|name| !world.unusable.contains(name)));
     }
+}
+
+#[test]
+fn shares_go_down_the_tree_and_to_the_first_tier_alone() {
+    let mut desk = Desk::new(json!({
+        "r": {"strategy": "split", "targets": [
+            {"route": "half", "weight": 3}, {"model": "m3", "weight": 1}, {"model": "m1", "weight": 4},
+            {"model": "m4", "priority": 1},
+        ]},
+        "half": {"strategy": "round_robin", "targets": models(&["m1", "m2"])},
+    }));
+    let shares = |order: &Order<'_>| -> BTreeMap<String, u64> {
+        order.candidates.iter().map(|it| (it.deployment.to_owned(), it.share_ppm)).collect()
+    };
+    let order = desk.order("r", &Request::new(), &World::default());
+    let expected = [("m1", 187_500 + 500_000), ("m2", 187_500), ("m3", 125_000), ("m4", 0)];
+    assert_eq!(shares(&order), expected.map(|(name, share)| (name.to_owned(), share)).into());
+    assert!(order.left_out.iter().any(|it| it.deployment == "m1" && it.reason.code() == "duplicate"));
+}
+
+#[test]
+fn whom_the_gauge_picks_is_first_for_the_reason_that_the_first_had() {
+    let mut desk = Desk::new(json!({"r": {"strategy": "least_connections", "targets": models(&["m1", "m2", "m3"])}}));
+    let mut order = desk.order("r", &Request::new(), &World::default());
+    order.promote(2);
+    let told: Vec<_> = order.candidates.iter().map(|it| (it.deployment, it.why, it.share_ppm)).collect();
+    let others = |name| (name, "stands by", 0);
+    assert_eq!(told, [("m3", "the fewest open requests", 1_000_000), others("m1"), others("m2")]);
 }

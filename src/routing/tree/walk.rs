@@ -6,7 +6,7 @@ use super::super::board::{Availability, Skip, Standing, weights};
 use super::super::conditions::Reading;
 use super::super::score::Score;
 use super::super::sticky;
-use super::super::strategy::{Contestant, Ranking, Turn, Turns, pinned, rank};
+use super::super::strategy::{Contestant, Ranking, Turn, Turns, WHOLE_PPM, part, pinned, rank};
 use super::super::traits::{RequestView, View};
 use super::order::{Candidate, Contender, LeftOut, LeftOutReason, Order};
 use super::{MAX_DEPTH, MAX_TARGETS};
@@ -135,7 +135,10 @@ impl<'a, 'w> Walk<'a, 'w> {
             }
             let tier = self.joined(route.strategy, blocks, &place);
             match (&mut tiers, tier) {
-                (Some(tiers), Some(tier)) => tiers.candidates.extend(tier.candidates),
+                (Some(tiers), Some(tier)) => {
+                    let stand_by = |candidate| Candidate { share_ppm: 0, ..candidate };
+                    tiers.candidates.extend(tier.candidates.into_iter().map(stand_by));
+                }
                 (None, tier) => tiers = tier,
                 (Some(_), None) => {}
             }
@@ -189,6 +192,8 @@ impl<'a, 'w> Walk<'a, 'w> {
             return self.leave_out(name, place, LeftOutReason::Unusable(reason));
         }
         let standing = self.view.standing(&model.provider, name);
+        let open = self.view.in_flight(name);
+        let cost = if place.by_cost { self.view.cost(name) } else { None };
         let candidate = Candidate {
             deployment: name,
             provider: &model.provider,
@@ -197,6 +202,10 @@ impl<'a, 'w> Walk<'a, 'w> {
             weight: terms.weight,
             effective_weight_permille: standing.weight_permille,
             trial: standing.availability == Availability::Trial,
+            standing,
+            open,
+            cost,
+            share_ppm: WHOLE_PPM,
             score: Score::Place(terms.index),
             why: "it was asked for",
         };
@@ -210,8 +219,8 @@ impl<'a, 'w> Walk<'a, 'w> {
             weight: terms.weight,
             standing,
             permille: standing.weight_permille,
-            in_flight: self.view.in_flight(name),
-            cost: if place.by_cost { self.view.cost(name) } else { None },
+            in_flight: open,
+            cost,
         };
         Some(Block {
             candidates: vec![candidate],
@@ -231,7 +240,7 @@ impl<'a, 'w> Walk<'a, 'w> {
         }
         let contestants: Vec<Contestant<'a>> = blocks.iter().map(|block| block.contestant).collect();
         let route = place.path.last().copied().unwrap_or_default();
-        let Ranking { order, turn, why } = match place.key {
+        let Ranking { order, turn, why, shares } = match place.key {
             Some(key) => pinned(&contestants, key),
             None => {
                 let turns = &*self.turns;
@@ -246,6 +255,10 @@ impl<'a, 'w> Walk<'a, 'w> {
         let mut joined: Option<Block<'a>> = None;
         for (nth, (at, score)) in order.into_iter().enumerate() {
             let Some(mut block) = blocks.get_mut(at).and_then(Option::take) else { continue };
+            let share_ppm = shares.get(at).copied().unwrap_or(0);
+            for candidate in &mut block.candidates {
+                candidate.share_ppm = part(candidate.share_ppm, share_ppm);
+            }
             // What a route's own candidates say of their places is theirs to say.
             if let [only] = block.candidates.as_mut_slice()
                 && only.path.len() == place.path.len()
@@ -269,7 +282,8 @@ impl<'a, 'w> Walk<'a, 'w> {
     }
 
     fn leave_out<T>(&mut self, name: &'a str, place: &Place<'a>, reason: LeftOutReason<'a>) -> Option<T> {
-        self.left_out.push(LeftOut { deployment: name, route: place.path.last().copied(), reason });
+        let route = place.path.last().copied();
+        self.left_out.push(LeftOut { deployment: name, route, reason, heard_ms_ago: None });
         None
     }
 
@@ -294,18 +308,16 @@ impl<'a, 'w> Walk<'a, 'w> {
             None => Vec::new(),
         };
         for candidate in found {
-            if order.candidates.iter().any(|known| known.deployment == candidate.deployment) {
-                let route = candidate.path.last().copied();
-                let reason = LeftOutReason::Duplicate;
-                self.left_out.push(LeftOut { deployment: candidate.deployment, route, reason });
-            } else {
-                order.candidates.push(candidate);
+            match order.candidates.iter_mut().find(|known| known.deployment == candidate.deployment) {
+                Some(known) => {
+                    known.share_ppm = known.share_ppm.saturating_add(candidate.share_ppm);
+                    self.left_out.push(LeftOut::of(&candidate, LeftOutReason::Duplicate));
+                }
+                None => order.candidates.push(candidate),
             }
         }
         for (candidate, skip) in std::mem::take(&mut self.unhealthy) {
-            let route = candidate.path.last().copied();
-            let reason = LeftOutReason::Unhealthy(skip);
-            self.left_out.push(LeftOut { deployment: candidate.deployment, route, reason });
+            self.left_out.push(LeftOut::of(&candidate, LeftOutReason::Unhealthy(skip)));
         }
         order.least_connections = indexed(&order.candidates, contenders);
         order.shadow = self.shadow(&order);
@@ -327,12 +339,13 @@ impl<'a, 'w> Walk<'a, 'w> {
         let (mut tried, left): (Vec<_>, Vec<_>) = unhealthy.into_iter().partition(|(_, skip)| skip.may_be_tried());
         self.unhealthy = left;
         tried.sort_by_key(|(_, skip)| (rank(skip), skip.ms_left()));
-        let told = |(candidate, skip): (Candidate<'a>, Skip)| Candidate {
+        let told = |(nth, (candidate, skip)): (usize, (Candidate<'a>, Skip))| Candidate {
+            share_ppm: if nth == 0 { WHOLE_PPM } else { 0 },
             score: Score::Back(skip.ms_left()),
             why: "all are unhealthy, and this is the likeliest to answer",
             ..candidate
         };
-        tried.into_iter().map(told).collect()
+        tried.into_iter().enumerate().map(told).collect()
     }
 
     /// The shadow of the outermost route that leads to the first candidate and has one, if this request is among those
