@@ -11,8 +11,11 @@
 use super::super::ask::Ask;
 use super::*;
 
-/// For how long a request is open before it is stored, in milliseconds.
+/// For how long a request is open at most before it is stored, in milliseconds.
 const YOUNG_MS: u64 = 5_000;
+
+/// Those that were reserved within the same so many milliseconds are stored together.
+const TOGETHER_MS: u64 = 1_000;
 
 /// For how long an id is remembered after the request's end, in milliseconds: what was sent to reserve it may come late.
 const REMEMBERED_MS: u64 = 60_000;
@@ -29,7 +32,8 @@ pub(super) struct Passing {
 impl Passing {
     /// When the next one is to be stored.
     pub(super) fn next(&self) -> Option<u64> {
-        self.young.first().map(|(at, _)| at.saturating_add(YOUNG_MS))
+        let begin = |at: u64| at.saturating_sub(at.checked_rem(TOGETHER_MS).unwrap_or(0));
+        self.young.first().map(|(at, _)| begin(*at).saturating_add(YOUNG_MS))
     }
 }
 

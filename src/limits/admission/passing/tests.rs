@@ -78,14 +78,20 @@ fn what_is_short_is_counted_while_it_is_open_and_never_stored() {
 fn what_is_long_is_stored_once_and_deleted_at_its_end() {
     let mut admission = Admission::new(Scope::Provider);
     admission.reserve(NOW, &ask("1"));
-    admission.reserve(NOW + 1, &ask("2"));
+    admission.reserve(NOW + TOGETHER_MS - 1, &ask("2"));
+    admission.reserve(NOW + TOGETHER_MS, &ask("3"));
     assert_eq!(admission.next_expiry(), Some(NOW + YOUNG_MS));
+    admission.expire(NOW + YOUNG_MS - 1);
+    assert_eq!(admission.take_changes(), []);
     admission.expire(NOW + YOUNG_MS);
     let mut disk = Disk::default();
     disk.store(admission.take_changes());
-    assert_eq!(disk.rows.keys().collect::<Vec<_>>(), ["1"]);
+    assert_eq!(disk.rows.keys().collect::<Vec<_>>(), ["1", "2"], "together");
     admission.settle(NOW + YOUNG_MS, "2", &settlement());
-    admission.expire(NOW + YOUNG_MS + 10);
+    disk.store(admission.take_changes());
+    assert_eq!(admission.next_expiry(), Some(NOW + TOGETHER_MS + YOUNG_MS));
+    admission.settle(NOW + YOUNG_MS, "3", &settlement());
+    admission.expire(NOW + TOGETHER_MS + YOUNG_MS);
     assert_eq!((admission.next_expiry(), admission.take_changes()), (Some(NOW + LIFETIME_MS), vec![]));
 
     let mut after = disk.read();
