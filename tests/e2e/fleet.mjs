@@ -44,7 +44,8 @@ export const failing = (status, error = {}, headers = {}) => ({
 /**
  * Starts a provider. `weather` says how it answers, and may be changed at any time, also to a function of the request:
  *
- * - `latency`: milliseconds before it answers; `first`: before a stream's first event
+ * - `latency`: milliseconds before it answers; `until`: a promise that it waits for; `first`: milliseconds before a
+ *   stream's first event
  * - `status`, `headers`, `body`: an answer of another kind
  * - `fault`: "reset" (no reply at all), "hang" (nothing comes), "cut" (a whole reply breaks off), "stall" and "break" (a
  *   stream falls silent, or is reset, after its first words)
@@ -69,6 +70,7 @@ export async function startProvider(weather = {}) {
     const met = typeof provider.weather === "function" ? provider.weather(visit) : provider.weather;
     visit.fault = met.fault ?? met.status;
     if (met.latency) await sleep(met.latency);
+    await met.until;
     if (met.fault === "hang") return;
     if (met.fault === "reset") return request.socket.resetAndDestroy();
     if (met.status) {

@@ -6,7 +6,7 @@ import { after, before, describe, test } from "node:test";
 
 import { countBy, startFleet, targets } from "./fleet.mjs";
 import { mintKey, startGateway } from "./harness.mjs";
-import { CLIENTS, books, chat, crowd, eventually, limit, makeKeys, settled, tally } from "./limits.mjs";
+import { books, chat, crowd, eventually, limit, makeKeys, settled, tally } from "./limits.mjs";
 import { KEY_HASH_SECRET, PROVIDER_SECRETS } from "./support.mjs";
 
 /** How many requests each strategy gets whose distribution is counted. */
@@ -19,14 +19,11 @@ const ABC = ["a", "b", "c"];
 const named = (prefix) => ABC.map((letter) => `${prefix}-${letter}`);
 const weighing = (prefix, weights) => named(prefix).map((model, nth) => ({ model, weight: weights[nth] }));
 
-const MILLIS = { "quick-a": 5, "quick-b": 150, "quick-c": 300, "least-a": 20, "least-b": 60, "least-c": 180 };
-const GROUPS = ["turn", "share", "split", "cheap", "tier", "stick", "given", "nest", "quick", "least", "room", "heavy", "who", "shade"];
+const MILLIS = { "quick-a": 5, "quick-b": 150, "quick-c": 300 };
+const GROUPS = ["turn", "share", "split", "cheap", "tier", "stick", "given", "nest", "quick", "who", "shade"];
 const WEATHERS = Object.fromEntries(
-  GROUPS.flatMap(named).map((name) => [name, { latency: MILLIS[name] ?? (name.startsWith("room") ? 30 : 0) }]),
+  GROUPS.flatMap(named).map((name) => [name, { latency: MILLIS[name] ?? 0 }]),
 );
-
-/** How many requests the gateway may have open at each of these providers. */
-const ROOM = 5;
 
 const WEIGHTS = [5, 3, 2];
 const tools = { tools: [{ type: "function", function: { name: "f", parameters: { type: "object" } } }] };
@@ -38,9 +35,6 @@ const ROUTES = {
   // The last one has no price.
   cheap: { strategy: "lowest_cost", targets: targets("cheap-a", "cheap-b", { model: "cheap-c", weight: 3 }, "turn-a") },
   quick: { strategy: "lowest_latency", targets: targets(...named("quick")) },
-  least: { strategy: "least_connections", targets: targets(...named("least")) },
-  heavy: { strategy: "least_connections", targets: weighing("heavy", [1, 2, 1]) },
-  room: { strategy: "least_connections", targets: targets(...named("room")) },
   tier: {
     strategy: "round_robin",
     targets: [{ model: "tier-a" }, { model: "tier-b" }, { model: "tier-c", priority: 1 }],
@@ -94,9 +88,7 @@ let fleet, gateway, key, known;
 const stops = [];
 
 before(async () => {
-  const started = await startFleet(WEATHERS, (name) =>
-    name.startsWith("room") ? { limits: [{ dimension: "concurrency", period: "none", amount: ROOM }] } : {},
-  );
+  const started = await startFleet(WEATHERS);
   fleet = started.fleet;
   stops.push(started.stop);
   known = await mintKey({ name: "known", account: "demo" }, KEY_HASH_SECRET);
@@ -326,49 +318,6 @@ describe("without trouble", () => {
   test("a route among the targets has its turn as one, and shares it out", { timeout: 300_000 }, async () => {
     const { got } = await spread("nest");
     assertExact(got, [REQUESTS / 2, REQUESTS / 8, (REQUESTS * 3) / 8]);
-  });
-});
-
-describe("the fewest connections", () => {
-  /** Samples how many requests are open at a group's providers, as they know it themselves. */
-  function sampling(group) {
-    const samples = [];
-    const timer = setInterval(() => samples.push(named(group).map((name) => fleet[name].open)), 5);
-    return () => {
-      clearInterval(timer);
-      return samples;
-    };
-  }
-
-  test("are counted over all isolates: unequal providers have equally many open", { timeout: 60_000 }, async () => {
-    const end = sampling("least");
-    const { got } = await spread("least", { requests: 1_500, clients: 48 });
-    const samples = end().filter((open) => open.reduce((sum, count) => sum + count) >= 24);
-    const most = Math.max(...named("least").map((name) => fleet[name].most));
-    const apart = samples.map((open) => Math.max(...open) - Math.min(...open)).sort((a, b) => a - b);
-    const at = (share) => apart[Math.floor(share * (apart.length - 1))];
-    console.log(`${samples.length} samples: apart ${at(0.5)} (median), ${at(0.9)} (90 %), ${at(1)} (most); at most ${most} open`);
-    // The quickest wins all its pairs. What goes to the others settles where both score the same, by the time that they take
-    // and what is open there: 28 and 6 % for these, when the gateway itself takes no time. A busy machine adds the same to all.
-    const percent = got.map((count) => (100 * count) / REQUESTS);
-    [65.6, 28, 6.4].forEach((share, nth) => assert.ok(Math.abs(percent[nth] - share) <= 6, `${percent.join(" : ")} %`));
-    // What is on its way there or back a provider does not know of.
-    assert.ok(at(0.5) <= 12, `${at(0.5)} apart`);
-  });
-
-  test("respect weights and the room that providers have", { timeout: 60_000 }, async () => {
-    const heavy = await spread("heavy", { requests: 400, clients: 32 });
-    assert.ok(heavy.got[1] > heavy.got[0] && heavy.got[1] > heavy.got[2], heavy.got.join());
-    for (const name of named("room")) fleet[name].forget();
-    const replies = await crowd(1_000, (nth) => ask("room", { isolate: nth % 2 }), CLIENTS);
-    const statuses = tally(replies);
-    const most = named("room").map((name) => fleet[name].most);
-    console.log(`room for ${ROOM} at each of three, ${CLIENTS} clients: ${JSON.stringify(statuses)}, at most ${most} open`);
-    for (const open of most) assert.ok(open <= ROOM, `${open} at once`);
-    assert.ok(statuses[200] >= 100, JSON.stringify(statuses));
-    assert.deepEqual(Object.keys(statuses).filter((status) => !["200", "429"].includes(status)), []);
-    const told = countBy(replies.filter(({ status }) => status === 429), ({ headers }) => headers["retry-after"] !== undefined);
-    assert.deepEqual(Object.keys(told), ["true"], "those who are refused are told when to come again");
   });
 });
 
