@@ -78,17 +78,22 @@ describe("one of several", () => {
 
   /**
    * When each isolate left somebody alone who went down at a time: after how many milliseconds the last request had heard
-   * of its fault that an isolate sent there before it knew, and how many it sent. What comes after a pause is a trial.
+   * of its fault that an isolate sent there before it knew, and how many it sent. What comes after a pause as long as the
+   * shortest back-off is a trial.
    */
   function ejections(failed, downAt) {
     return [0, 1].map((isolate) => {
       const own = failed.filter((it) => it.isolate === isolate && it.ended >= downAt);
-      const pause = own.findIndex((it, nth) => nth > 0 && it.began - own[nth - 1].ended > 0.6 * breaker.open_ms);
+      const pause = own.findIndex((it, nth) => nth > 0 && it.began - own[nth - 1].began >= 0.8 * breaker.open_ms);
       const before = pause < 0 ? own : own.slice(0, pause);
       const millis = before.length === 0 ? 0 : Math.max(...before.map(({ ended }) => ended)) - downAt;
       return { millis, attempts: before.length, trials: own.length - before.length };
     });
   }
+
+  /** The longest that a request took in the second before a time: what a busy machine makes of 30 ms. */
+  const longest = (replies, until) =>
+    Math.max(...replies.filter(({ began, ended }) => ended <= until && began > until - 1_000).map(({ began, ended }) => ended - began));
 
   test("that goes down under load costs no caller anything, and comes back gently", { timeout: 60_000 }, async () => {
     const clients = 16;
@@ -101,23 +106,35 @@ describe("one of several", () => {
     lost.forget();
     await lost.up();
     const upAt = Date.now();
-    const back = await eventually(() => lost.visits[0], "it is asked again", { timeout: 15_000, interval: 5 });
+    // A trial from before it was up may still fail, and open the breaker once more although others succeed: then there is
+    // another pause, not shorter than the second one.
+    const back = await eventually(
+      () => {
+        const times = lost.visits.map(({ at }) => at);
+        const resumed = times.findLastIndex((at, nth) => nth > 0 && at - times[nth - 1] > 1.5 * breaker.open_ms);
+        return times.length - resumed > 6 && { at: times[Math.max(resumed, 0)] };
+      },
+      "it is asked again",
+      { timeout: 20_000, interval: 20 },
+    );
     await sleep(slow_start_ms + 4_000);
     const replies = (await Promise.all(ends.map((end) => end()))).flat();
     const failed = await unnoticed(replies);
 
     const out = ejections(failed, downAt);
+    const usual = longest(replies, downAt);
     const trials = out.reduce((sum, it) => sum + it.trials, 0);
     for (const [isolate, { millis, attempts }] of out.entries()) {
       console.log(`down: isolate ${isolate} left it alone after ${millis} ms and ${attempts} attempts`);
       // Those that are under way when it opens are known only when they fail.
       assert.ok(attempts <= breaker.consecutive + clients, `${attempts} attempts`);
-      assert.ok(millis <= SLACK_MS, `${millis} ms`);
+      // A third of an isolate's requests go there: two rounds of its clients are five faults, and a third one is under way.
+      assert.ok(millis <= 3 * usual + SLACK_MS / 2, `${millis} ms, where a request takes up to ${usual} ms`);
     }
     // At most one opening by the faults, and those by trials that failed.
     const openings = 1 + trials;
     const rounds = Math.ceil(Math.log2((upAt - downAt) / (0.8 * breaker.open_ms) + 1));
-    console.log(`${replies.length} requests of ${2 * clients} clients, no error; ${trials} trials failed while it was down`);
+    console.log(`${replies.length} requests of ${2 * clients} clients, no error, up to ${usual} ms each before; ${trials} trials failed while it was down`);
     assert.ok(trials <= rounds * breaker.trials, `${trials} trials in ${upAt - downAt} ms`);
 
     // What others get in the meantime is a fair share.
@@ -130,7 +147,7 @@ describe("one of several", () => {
     const shares = Array.from({ length: (slow_start_ms + 3_000) / step }, (_, nth) => share(nth * step, (nth + 1) * step));
     const whole = step * (shares.findIndex((percent) => percent >= 90) + 1);
     console.log(`up: asked again after ${back.at - upAt} ms; in steps of ${step} ms it got ${shares.join(", ")} % of a fair share: 90 % after ${whole} ms`);
-    assert.ok(back.at - upAt <= mostOpen(openings) + SLACK_MS, "no later than its back-off");
+    assert.ok(back.at - upAt <= mostOpen(openings) + usual + SLACK_MS, "no later than its back-off");
     assert.ok(share(0, 500) <= 45, `${share(0, 500)} % in the first 500 ms`);
     assert.ok(whole >= slow_start_ms / 2, `90 % after ${whole} ms: that is no slow start`);
     assert.ok(whole > 0 && whole <= slow_start_ms + 2 * SLACK_MS, `90 % after ${whole} ms`);
@@ -142,22 +159,23 @@ describe("one of several", () => {
     await sleep(1_000);
     const downAt = Date.now();
     await fleet["far-b"].down();
-    await sleep(0.7 * breaker.open_ms);
+    await sleep(1.5 * breaker.open_ms);
     const [, others] = await Promise.all(ends.map((end) => end()));
     const failed = await unnoticed(others);
-    const [, { millis, attempts }] = ejections(failed, downAt);
-    const since = others.filter(({ began }) => began > downAt + millis).length;
+    const [, { millis, attempts, trials }] = ejections(failed, downAt);
+    const since = others.filter(({ began }) => began > downAt + millis).length - trials;
     console.log(`down: the isolate that had seen ${attempts} faults left it alone after ${millis} ms, for ${since} requests`);
     assert.ok(attempts < breaker.consecutive, "it has not come to it by itself");
     // It hears of it with its next report; what it has seen itself makes that come sooner.
-    assert.ok(millis <= report_ms + GAP_MS + SLACK_MS / 2, `${millis} ms`);
-    assert.ok(since >= 2, `${since} requests went elsewhere at once`);
+    assert.ok(millis <= report_ms + GAP_MS + 3 * longest(others, downAt) + SLACK_MS / 2, `${millis} ms`);
+    assert.ok(since >= 3, `${since} requests went elsewhere at once`);
   });
 
   test("that flaps costs no caller anything, and is left alone longer each time", { timeout: 60_000 }, async () => {
     const ends = [0, 1].map((isolate) => load("flap", isolate, 4));
     const flapping = fleet["flap-a"];
     const spells = [];
+    await sleep(1_000);
     for (let nth = 0; nth < 4; nth += 1) {
       flapping.weather = { ...failing(500), latency: 10 };
       const spell = { from: Date.now() };
@@ -170,16 +188,18 @@ describe("one of several", () => {
     await unnoticed(replies);
     const met = flapping.visits.filter(({ fault }) => fault === 500);
     const each = spells.map(({ from, to }) => met.filter(({ at }) => at >= from && at <= to + SLACK_MS).length);
-    const first = met.filter(({ at }) => at < spells[0].from + 0.8 * breaker.open_ms);
+    const pause = met.findIndex(({ at }, nth) => nth > 0 && at - met[nth - 1].at > 0.5 * breaker.open_ms);
+    const alone = met.at(pause < 0 ? -1 : pause - 1).at - spells[0].from;
+    const usual = longest(replies, spells[0].from);
     console.log(
       `flaps: ${replies.length} requests, no error; ${each.join(", ")} met it in the four spells of 1,500 ms; ` +
-        `left alone ${first.at(-1).at - spells[0].from} ms after the first began`,
+        `left alone ${alone} ms after the first began`,
     );
     // At first each isolate finds out for itself; afterwards only trials do, or what begins anew after three of them.
     assert.ok(each[0] <= 2 * (breaker.consecutive + 4) + breaker.trials, `${each[0]} in the first spell`);
     const most = breaker.trials + 2 * (breaker.consecutive + 4);
     for (const count of each.slice(1)) assert.ok(count <= most, `${count} in a later spell`);
-    assert.ok(first.at(-1).at - spells[0].from <= SLACK_MS);
+    assert.ok(alone <= 3 * usual + SLACK_MS / 2, `${alone} ms, where a request takes up to ${usual} ms`);
   });
 });
 
