@@ -76,6 +76,9 @@ before(async () => {
   await here.post(`${V1}/accounts`, { id: "team", name: "Team" });
   team = await here.post(`${V1}/accounts/team/keys`, { name: "app" });
   key = team.api_key;
+  // A busy isolate knows of a publication within two seconds.
+  const answers = async (isolate) => (await really("a", { isolate })).status === 200;
+  await eventually(async () => (await answers(0)) && (await answers(1)), "both isolates have the configuration");
 });
 after(async () => {
   for (const stop of stops) await stop();
