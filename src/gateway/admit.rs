@@ -152,8 +152,9 @@ impl Onward<'_> {
     /// As [`admit`]; what was reserved before stays.
     pub async fn reserve(&self, exchange: &mut Exchange, plan: &Plan<'_>) -> Result<(), Problem> {
         let Self { env, loaded, principal, envelope } = *self;
-        let reserved = exchange.reservation.borrow().clone();
-        let Some(reserved) = reserved.filter(|it| it.counts() && it.model != plan.model_name) else { return Ok(()) };
+        let is_elsewhere = |it: &&Reservation| it.counts() && it.model != plan.model_name;
+        let reserved = exchange.reservation.borrow().as_ref().filter(is_elsewhere).cloned();
+        let Some(reserved) = reserved else { return Ok(()) };
         let turn = reserved.turn.saturating_add(1);
         let ask = Ask { turn, ..asking::ask(loaded, plan, principal, envelope, &reserved.id, "") };
         let needed = of_request(ask.input_tokens, reserved.amounts.output, ask.prices.as_ref());

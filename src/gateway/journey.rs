@@ -84,13 +84,22 @@ struct Course<'a> {
 }
 
 /// A failure, as far as it matters for who is asked next.
+#[derive(Clone, Copy)]
 struct Failure<'a> {
-    /// Whose.
-    by: Candidate<'a>,
+    /// Of which model.
+    deployment: &'a str,
+    /// At which provider.
+    provider: &'a str,
     /// Which.
     fault: Fault,
     /// Whether the route names those who are asked next for just this fault.
     named: bool,
+}
+
+impl<'a> Failure<'a> {
+    fn of(candidate: &Candidate<'a>, fault: Fault, named: bool) -> Self {
+        Self { deployment: candidate.deployment, provider: candidate.provider, fault, named }
+    }
 }
 
 /// What an attempt came to.
@@ -150,8 +159,8 @@ impl<'a> Journey<'a> {
             let outcome = match course.full.take() {
                 Some(breach) => Tried::Failed(Box::new(no_room(exchange, &course.candidate, &breach))),
                 None => {
-                    let slow = Failure { by: course.candidate.clone(), fault: Fault::TooSlow, named: false };
-                    let is_last = attempts.is_last() || self.next(&course.queue, &slow).is_none();
+                    let slow = Failure::of(&course.candidate, Fault::TooSlow, false);
+                    let is_last = attempts.is_last() || self.next(&course.queue, slow).is_none();
                     self.attempt(exchange, &course.candidate, Bounds { deadline_at, waited_ms, is_last }).await
                 }
             };
@@ -166,7 +175,7 @@ impl<'a> Journey<'a> {
                 // somebody else could not be asked.
                 Tried::Passed(problem) => {
                     let next = match &course.failure {
-                        Some((failure, _)) => self.next(&course.queue, failure),
+                        Some((failure, _)) => self.next(&course.queue, *failure),
                         None => Some(0),
                     };
                     let told = || course.failure.take().map_or(Err(problem), |(_, answer)| answer);
@@ -178,8 +187,8 @@ impl<'a> Journey<'a> {
                 Tried::Failed(failed) => {
                     let Failed { fault, retry_after_ms, answer, .. } = *failed;
                     let named = self.take_detour(&mut course, fault);
-                    let failure = Failure { by: course.candidate.clone(), fault, named };
-                    let next = self.next(&course.queue, &failure);
+                    let failure = Failure::of(&course.candidate, fault, named);
+                    let next = self.next(&course.queue, failure);
                     let failed = attempts::Failed { fault, retry_after_ms, others: next.is_some(), named };
                     match with_budget(name, |budget| attempts.next(now_ms(), failed, budget, random())) {
                         Next::Stop(_) => return (*answer).map(|reply| (reply, None)),
@@ -353,20 +362,19 @@ impl<'a> Journey<'a> {
 
     /// The place in the queue of the first one that is worth trying after a failure. Of those that the route names for it,
     /// it knows best.
-    fn next(&self, queue: &VecDeque<Candidate<'a>>, failure: &Failure<'a>) -> Option<usize> {
-        let Failure { by: failed, fault, named } = failure;
+    fn next(&self, queue: &VecDeque<Candidate<'a>>, failure: Failure<'a>) -> Option<usize> {
+        let Failure { deployment, provider, fault, named } = failure;
         let context = |deployment: &str| self.loaded.config.models.get(deployment)?.context_tokens;
-        let elsewhere = *fault == Fault::ContentPolicy || fault.blame() == Blame::Provider;
+        let elsewhere = fault == Fault::ContentPolicy || fault.blame() == Blame::Provider;
         queue.iter().position(|other| {
-            if !named && elsewhere && other.provider == failed.provider {
+            if !named && elsewhere && other.provider == provider {
                 return false;
             }
-            let larger = match (context(failed.deployment), context(other.deployment)) {
+            let larger = match (context(deployment), context(other.deployment)) {
                 (Some(failed), Some(other)) => other > failed,
                 _ => true,
             };
-            (*named || *fault != Fault::ContextLength || larger)
-                && (self.itinerary.order.in_spite || self.is_well(other))
+            (named || fault != Fault::ContextLength || larger) && (self.itinerary.order.in_spite || self.is_well(other))
         })
     }
 
