@@ -5,8 +5,8 @@
 use serde_json::Value;
 
 use crate::billing::{Nanodollars, Pricing};
-use crate::protocol::chat::{FinishReason, ReplyFault};
 use crate::protocol::cost_tag::CostTag;
+use crate::protocol::old_chat::{FinishReason, ReplyFault};
 use crate::protocol::openai_chat::{MAX_EVENT_BYTES, reported, reported_event};
 use crate::protocol::sse::{self, Frame, SseDecoder};
 use crate::protocol::usage::{BillingFacts, Told, Usage};

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::meter::{Meter, Metered, TellCost};
 use super::plan::Lane;
-use crate::protocol::chat::{ChatEvent, ReplyDecoder, ReplyFault};
+use crate::protocol::old_chat::{ChatEvent, ReplyDecoder, ReplyFault};
 use crate::protocol::openai_chat::{self, BodyEncoder, ReplyIdentity, StreamEncoder};
 use crate::protocol::usage::{BillingFacts, Told, Usage};
 use crate::providers::{Adapter, Api, Target, usage_of};

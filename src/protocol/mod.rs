@@ -1,8 +1,14 @@
 //! Wire formats: what stands on the wire, as data, and the codecs for it. Nothing here knows of Workers.
 
+mod api;
 pub mod chat;
 pub mod cost_tag;
+pub mod frames;
+pub mod inbound;
 pub mod json_scan;
+pub mod old_chat;
 pub mod openai_chat;
 pub mod sse;
 pub mod usage;
+
+pub use api::Api;

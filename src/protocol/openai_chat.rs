@@ -6,8 +6,8 @@ use std::collections::btree_map::Entry;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::chat::{ChatEvent, FinishReason, ReplyDecoder, ReplyFault};
 use super::cost_tag::CostTag;
+use super::old_chat::{ChatEvent, FinishReason, ReplyDecoder, ReplyFault};
 use super::sse::{self, SseDecoder};
 use super::usage::{BillingFacts, Usage};
 

@@ -9,7 +9,7 @@ use super::openai::faithful_body;
 use super::{Adapter, Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest};
 use crate::config::Provider;
 use crate::error::Problem;
-use crate::protocol::chat::{ChatEvent, ReplyDecoder, ReplyFault};
+use crate::protocol::old_chat::{ChatEvent, ReplyDecoder, ReplyFault};
 use crate::secret::Secret;
 
 /// The path of Messages below the base URL.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{Adapter, Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest, bearer};
 use crate::config::{CredentialPlace, Framing, Generic as Mapping, GenericReply, GenericStream, Provider};
 use crate::error::{Kind, Problem};
-use crate::protocol::chat::{
+use crate::protocol::old_chat::{
     ChatEvent, ChatRequest, FinishReason, ReplyDecoder, ReplyFault, Role, Stop, tellable_names,
 };
 use crate::protocol::openai_chat::MAX_EVENT_BYTES;
@@ -153,13 +153,13 @@ impl Values<'_> {
 
 fn texts(chat: &ChatRequest, wanted: impl Fn(Role) -> bool) -> Vec<String> {
     let wanted = chat.messages.iter().filter(|message| wanted(message.role));
-    wanted.filter_map(|message| message.content.as_ref().map(crate::protocol::chat::Content::text)).collect()
+    wanted.filter_map(|message| message.content.as_ref().map(crate::protocol::old_chat::Content::text)).collect()
 }
 
 /// The conversation as text: alone, the one message; otherwise each turn with its speaker, open for the answer.
 fn transcript(chat: &ChatRequest) -> String {
     let text =
-        |message: &crate::protocol::chat::Message| message.content.as_ref().map(|c| c.text()).unwrap_or_default();
+        |message: &crate::protocol::old_chat::Message| message.content.as_ref().map(|c| c.text()).unwrap_or_default();
     if let [only] = chat.messages.as_slice() {
         return text(only);
     }

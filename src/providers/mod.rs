@@ -1,19 +1,25 @@
 //! Upstream dialects: one file each, registered in [`adapter`]. All of it is pure: a request goes out as data, a reply
 //! comes in as bytes; sending and reading is the shell's business.
 
+pub mod answer_tool;
 pub mod anthropic;
 pub mod generic;
+pub mod notes;
 pub mod openai;
+pub mod outbound;
+pub mod turns;
 
 use http::HeaderMap;
 use serde_json::Value;
 
 use crate::config::{Provider, ProviderDialect};
 use crate::error::{Kind, Problem};
-use crate::protocol::chat::{ChatEvent, ChatRequest, ReplyDecoder, ReplyFault};
 use crate::protocol::json_scan::Members;
+use crate::protocol::old_chat::{ChatEvent, ChatRequest, ReplyDecoder, ReplyFault};
 use crate::protocol::usage::{BillingFacts, Told};
 use crate::secret::Secret;
+
+pub use crate::protocol::Api;
 
 /// Where a request goes, and as what.
 #[derive(Debug, Clone, Copy)]
@@ -26,15 +32,6 @@ pub struct Target<'a> {
     pub max_output_tokens: u64,
     /// How the model is made to answer with JSON that follows a schema.
     pub structured_output: crate::config::StructuredOutput,
-}
-
-/// An inbound API that carries chat requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Api {
-    /// `POST /v1/chat/completions`
-    ChatCompletions,
-    /// `POST /v1/messages`
-    Messages,
 }
 
 /// The caller's request: its bytes, and what the scan found in them.

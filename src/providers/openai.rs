@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::{Adapter, Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest, bearer};
 use crate::config::{Provider, StreamUsage};
 use crate::error::Problem;
-use crate::protocol::chat::{ChatEvent, ReplyDecoder, ReplyFault};
 use crate::protocol::json_scan::{Edit, Members, ScanError, ScanLimits, ValueKind, scan_object, splice};
+use crate::protocol::old_chat::{ChatEvent, ReplyDecoder, ReplyFault};
 use crate::protocol::openai_chat;
 use crate::secret::Secret;
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::ANSWER_TOOL;
 use crate::config::StructuredOutput;
-use crate::protocol::chat::{ChatEvent, FinishReason, ReplyDecoder, ReplyFault};
+use crate::protocol::old_chat::{ChatEvent, FinishReason, ReplyDecoder, ReplyFault};
 use crate::protocol::openai_chat::{MAX_EVENT_BYTES, reported};
 use crate::protocol::sse::SseDecoder;
 use crate::protocol::usage::{BillingFacts, Told};

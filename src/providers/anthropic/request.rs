@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::ANSWER_TOOL;
 use crate::config::StructuredOutput;
 use crate::error::Problem;
-use crate::protocol::chat::{
+use crate::protocol::old_chat::{
     ChatRequest, Content, Message, Part, ResponseFormat, Role, Stop, Tool, ToolCall, ToolChoice, tellable_names,
 };
 use crate::providers::Target;
@@ -418,7 +418,7 @@ fn image_block(url: &str, cache_control: &Option<Value>, path: &str) -> Result<V
 }
 
 fn document_block(
-    file: &crate::protocol::chat::File,
+    file: &crate::protocol::old_chat::File,
     cache_control: &Option<Value>,
     path: &str,
 ) -> Result<Value, Problem> {

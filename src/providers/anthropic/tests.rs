@@ -2,8 +2,8 @@ use serde_json::json;
 
 use super::*;
 use crate::config::StructuredOutput;
-use crate::protocol::chat::FinishReason;
 use crate::protocol::json_scan::{ScanLimits, scan_object};
+use crate::protocol::old_chat::FinishReason;
 use crate::protocol::usage::Usage;
 
 fn provider() -> Provider {

@@ -1,0 +1,175 @@
+//! How the events of a reply are divided. A dialect's reader never sees a cut: it gets whole events, however the bytes
+//! came.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+
+use super::chat::{ChatEvent, ReplyDecoder, ReplyFault};
+use super::openai_chat::MAX_EVENT_BYTES;
+use super::sse::SseDecoder;
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawEvent<'a> {
+    /// Its name: the `event:` field of server-sent events, the `:event-type` of Amazon's; empty where there is none.
+    pub name: &'a [u8],
+    /// Its data.
+    pub data: Cow<'a, [u8]>,
+    /// Whether the framing itself says that it is an error (Amazon's `:exception-type`, then in `name`).
+    pub exception: bool,
+}
+
+/// Divides a stream into events.
+pub trait Framing {
+    /// Takes the next bytes in, and hands every event that they complete to `take`.
+    ///
+    /// # Errors
+    /// [`ReplyFault::Malformed`] if they cannot be divided; whatever `take` returns.
+    fn push(&mut self, bytes: &[u8], take: &mut TakeEvent<'_>) -> Result<(), ReplyFault>;
+
+    /// The stream has ended: hands on what is left if that is an event whose end was merely not marked.
+    ///
+    /// # Errors
+    /// [`ReplyFault::Truncated`] if the framing itself shows that something is missing; whatever `take` returns.
+    fn finish(&mut self, take: &mut TakeEvent<'_>) -> Result<(), ReplyFault>;
+}
+
+/// What is done with an event.
+pub type TakeEvent<'t> = dyn FnMut(&RawEvent<'_>) -> Result<(), ReplyFault> + 't;
+
+/// Server-sent events.
+#[derive(Debug)]
+pub struct Sse(SseDecoder);
+
+impl Default for Sse {
+    fn default() -> Self {
+        Self(SseDecoder::new(MAX_EVENT_BYTES))
+    }
+}
+
+impl Framing for Sse {
+    fn push(&mut self, bytes: &[u8], take: &mut TakeEvent<'_>) -> Result<(), ReplyFault> {
+        self.0.push(bytes).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
+        while let Some(frame) = self.0.next_frame() {
+            if let Some(data) = frame.data {
+                take(&RawEvent { name: frame.name, data, exception: false })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, take: &mut TakeEvent<'_>) -> Result<(), ReplyFault> {
+        // Some providers leave out the last blank line; an event that broke off is left alone.
+        match self.0.unfinished() {
+            Some((_, Some(data))) if data == b"[DONE]" || is_json(&data) => {
+                take(&RawEvent { name: b"", data: data.into(), exception: false })
+            }
+            // What came was no stream at all: an error told as plain JSON, as a rule.
+            Some((raw, None)) if is_json(&raw) => take(&RawEvent { name: b"", data: raw.into(), exception: false }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// One event a line.
+#[derive(Debug, Default)]
+pub struct Lines(Vec<u8>);
+
+impl Framing for Lines {
+    fn push(&mut self, bytes: &[u8], take: &mut TakeEvent<'_>) -> Result<(), ReplyFault> {
+        // Only the new bytes are searched, or a long line in many pieces would take quadratic time.
+        let last = memchr::memrchr(b'\n', bytes).map(|at| at.saturating_add(self.0.len()));
+        self.0.extend_from_slice(bytes);
+        if let Some(last) = last {
+            let rest = self.0.split_off(last.saturating_add(1));
+            let lines = std::mem::replace(&mut self.0, rest);
+            for line in lines.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()) {
+                take(&RawEvent { name: b"", data: line.into(), exception: false })?;
+            }
+        }
+        if self.0.len() > MAX_EVENT_BYTES {
+            return Err(ReplyFault::Malformed(format!("a line is larger than {MAX_EVENT_BYTES} bytes")));
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, take: &mut TakeEvent<'_>) -> Result<(), ReplyFault> {
+        let rest = std::mem::take(&mut self.0);
+        match rest.trim_ascii() {
+            rest if rest == b"[DONE]" || is_json(rest) => {
+                take(&RawEvent { name: b"", data: rest.into(), exception: false })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_json(bytes: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
+}
+
+/// Reads the events of one reply in one dialect.
+pub trait EventReader {
+    /// Takes one event of a stream.
+    ///
+    /// # Errors
+    /// [`ReplyFault`] if it reports an error or cannot be understood.
+    fn event(&mut self, event: &RawEvent<'_>, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault>;
+
+    /// Takes a whole reply; nothing else comes before or after it.
+    ///
+    /// # Errors
+    /// [`ReplyFault`] if it is not a successful reply.
+    fn whole(&mut self, body: &Value, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault>;
+
+    /// The stream has ended.
+    ///
+    /// # Errors
+    /// [`ReplyFault::Truncated`] unless the reply is complete.
+    fn ended(&mut self, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault>;
+}
+
+/// A stream's framing and its dialect's reader.
+pub struct Decoding {
+    framing: Box<dyn Framing>,
+    reader: Box<dyn EventReader>,
+}
+
+impl Decoding {
+    /// A decoder for one stream.
+    pub fn new(framing: Box<dyn Framing>, reader: Box<dyn EventReader>) -> Self {
+        Self { framing, reader }
+    }
+}
+
+impl ReplyDecoder for Decoding {
+    fn push(&mut self, bytes: &[u8], out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        let Self { framing, reader } = self;
+        framing.push(bytes, &mut |event| reader.event(event, out))
+    }
+
+    fn finish(&mut self, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        let Self { framing, reader } = self;
+        framing.finish(&mut |event| reader.event(event, out))?;
+        reader.ended(out)
+    }
+}
+
+/// Reads a whole reply.
+///
+/// # Errors
+/// [`ReplyFault`] if it is not a successful reply.
+pub fn read_whole(mut reader: Box<dyn EventReader>, body: &[u8]) -> Result<Vec<ChatEvent>, ReplyFault> {
+    let mut events = Vec::new();
+    reader.whole(&parse_json(body)?, &mut events)?;
+    Ok(events)
+}
+
+/// Parses an event's data.
+///
+/// # Errors
+/// [`ReplyFault::Malformed`]
+pub fn parse_json(data: &[u8]) -> Result<Value, ReplyFault> {
+    serde_json::from_slice(data).map_err(|error| ReplyFault::Malformed(error.to_string()))
+}

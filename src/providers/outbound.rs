@@ -1,0 +1,61 @@
+//! What an upstream dialect is to the gateway.
+
+use serde_json::Value;
+
+use super::notes::Notes;
+use super::{Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest};
+use crate::config::Provider;
+use crate::error::{Kind, Problem};
+use crate::protocol::chat::ChatRequest;
+use crate::protocol::frames::{EventReader, Framing, Sse};
+use crate::secret::Secret;
+
+/// How a provider serves an API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serves {
+    /// It speaks it: requests and replies pass byte for byte, but for what must change.
+    Natively,
+    /// By translation.
+    Translated,
+    /// Not at all.
+    No,
+}
+
+/// An upstream dialect.
+pub trait Outbound: Sync {
+    /// How this API is served by this target.
+    fn serves(&self, api: Api, target: Target<'_>) -> Serves;
+
+    /// The request where the API is served natively: the caller's bytes with what must change changed.
+    ///
+    /// # Errors
+    /// A 400 naming the field at fault.
+    fn faithful(&self, _api: Api, _source: &Source<'_>, _target: Target<'_>) -> Result<UpstreamRequest, Problem> {
+        Err(Problem::new(Kind::Internal, "internal_error", "This provider has no native form of this request."))
+    }
+
+    /// The request where it is not.
+    ///
+    /// # Errors
+    /// A 400 naming the place that this provider cannot serve, by the caller's own names.
+    fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem>;
+
+    /// How the events of a streamed reply are divided.
+    fn framing(&self, _target: Target<'_>) -> Box<dyn Framing> {
+        Box::new(Sse::default())
+    }
+
+    /// Reads a reply, streamed or whole, in the form in which [`Self::translate`] asks for it.
+    fn reader(&self, target: Target<'_>) -> Box<dyn EventReader>;
+
+    /// Reads an error reply. Must not fail: providers send anything.
+    fn read_error(&self, status: u16, body: &Value, provider: &Provider) -> ReportedError;
+
+    /// Headers that every request needs besides the credential, where the caller does not send its own.
+    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
+        &[]
+    }
+
+    /// The header with the provider's credential.
+    fn credential_header(&self, credential: &Secret<String>, provider: &Provider) -> CredentialHeader;
+}
