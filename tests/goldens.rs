@@ -24,14 +24,16 @@ mod recorded;
 
 use http::HeaderMap;
 use llm_gateway::config::{Model, Provider, StructuredOutput};
+use llm_gateway::error::Problem;
 use llm_gateway::gateway::envelope::Envelope;
 use llm_gateway::gateway::meter::{Meter, Metered};
 use llm_gateway::gateway::plan::Lane;
 use llm_gateway::gateway::reply::{Form, Wanted, WholeReply, processor, whole_reply};
 use llm_gateway::protocol::chat::ReplyFault;
-use llm_gateway::protocol::openai_chat::ReplyIdentity;
+use llm_gateway::protocol::inbound::{Echo, ReplyIdentity};
 use llm_gateway::protocol::usage::Usage;
-use llm_gateway::providers::{Api, Target, adapter, upstream_problem};
+use llm_gateway::providers::outbound::translated;
+use llm_gateway::providers::{Api, Target, UpstreamRequest, outbound, upstream_problem};
 use serde_json::{Value, json};
 
 use crate::client::{Identity, read_body, read_broken_stream, read_stream};
@@ -40,17 +42,13 @@ use crate::oracle::{Expected, Reply, expected};
 
 /// Recorded Chat Completions requests that have no translation to Messages: `(id, the field that is refused, why)`.
 const REFUSED: &[(&str, &str, &str)] = &[
-    ("mistral/multimodal_tool_returns-multimodal_tool_return_matrix_direct-binary-audio-mistral_", "tools[0]", NO_TYPE),
-    ("mistral/tool_choice_matrix-tool_choice_matrix_list_single-mistral_", "tools[0]", NO_TYPE),
-    ("mistral/tool_choice_matrix-tool_choice_matrix_tools_plus_output-mistral_.1", "tools[0]", NO_TYPE),
-    ("openrouter/openrouter-openrouter_video_url_public_api", "messages[0].content[1].type", "Messages take no video"),
+    ("openrouter/openrouter-openrouter_video_url_public_api", "messages[0].content[1]", "Messages take no video"),
     ("openrouter/openrouter-openrouter_web_search_tool_usage_stream", "tools[0].type", "a tool of OpenRouter's own"),
     ("zai/zai-zai_clear_thinking_without_thinking", "thinking.type", ZHIPU_THINKING),
     ("zai/zai-zai_reasoning_effort", "thinking.budget_tokens", ZHIPU_THINKING),
     ("zai/zai-zai_thinking_mode", "thinking.budget_tokens", ZHIPU_THINKING),
     ("zai/zai-zai_thinking_stream", "thinking.budget_tokens", ZHIPU_THINKING),
 ];
-const NO_TYPE: &str = "tools without a `type`, which Mistral takes and OpenAI refuses";
 const ZHIPU_THINKING: &str = "Zhipu's `thinking`, which has no budget, is not Anthropic's";
 
 const ASKED_MODEL: &str = "the-model-that-was-asked-for";
@@ -75,7 +73,7 @@ fn api(wire: Wire) -> Api {
 }
 
 fn identity() -> ReplyIdentity {
-    ReplyIdentity { id: "chatcmpl-own".to_owned(), created: 1, model: ASKED_MODEL.to_owned() }
+    ReplyIdentity { id: "own".to_owned(), created: 1, model: ASKED_MODEL.to_owned() }
 }
 
 // === Running the code under test ===
@@ -86,11 +84,12 @@ fn run(wire: Wire, lane: Lane, usage_asked: bool, pieces: &[&[u8]]) -> (Vec<u8>,
     let wanted = Wanted {
         api: Api::ChatCompletions,
         stream: true,
-        include_usage: usage_asked,
+        echo: Echo { include_usage: usage_asked, ..Echo::default() },
+        answer_tool: false,
         cost: None,
         identity: identity(),
     };
-    let mut processor = processor(lane, adapter(provider.dialect), target, wanted);
+    let mut processor = processor(lane, outbound(provider.dialect), target, wanted);
     let mut out = Vec::new();
     for piece in pieces {
         if let Err(fault) = processor.push(piece, &mut out) {
@@ -113,9 +112,11 @@ fn meter(wire: Wire, pieces: &[&[u8]]) -> Metered {
 fn rewritten(recording: &Recording, stream: bool, include_usage: bool) -> Result<WholeReply, ReplyFault> {
     let provider = provider(recording.wire);
     let form = if recording.stream { Form::Stream } else { Form::Json };
-    let wanted = Wanted { api: Api::ChatCompletions, stream, include_usage, cost: None, identity: identity() };
+    let echo = Echo { include_usage, ..Echo::default() };
+    let wanted =
+        Wanted { api: Api::ChatCompletions, stream, echo, answer_tool: false, cost: None, identity: identity() };
     let target = target(&provider, StructuredOutput::Native);
-    whole_reply(recording.reply.clone(), form, Lane::Translated, adapter(provider.dialect), target, wanted)
+    whole_reply(recording.reply.clone(), form, Lane::Translated, outbound(provider.dialect), target, wanted)
 }
 
 /// A reproducible sequence of numbers (Knuth's MMIX generator).
@@ -301,14 +302,15 @@ fn the_meter_reads_of_a_native_reply_what_it_used_and_that_it_is_complete() {
             let wanted = Wanted {
                 api: api(recording.wire),
                 stream: false,
-                include_usage: false,
+                echo: Echo::default(),
+                answer_tool: false,
                 cost: None,
                 identity: identity(),
             };
             let target = target(&provider, StructuredOutput::Native);
-            let adapter = adapter(provider.dialect);
+            let dialect = outbound(provider.dialect);
             let reply =
-                whole_reply(recording.reply.clone(), Form::Json, Lane::Native, adapter, target, wanted).unwrap();
+                whole_reply(recording.reply.clone(), Form::Json, Lane::Native, dialect, target, wanted).unwrap();
             assert!(reply.body == recording.reply, "{id} was not passed on as it is");
             assert_eq!(reply.told.map(|told| told.usage), expected.reply.usage, "{id}");
         }
@@ -434,8 +436,7 @@ fn every_chat_request_is_translated_to_one_that_anthropic_takes_or_refused_by_fi
         let body = serde_json::to_vec(request).unwrap();
         let envelope = Envelope::read(&body, Api::ChatCompletions, 64).unwrap();
         for structured_output in [StructuredOutput::Native, StructuredOutput::Tool] {
-            let target = target(&provider, structured_output);
-            match adapter(provider.dialect).chat_request(&envelope.source(), target) {
+            match translation(&provider, &envelope, structured_output) {
                 Ok(translated) => {
                     let translated: Value = serde_json::from_slice(&translated.body).unwrap();
                     assert_eq!(anthropic_rules::violations(&translated), Vec::<String>::new(), "{id}: {translated:#}");
@@ -456,6 +457,14 @@ fn every_chat_request_is_translated_to_one_that_anthropic_takes_or_refused_by_fi
     let expected: Vec<(String, String)> =
         REFUSED.iter().map(|(id, field, _)| ((*id).to_owned(), (*field).to_owned())).collect();
     assert_eq!(refused, expected);
+}
+
+fn translation(
+    provider: &Provider,
+    envelope: &Envelope<'_>,
+    structured_output: StructuredOutput,
+) -> Result<UpstreamRequest, Problem> {
+    translated(outbound(provider.dialect), target(provider, structured_output), envelope.chat()?)
 }
 
 /// Every text, call and result of the conversation is in the translation, in the same order.
@@ -504,9 +513,8 @@ fn a_damaged_request_is_refused_with_a_400_or_translated() {
         let body = serde_json::to_vec(request).unwrap();
         for seed in 0..40 {
             let body = damaged(&body, seed);
-            let translated = Envelope::read(&body, Api::ChatCompletions, 64).and_then(|envelope| {
-                adapter(provider.dialect).chat_request(&envelope.source(), target(&provider, StructuredOutput::Native))
-            });
+            let translated = Envelope::read(&body, Api::ChatCompletions, 64)
+                .and_then(|envelope| translation(&provider, &envelope, StructuredOutput::Native));
             match translated {
                 Ok(translated) => assert!(serde_json::from_slice::<Value>(&translated.body).unwrap().is_object()),
                 Err(problem) => assert_eq!(problem.status, 400, "{}: {}", recording.id, problem.message),
@@ -527,12 +535,8 @@ fn requests_in_the_providers_own_dialect_change_in_the_model_alone() {
             // Written out with spaces, as no serializer of ours does it: they must all survive.
             let body = serde_json::to_string_pretty(request).unwrap();
             let envelope = Envelope::read(body.as_bytes(), api(wire), 64).unwrap();
-            let (source, adapter) = (envelope.source(), adapter(provider.dialect));
-            let sent = match wire {
-                Wire::Chat => adapter.chat_request(&source, target),
-                Wire::Messages => adapter.messages_request(&source, target).unwrap(),
-            };
-            let sent = String::from_utf8(sent.unwrap().body).unwrap();
+            let sent = outbound(provider.dialect).faithful(api(wire), &envelope.source(), target).unwrap();
+            let sent = String::from_utf8(sent.body).unwrap();
             let mut changed: Value = serde_json::from_str(&sent).unwrap();
             if wire == Wire::Chat && envelope.stream {
                 assert_eq!(changed["stream_options"]["include_usage"], true, "{id}");

@@ -15,7 +15,8 @@ use crate::probes::judge::judge_probe;
 use crate::probes::question::{Question, target};
 use crate::probes::send::{Failure, Sent, request, send};
 use crate::probes::streak::{Verdict, is_due, needed, verdict};
-use crate::providers::{adapter, usage_of};
+use crate::providers::outbound::decode_body;
+use crate::providers::{outbound, usage_of};
 use crate::routing::board::{ManualState, Observation};
 use crate::routing::outcome::Fault;
 use crate::store;
@@ -142,7 +143,7 @@ fn cost(loaded: &LoadedConfig, provider: &Provider, name: &str, sent: &Sent, beg
         return Some(0);
     }
     let model = loaded.config.models.get(name)?;
-    let events = adapter(provider.dialect).decode_body(&sent.body, target(provider, name, model)).ok()?;
+    let events = decode_body(outbound(provider.dialect), target(provider, name, model), false, &sent.body).ok()?;
     let told = usage_of(&events)?;
     let pricing = loaded.prices.find(name, "", begun / 1_000)?;
     Some(pricing.cost(&told.usage, &told.facts).0)

@@ -13,6 +13,7 @@ use crate::error::Problem;
 use crate::http::shell::now_ms;
 use crate::http::{Body, Exchange, Reply};
 use crate::protocol::chat::ReplyFault;
+use crate::providers::outbound::Serves;
 use crate::providers::{UpstreamRequest, fault_problem, upstream_problem};
 use crate::routing::headroom::{self, Headroom};
 use crate::routing::outcome::Fault;
@@ -73,10 +74,11 @@ impl Attempting<'_, '_> {
     ///
     /// # Errors
     /// [`Failed`], as long as the caller has seen nothing of a reply.
-    pub async fn run(self, request: UpstreamRequest, env: &Env, client: AbortSignal) -> Result<Served, Failed> {
+    pub async fn run(mut self, request: UpstreamRequest, env: &Env, client: AbortSignal) -> Result<Served, Failed> {
         let sent = now_ms();
         self.exchange.record.upstream_status = None;
-        let dispatched = dispatch(self.plan, request, self.exchange, self.wanted.api, env, client, self.patience);
+        self.wanted.answer_tool = request.answer_tool;
+        let dispatched = dispatch(self.plan, request, self.exchange, env, client, self.patience);
         let upstream = dispatched.await?;
         let began = now_ms();
         let record = &mut self.exchange.record;
@@ -106,9 +108,10 @@ impl Attempting<'_, '_> {
     ///
     /// # Errors
     /// As [`Self::run`].
-    pub async fn discard(self, request: UpstreamRequest, env: &Env, client: AbortSignal) -> Result<(), Failed> {
+    pub async fn discard(mut self, request: UpstreamRequest, env: &Env, client: AbortSignal) -> Result<(), Failed> {
         self.exchange.record.upstream_status = None;
-        let dispatched = dispatch(self.plan, request, self.exchange, self.wanted.api, env, client, self.patience);
+        self.wanted.answer_tool = request.answer_tool;
+        let dispatched = dispatch(self.plan, request, self.exchange, env, client, self.patience);
         let upstream = dispatched.await?;
         self.exchange.record.upstream_status = Some(upstream.status);
         if !(200..300).contains(&upstream.status) {
@@ -121,9 +124,9 @@ impl Attempting<'_, '_> {
         let (plan, wanted) = (self.plan, self.wanted);
         let told = read.map_err(|partial| partial.fault).and_then(|body| {
             if form != Form::Stream || !wanted.stream {
-                return whole_reply(body, form, plan.lane, plan.adapter, plan.target, wanted).map(|whole| whole.told);
+                return whole_reply(body, form, plan.lane, plan.dialect, plan.target, wanted).map(|whole| whole.told);
             }
-            let mut processor = processor(plan.lane, plan.adapter, plan.target, wanted);
+            let mut processor = processor(plan.lane, plan.dialect, plan.target, wanted);
             let mut nobody = Vec::new();
             processor.push(&body, &mut nobody)?;
             let metered = processor.finish(&mut nobody);
@@ -145,7 +148,7 @@ impl Attempting<'_, '_> {
         let begun = if self.plan.lane == Lane::Native {
             relay::native(body, self.wanted.api, around).await
         } else {
-            let processor = processor(self.plan.lane, self.plan.adapter, self.plan.target, self.wanted);
+            let processor = processor(self.plan.lane, self.plan.dialect, self.plan.target, self.wanted);
             relay::processed(body, processor, around).await
         };
         let outgoing = begun.map_err(|fault| match broken(self.exchange, &upstream, &fault, 0) {
@@ -169,7 +172,7 @@ impl Attempting<'_, '_> {
         let bytes = read.as_ref().map_or_else(|partial| partial.bytes, Vec::len);
         let worked = read
             .map_err(|partial| partial.fault)
-            .and_then(|body| whole_reply(body, form, self.plan.lane, self.plan.adapter, self.plan.target, self.wanted));
+            .and_then(|body| whole_reply(body, form, self.plan.lane, self.plan.dialect, self.plan.target, self.wanted));
         let whole = worked.map_err(|fault| broken(self.exchange, &upstream, &fault, bytes))?;
         self.exchange.record.told_or_estimated_whole(whole.told, whole.body.len());
         let mut reply = Reply::empty(200);
@@ -187,13 +190,14 @@ impl Attempting<'_, '_> {
         let body = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
         let body = body.unwrap_or_default();
         let json = serde_json::from_slice::<serde_json::Value>(&body).ok();
-        let reported = json.as_ref().map(|json| self.plan.adapter.decode_error(json, self.plan.target.provider));
+        let reported =
+            json.as_ref().map(|json| self.plan.dialect.read_error(upstream.status, json, self.plan.target.provider));
         let reported = reported.unwrap_or_default();
         let fault = fault_of_reply(upstream.status, &reported, json.as_ref());
         self.exchange.record.error_code = reported.code.unwrap_or_default();
         self.exchange.record.error_detail = reported.message.unwrap_or_default();
         let problem = upstream_problem(self.plan.target.provider, upstream.status, &upstream.headers, &body);
-        let in_dialect = self.plan.adapter.speaks(self.wanted.api)
+        let in_dialect = (self.plan.serves == Serves::Natively)
             && json.is_some_and(|json| json.get("error").is_some_and(serde_json::Value::is_object));
         if !in_dialect || problem.status != upstream.status {
             return Failed::without_reply(fault, problem);

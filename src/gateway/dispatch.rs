@@ -13,7 +13,8 @@ use crate::error::{Kind, Problem};
 use crate::http::Exchange;
 use crate::http::shell::{now_ms, within};
 use crate::protocol::chat::ReplyFault;
-use crate::providers::{Api, UpstreamRequest, fault_problem};
+use crate::providers::outbound::Serves;
+use crate::providers::{UpstreamRequest, fault_problem};
 use crate::routing::headroom;
 use crate::routing::outcome::Fault;
 use crate::store::credentials;
@@ -72,12 +73,11 @@ pub async fn dispatch(
     plan: &Plan<'_>,
     request: UpstreamRequest,
     exchange: &mut Exchange,
-    api: Api,
     env: &Env,
     client: AbortSignal,
     patience: Patience,
 ) -> Result<Upstream, Failed> {
-    let headers = upstream_headers(plan, &request, exchange, api, env)?;
+    let headers = upstream_headers(plan, &request, exchange, env)?;
     let internal = |error: String| {
         tracing::error!(target: "dispatch", message = "an upstream request could not be built", error);
         not_built()
@@ -141,7 +141,6 @@ fn upstream_headers(
     plan: &Plan<'_>,
     request: &UpstreamRequest,
     exchange: &Exchange,
-    api: Api,
     env: &Env,
 ) -> Result<Headers, Failed> {
     let provider = plan.target.provider;
@@ -155,10 +154,10 @@ fn upstream_headers(
     };
     set("content-type", "application/json")?;
     set("user-agent", provider.user_agent.as_deref().unwrap_or(concat!("llm-gateway/", env!("CARGO_PKG_VERSION"))))?;
-    for (name, value) in plan.adapter.fixed_headers() {
+    for (name, value) in plan.dialect.fixed_headers() {
         set(name, value)?;
     }
-    if plan.adapter.speaks(api) {
+    if plan.serves == Serves::Natively {
         for name in FORWARDED {
             if let Some(value) = exchange.header(name) {
                 set(name, value)?;
@@ -184,7 +183,7 @@ fn upstream_headers(
             let problem = Problem::new(Kind::Unavailable, "provider_unavailable", message).final_answer();
             Failed::without_reply(Fault::Auth, problem)
         })?;
-        let credential = plan.adapter.credential_header(&secret, provider);
+        let credential = plan.dialect.credential_header(&secret, provider);
         set(credential.name, credential.value.expose())?;
     }
     Ok(headers)

@@ -3,8 +3,12 @@
 //! Only the envelope's own fields are judged here. Everything else is the provider's to judge, or the translation's,
 //! which names the exact place.
 
+use std::cell::OnceCell;
+
 use super::estimate::InputBody;
-use crate::error::Problem;
+use crate::error::{Kind, Problem};
+use crate::protocol::chat::ChatRequest;
+use crate::protocol::inbound::inbound;
 use crate::protocol::json_scan::{Member, Members, ScanLimits, ValueKind, scan_object};
 use crate::providers::openai::scan_problem;
 use crate::providers::{Api, Source};
@@ -19,6 +23,8 @@ pub struct Envelope<'a> {
     /// What of it a model reads.
     pub input: InputBody<'a>,
     members: Members<'a>,
+    /// The whole request, read once it is needed.
+    chat: OnceCell<Result<ChatRequest, Problem>>,
     /// The model as the caller named it.
     pub model: String,
     /// Whether a streamed reply is asked for.
@@ -62,7 +68,8 @@ impl<'a> Envelope<'a> {
         let max_output = max_output.map(|each| each.saturating_mul(choices));
         let service_tier = reader.service_tier()?;
         let input = InputBody::new(body);
-        Ok(Self { api, body, input, members, model, stream, include_usage, max_output, choices, service_tier })
+        let chat = OnceCell::new();
+        Ok(Self { api, body, input, members, chat, model, stream, include_usage, max_output, choices, service_tier })
     }
 
     /// A field at the body's top, as it stands there; `None` as well if it is there twice.
@@ -71,7 +78,19 @@ impl<'a> Envelope<'a> {
         Some(self.members.raw(member))
     }
 
-    /// The request as adapters take it.
+    /// The whole request, in no dialect.
+    ///
+    /// # Errors
+    /// A 400 naming the place at fault.
+    pub fn chat(&self) -> Result<&ChatRequest, Problem> {
+        let read = || match inbound(self.api) {
+            Some(dialect) => dialect.read(self.body),
+            None => Err(Problem::new(Kind::Internal, "internal_error", "This API is not translated.")),
+        };
+        self.chat.get_or_init(read).as_ref().map_err(Problem::clone)
+    }
+
+    /// The request as dialects take it that pass it on.
     pub fn source(&self) -> Source<'_> {
         Source { body: self.body, members: &self.members, stream: self.stream }
     }

@@ -27,7 +27,7 @@ use crate::http::shell::{now_ms, sleep};
 use crate::http::{Exchange, Reply};
 use crate::limits::amounts::Amounts;
 use crate::limits::ask::{Breach, Settlement};
-use crate::protocol::openai_chat::ReplyIdentity;
+use crate::protocol::inbound::{Echo, ReplyIdentity};
 use crate::providers::UpstreamRequest;
 use crate::routing::attempts::{self, Attempts, Next, Policy};
 use crate::routing::board::{Availability, Observation};
@@ -326,10 +326,11 @@ impl<'a> Journey<'a> {
         Wanted {
             api: asked.api,
             stream: asked.stream,
-            include_usage: asked.include_usage,
+            echo: Echo { include_usage: asked.include_usage, ..Echo::default() },
+            answer_tool: false,
             cost: self.include_cost.then(|| TellCost { pricing: plan.pricing.clone(), lost }),
             identity: ReplyIdentity {
-                id: format!("chatcmpl-{}", exchange.request_id),
+                id: exchange.request_id.clone(),
                 created: sent / 1000,
                 model: asked.model.to_owned(),
             },

@@ -5,9 +5,9 @@
 use serde_json::Value;
 
 use crate::billing::{Nanodollars, Pricing};
+use crate::protocol::chat::{FinishReason, ReplyFault};
 use crate::protocol::cost_tag::CostTag;
-use crate::protocol::old_chat::{FinishReason, ReplyFault};
-use crate::protocol::openai_chat::{MAX_EVENT_BYTES, reported, reported_event};
+use crate::protocol::frames::MAX_EVENT_BYTES;
 use crate::protocol::sse::{self, Frame, SseDecoder};
 use crate::protocol::usage::{BillingFacts, Told, Usage};
 use crate::providers::Api;
@@ -184,7 +184,7 @@ impl State {
         self.pieces = self.pieces.saturating_add(1);
         match self.api {
             Api::ChatCompletions if frame.name == b"error" => {
-                self.reported = Some(reported_event(data));
+                self.reported = Some(ReplyFault::reported_event(data));
                 Seen::Nothing
             }
             Api::ChatCompletions => self.observe_chunk(data),
@@ -213,9 +213,9 @@ impl State {
 
         let error = chunk.get("error").into_iter().chain(in_choices("error")).find(|error| !error.is_null());
         if let Some(error) = error {
-            self.reported = Some(reported(error));
+            self.reported = Some(ReplyFault::reported(error));
         } else if chunk.get("object").is_some_and(|object| object == "error") {
-            self.reported = Some(reported(&chunk));
+            self.reported = Some(ReplyFault::reported(&chunk));
         }
         for word in in_choices("finish_reason").filter_map(Value::as_str).filter(|word| !word.is_empty()) {
             if FinishReason::is_failure(word) {
@@ -250,7 +250,7 @@ impl State {
                 return Seen::Usage;
             }
             Some("message_stop") => self.done = true,
-            Some("error") => self.reported = Some(reported(event.get("error").unwrap_or(&Value::Null))),
+            Some("error") => self.reported = Some(ReplyFault::reported(event.get("error").unwrap_or(&Value::Null))),
             _ => {}
         }
         Seen::Nothing

@@ -8,7 +8,9 @@ use crate::auth::Principal;
 use crate::billing::Pricing;
 use crate::config::{Model, Overrides, Provider, StreamUsage, Timeouts, Unpriced};
 use crate::error::{Kind, Problem};
-use crate::providers::{Adapter, Api, Target, UpstreamRequest, adapter};
+use crate::protocol::inbound::inbound;
+use crate::providers::outbound::{Outbound, Serves, translated};
+use crate::providers::{Api, Target, UpstreamRequest, outbound};
 
 pub use super::loaded::{Deployment, Listing, LoadedConfig};
 
@@ -67,7 +69,9 @@ pub struct Plan<'a> {
     /// Provider and model.
     pub target: Target<'a>,
     /// The provider's dialect.
-    pub adapter: &'static dyn Adapter,
+    pub dialect: &'static dyn Outbound,
+    /// How it serves the API that was called.
+    pub serves: Serves,
     /// The reply's lane.
     pub lane: Lane,
     /// Time bounds.
@@ -79,7 +83,7 @@ pub struct Plan<'a> {
 impl Plan<'_> {
     /// How the model that answers counts tokens.
     pub fn family(&self) -> Family {
-        Family::of(self.target.upstream_model, self.adapter.speaks(Api::Messages))
+        family(self.dialect, self.target)
     }
 
     /// Writes what the provider is going to be sent.
@@ -87,14 +91,17 @@ impl Plan<'_> {
     /// # Errors
     /// A 400 naming the field that this provider cannot serve.
     pub fn request(&self, envelope: &Envelope<'_>) -> Result<UpstreamRequest, Problem> {
-        match envelope.api {
-            Api::ChatCompletions => self.adapter.chat_request(&envelope.source(), self.target),
-            Api::Messages => {
-                let request = self.adapter.messages_request(&envelope.source(), self.target);
-                request.unwrap_or_else(|| Err(Unusable::WrongApi.problem(&envelope.model)))
-            }
+        match self.serves {
+            Serves::Natively => self.dialect.faithful(envelope.api, &envelope.source(), self.target),
+            Serves::Translated => translated(self.dialect, self.target, envelope.chat()?),
+            Serves::No => Err(Unusable::WrongApi.problem(&envelope.model)),
         }
     }
+}
+
+/// How a model counts tokens.
+fn family(dialect: &dyn Outbound, target: Target<'_>) -> Family {
+    Family::of(target.upstream_model, dialect.serves(Api::Messages, target) == Serves::Natively)
 }
 
 /// Why a model cannot answer a request.
@@ -214,13 +221,22 @@ pub fn candidate<'a>(
         return Err(Unusable::ProviderDisabled);
     }
     let endpoint = endpoint.map_err(|_| Unusable::AddressRefused)?;
-    let adapter = adapter(provider.dialect);
-    if !adapter.serves(asked.api) {
+    let dialect = outbound(provider.dialect);
+    let target = Target {
+        provider,
+        upstream_model: model.upstream_model.as_deref().unwrap_or(model_name),
+        max_output_tokens: model.max_output_tokens.unwrap_or(Model::MAX_OUTPUT_TOKENS),
+        structured_output: model.structured_output,
+    };
+    let serves = match dialect.serves(asked.api, target) {
+        Serves::Translated if inbound(asked.api).is_none() => Serves::No,
+        serves => serves,
+    };
+    if serves == Serves::No {
         return Err(Unusable::WrongApi);
     }
-    let upstream_model = model.upstream_model.as_deref().unwrap_or(model_name);
     if let Some(limit) = model.context_tokens {
-        let estimated = asked.input.tokens(Family::of(upstream_model, adapter.speaks(Api::Messages)));
+        let estimated = asked.input.tokens(family(dialect, target));
         if estimated > limit {
             return Err(Unusable::TooLong { estimated, limit });
         }
@@ -235,24 +251,20 @@ pub fn candidate<'a>(
         model_name,
         provider_name,
         endpoint,
-        target: Target {
-            provider,
-            upstream_model,
-            max_output_tokens: model.max_output_tokens.unwrap_or(Model::MAX_OUTPUT_TOKENS),
-            structured_output: model.structured_output,
-        },
-        adapter,
-        lane: lane(adapter, provider, asked),
+        target,
+        dialect,
+        serves,
+        lane: lane(serves, provider, asked),
         timeouts: overrides.timeouts(provider.timeouts.over(config.timeouts)),
         pricing,
     })
 }
 
-fn lane(adapter: &dyn Adapter, provider: &Provider, asked: Asked<'_>) -> Lane {
+fn lane(serves: Serves, provider: &Provider, asked: Asked<'_>) -> Lane {
     let chat = asked.api == Api::ChatCompletions;
     let usage_is_ours_alone =
         asked.stream && chat && provider.stream_usage == StreamUsage::OnRequest && !asked.include_usage;
-    match adapter.speaks(asked.api) {
+    match serves == Serves::Natively {
         // What a reply is rewritten into is Chat Completions; there is no stricter form of the others to give.
         true if provider.normalize && chat => Lane::Translated,
         true if usage_is_ours_alone || (asked.stream && asked.include_cost) => Lane::Relayed,

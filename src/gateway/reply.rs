@@ -4,10 +4,11 @@ use serde_json::{Value, json};
 
 use super::meter::{Meter, Metered, TellCost};
 use super::plan::Lane;
-use crate::protocol::old_chat::{ChatEvent, ReplyDecoder, ReplyFault};
-use crate::protocol::openai_chat::{self, BodyEncoder, ReplyIdentity, StreamEncoder};
+use crate::protocol::chat::{ChatEvent, ReplyDecoder, ReplyFault};
+use crate::protocol::inbound::{Echo, Inbound, ReplyIdentity, StreamWriter, inbound};
 use crate::protocol::usage::{BillingFacts, Told, Usage};
-use crate::providers::{Adapter, Api, Target, usage_of};
+use crate::providers::outbound::{Outbound, decode_body, decoder};
+use crate::providers::{Api, Target, usage_of};
 
 /// What a successful reply's content type says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,21 +50,23 @@ pub trait StreamProcessor {
 }
 
 /// The processor for a stream that does not pass natively.
-pub fn processor(lane: Lane, adapter: &dyn Adapter, target: Target<'_>, wanted: Wanted) -> Box<dyn StreamProcessor> {
-    let Wanted { api, identity, include_usage, cost, .. } = wanted;
-    match (lane, cost) {
-        (Lane::Relayed | Lane::Native, None) => Box::new(Relay(Meter::new(api))),
-        (Lane::Relayed | Lane::Native, Some(cost)) => Box::new(Relay(Meter::telling_cost(api, cost))),
-        (Lane::Translated, cost) => Box::new(Translator {
-            decoder: adapter.stream_decoder(target),
-            encoder: StreamEncoder::new(identity, include_usage || cost.is_some()),
-            cost,
-            events: Vec::new(),
-            usage: None,
-            facts: BillingFacts::default(),
-            pieces: 0,
-            fault: None,
-        }),
+pub fn processor(lane: Lane, dialect: &dyn Outbound, target: Target<'_>, wanted: Wanted) -> Box<dyn StreamProcessor> {
+    let Wanted { api, identity, mut echo, cost, answer_tool, .. } = wanted;
+    match (lane, inbound(api)) {
+        (Lane::Translated, Some(inbound)) => {
+            echo.include_usage |= cost.is_some();
+            Box::new(Translator {
+                decoder: decoder(dialect, target, answer_tool),
+                writer: inbound.stream(identity, echo),
+                cost,
+                events: Vec::new(),
+                usage: None,
+                facts: BillingFacts::default(),
+                pieces: 0,
+                fault: None,
+            })
+        }
+        _ => Box::new(Relay(cost.map_or_else(|| Meter::new(api), |cost| Meter::telling_cost(api, cost)))),
     }
 }
 
@@ -96,7 +99,7 @@ impl StreamProcessor for Relay {
 /// Decoded and written anew.
 struct Translator {
     decoder: Box<dyn ReplyDecoder>,
-    encoder: StreamEncoder,
+    writer: Box<dyn StreamWriter>,
     cost: Option<TellCost>,
     /// Kept for its memory.
     events: Vec<ChatEvent>,
@@ -118,12 +121,12 @@ impl Translator {
             match &event {
                 ChatEvent::Usage(usage) => self.usage = Some(*usage),
                 ChatEvent::Billed(facts) => self.facts = *facts,
-                ChatEvent::Text { .. } | ChatEvent::Reasoning { .. } | ChatEvent::ToolCallArguments { .. } => {
+                ChatEvent::Text { .. } | ChatEvent::Reasoning { .. } | ChatEvent::CallArguments { .. } => {
                     self.pieces = self.pieces.saturating_add(1);
                 }
                 _ => {}
             }
-            self.encoder.write(&event, out);
+            self.writer.write(&event, out);
         }
     }
 }
@@ -148,7 +151,7 @@ impl StreamProcessor for Translator {
         if result.is_ok() {
             let told = self.told();
             let tag = self.cost.as_ref().zip(told.as_ref()).map(|(cost, told)| cost.tag(told));
-            self.encoder.end(tag, out);
+            self.writer.end(told.as_ref(), tag, out);
         }
         Metered { told: self.told(), pieces: self.pieces, result, fault_was_relayed: false }
     }
@@ -165,8 +168,10 @@ pub struct Wanted {
     pub api: Api,
     /// Whether it wants a stream.
     pub stream: bool,
-    /// Whether it wants the usage chunk.
-    pub include_usage: bool,
+    /// What of its request a translated reply depends on.
+    pub echo: Echo,
+    /// Whether the answer comes by the answer tool.
+    pub answer_tool: bool,
     /// Whether it wants to be told the cost in the reply's usage, and by which price that is reckoned.
     pub cost: Option<TellCost>,
     /// What a translated reply is called.
@@ -193,7 +198,7 @@ pub fn whole_reply(
     body: Vec<u8>,
     form: Form,
     lane: Lane,
-    adapter: &dyn Adapter,
+    dialect: &dyn Outbound,
     target: Target<'_>,
     wanted: Wanted,
 ) -> Result<WholeReply, ReplyFault> {
@@ -202,14 +207,14 @@ pub fn whole_reply(
         let body = with_cost(body, wanted.cost.as_ref(), told.as_ref());
         return Ok(WholeReply { body, content_type: "application/json", told });
     }
-    if wanted.api == Api::Messages {
+    let Some(inbound) = inbound(wanted.api) else {
         return Err(ReplyFault::Malformed("it is not in the form that was asked for".to_owned()));
-    }
+    };
     let events = match form {
-        Form::Json => adapter.decode_body(&body, target)?,
+        Form::Json => decode_body(dialect, target, wanted.answer_tool, &body)?,
         Form::Stream => {
             let mut events = Vec::new();
-            let mut decoder = adapter.stream_decoder(target);
+            let mut decoder = decoder(dialect, target, wanted.answer_tool);
             decoder.push(&body, &mut events)?;
             decoder.finish(&mut events)?;
             events
@@ -217,18 +222,25 @@ pub fn whole_reply(
         Form::Other => return Err(ReplyFault::Malformed("it is not JSON".to_owned())),
     };
     let told = usage_of(&events);
-    if wanted.stream {
-        let tag = wanted.cost.as_ref().zip(told.as_ref()).map(|(cost, told)| cost.tag(told));
-        let mut encoder = StreamEncoder::new(wanted.identity, wanted.include_usage || tag.is_some());
+    Ok(written(inbound, events, told, wanted))
+}
+
+/// A reply as the caller wants it.
+fn written(inbound: &dyn Inbound, events: Vec<ChatEvent>, told: Option<Told>, wanted: Wanted) -> WholeReply {
+    let Wanted { stream, identity, mut echo, cost, .. } = wanted;
+    if stream {
+        let tag = cost.as_ref().zip(told.as_ref()).map(|(cost, told)| cost.tag(told));
+        echo.include_usage |= tag.is_some();
+        let mut writer = inbound.stream(identity, echo);
         let mut out = Vec::new();
-        events.iter().for_each(|event| encoder.write(event, &mut out));
-        encoder.end(tag, &mut out);
-        return Ok(WholeReply { body: out, content_type: "text/event-stream", told });
+        events.iter().for_each(|event| writer.write(event, &mut out));
+        writer.end(told.as_ref(), tag, &mut out);
+        return WholeReply { body: out, content_type: "text/event-stream", told };
     }
-    let mut encoder = BodyEncoder::new(wanted.identity);
-    events.into_iter().for_each(|event| encoder.add(event));
-    let body = with_cost(encoder.finish().to_string().into_bytes(), wanted.cost.as_ref(), told.as_ref());
-    Ok(WholeReply { body, content_type: "application/json", told })
+    let mut writer = inbound.whole(identity, echo);
+    events.into_iter().for_each(|event| writer.add(event));
+    let body = writer.finish(told.as_ref()).to_string().into_bytes();
+    WholeReply { body: with_cost(body, cost.as_ref(), told.as_ref()), content_type: "application/json", told }
 }
 
 /// Writes the cost into the usage of a whole reply, for a caller that wants it there.
@@ -250,7 +262,7 @@ fn faithful_usage(body: &[u8], api: Api) -> Result<Option<Told>, ReplyFault> {
     }
     let reply: Reply = serde_json::from_slice(body).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
     if let Some(error) = reply.error.filter(|error| !error.is_null()) {
-        return Err(openai_chat::reported(&error));
+        return Err(ReplyFault::reported(&error));
     }
     let Some(usage) = reply.usage else { return Ok(None) };
     Ok(match api {
@@ -269,7 +281,8 @@ mod tests {
 
     fn wanted(stream: bool, cost: Option<TellCost>) -> Wanted {
         let identity = ReplyIdentity { id: "i".into(), created: 1, model: "m".into() };
-        Wanted { api: Api::ChatCompletions, stream, include_usage: true, cost, identity }
+        let echo = Echo { include_usage: true, ..Echo::default() };
+        Wanted { api: Api::ChatCompletions, stream, echo, answer_tool: false, cost, identity }
     }
 
     #[test]
@@ -297,7 +310,7 @@ mod tests {
         let provider: crate::config::Provider = serde_json::from_value(provider).unwrap();
         let structured_output = crate::config::StructuredOutput::Native;
         let target = Target { provider: &provider, upstream_model: "m", max_output_tokens: 1, structured_output };
-        let adapter = crate::providers::adapter(provider.dialect);
+        let adapter = crate::providers::outbound(provider.dialect);
         let price = crate::billing::Parts { input: Some(crate::billing::Picodollars(1_500)), ..Default::default() };
         let body = r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
         for (cost, expected) in [
@@ -330,7 +343,7 @@ mod tests {
         let structured_output = crate::config::StructuredOutput::Native;
         let target = Target { provider: &provider, upstream_model: "m", max_output_tokens: 1, structured_output };
         let wanted = wanted(true, None);
-        let mut processor = processor(Lane::Translated, crate::providers::adapter(provider.dialect), target, wanted);
+        let mut processor = processor(Lane::Translated, crate::providers::outbound(provider.dialect), target, wanted);
         let mut out = Vec::new();
         let finished = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n";
         assert_eq!(processor.push(finished, &mut out), Ok(()));

@@ -22,7 +22,7 @@ use crate::config::Timeouts;
 use crate::http::Exchange;
 use crate::http::shell::now_ms;
 use crate::objects::client;
-use crate::protocol::openai_chat::ReplyIdentity;
+use crate::protocol::inbound::{Echo, ReplyIdentity};
 use crate::store::routing::in_flight;
 
 /// The key that copies are recorded under.
@@ -135,7 +135,8 @@ impl Sending<'_> {
             wanted: Wanted {
                 api: asked.api,
                 stream: asked.stream,
-                include_usage: true,
+                echo: Echo { include_usage: true, ..Echo::default() },
+                answer_tool: false,
                 cost: None,
                 identity: ReplyIdentity { id: String::new(), created: sent / 1_000, model: asked.model.to_owned() },
             },

@@ -23,6 +23,7 @@ use crate::objects::pool::Pools;
 use crate::objects::wire::{Acquire, Acquired, CandidateAsk};
 use crate::protocol::usage::{BillingFacts, Usage};
 use crate::providers::Api;
+use crate::providers::outbound::Serves;
 use crate::routing::attempts::Policy;
 use crate::routing::outcome::Fault;
 use crate::routing::score::mix;
@@ -272,7 +273,7 @@ fn fill(tried: &mut Tried, trying: Trying<'_>, sample: Sample<'_>) -> Result<(),
     });
     let concerned = limits.iter().filter(|limit| limit.concerns(principal, plan.model_name));
     simulated.limits = concerned.map(|limit| limit.id.clone()).collect();
-    simulated.max_output_tokens = max_tokens.or_else(|| bound_by_gateway(loaded, &plan, api));
+    simulated.max_output_tokens = max_tokens.or_else(|| bound_by_gateway(loaded, &plan));
     simulated.cost = Some(estimate(&plan, simulated.input_tokens, simulated.max_output_tokens));
     Ok(())
 }
@@ -357,9 +358,10 @@ fn question<'a>(
 }
 
 /// The most output tokens that the gateway asks for where the caller says nothing and the provider insists on a number.
-fn bound_by_gateway(loaded: &LoadedConfig, plan: &Plan<'_>, api: Api) -> Option<u64> {
+fn bound_by_gateway(loaded: &LoadedConfig, plan: &Plan<'_>) -> Option<u64> {
     let configured = loaded.config.models.get(plan.model_name).and_then(|model| model.max_output_tokens);
-    let insists = api == Api::ChatCompletions && plan.adapter.speaks(Api::Messages);
+    let insists =
+        plan.serves == Serves::Translated && plan.dialect.serves(Api::Messages, plan.target) == Serves::Natively;
     configured.or(insists.then_some(Model::MAX_OUTPUT_TOKENS))
 }
 

@@ -1,11 +1,11 @@
 //! What a probe sends.
 
-use serde_json::json;
-
 use super::judge;
 use crate::config::{HealthProbe, Model, ProbeMethod, Provider};
-use crate::protocol::json_scan::{ScanLimits, scan_object};
-use crate::providers::{Source, Target, adapter};
+use crate::protocol::Api;
+use crate::protocol::chat::{ChatRequest, List, Message, Part, PartBody, Place, Role};
+use crate::providers::outbound::translated;
+use crate::providers::{Target, outbound};
 
 /// What is sent, still without credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,12 +52,12 @@ impl Question {
 
     /// Has a model say one token.
     fn chat(provider: &Provider, name: &str, model: &Model) -> Result<Self, String> {
-        let body = json!({"model": name, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1});
-        let body = body.to_string().into_bytes();
-        let members = scan_object(&body, ScanLimits { max_depth: 8, max_number_bytes: 8, max_members: 8 });
-        let members = members.map_err(|_| "The probe could not be written.".to_owned())?;
-        let source = Source { body: &body, members: &members, stream: false };
-        let request = adapter(provider.dialect).chat_request(&source, target(provider, name, model));
+        let mut chat = ChatRequest::new(Api::ChatCompletions, name.to_owned());
+        chat.output.max_tokens = Some(1);
+        let at = Place::item(List::Messages, 0);
+        let text = Part { body: PartBody::Text { text: "Hi".to_owned(), signature: None }, cache: None, at };
+        chat.messages.push(Message { role: Role::User, parts: vec![text], name: None, at });
+        let request = translated(outbound(provider.dialect), target(provider, name, model), &chat);
         let request = request.map_err(|problem| problem.message)?;
         Ok(Self { path: request.path, headers: request.headers, body: Some(request.body) })
     }
@@ -76,6 +76,7 @@ pub fn target<'a>(provider: &'a Provider, name: &'a str, model: &'a Model) -> Ta
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn question(dialect: &str, health: serde_json::Value) -> Result<Option<Question>, String> {
         let provider = json!({"dialect": dialect, "base_url": "https://p.example/v1", "health": health});

@@ -8,7 +8,7 @@ use super::question::Question;
 use crate::config::{PrivateHosts, Provider, check_base_url};
 use crate::gateway::plan::join_url;
 use crate::http::shell::within;
-use crate::providers::adapter;
+use crate::providers::outbound;
 use crate::secret::Secret;
 
 /// An answer.
@@ -53,7 +53,7 @@ pub fn request(
 ) -> Result<Request, Failure> {
     let base = check_base_url(&provider.base_url, hosts);
     let base = base.map_err(|error| Failure::NotSent(format!("Its `base_url` {error}.")))?;
-    let adapter = adapter(provider.dialect);
+    let dialect = outbound(provider.dialect);
     let headers = Headers::new();
     let set = |name: &str, value: &str| {
         let set = headers.set(name, value);
@@ -61,14 +61,14 @@ pub fn request(
     };
     set("accept", "application/json")?;
     set("user-agent", provider.user_agent.as_deref().unwrap_or(concat!("llm-gateway/", env!("CARGO_PKG_VERSION"))))?;
-    for (name, value) in adapter.fixed_headers() {
+    for (name, value) in dialect.fixed_headers() {
         set(name, value)?;
     }
     for (name, value) in provider.headers.iter().chain(question.headers.iter().map(|(name, value)| (name, value))) {
         set(name, value)?;
     }
     if let Some(secret) = credential {
-        let header = adapter.credential_header(secret, provider);
+        let header = dialect.credential_header(secret, provider);
         set(header.name, header.value.expose())?;
     }
     let mut init = RequestInit::new();

@@ -6,8 +6,10 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::chat::{ChatEvent, ReplyDecoder, ReplyFault};
-use super::openai_chat::MAX_EVENT_BYTES;
 use super::sse::SseDecoder;
+
+/// The largest single event that a stream may contain.
+pub const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,20 +40,33 @@ pub trait Framing {
 /// What is done with an event.
 pub type TakeEvent<'t> = dyn FnMut(&RawEvent<'_>) -> Result<(), ReplyFault> + 't;
 
+/// The data that ends a stream in most dialects.
+const DONE: &str = "[DONE]";
+
 /// Server-sent events.
 #[derive(Debug)]
-pub struct Sse(SseDecoder);
+pub struct Sse {
+    decoder: SseDecoder,
+    done: String,
+}
+
+impl Sse {
+    /// Events of which one with this data ends the stream.
+    pub fn ending_with(done: &str) -> Self {
+        Self { decoder: SseDecoder::new(MAX_EVENT_BYTES), done: done.to_owned() }
+    }
+}
 
 impl Default for Sse {
     fn default() -> Self {
-        Self(SseDecoder::new(MAX_EVENT_BYTES))
+        Self::ending_with(DONE)
     }
 }
 
 impl Framing for Sse {
     fn push(&mut self, bytes: &[u8], take: &mut TakeEvent<'_>) -> Result<(), ReplyFault> {
-        self.0.push(bytes).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
-        while let Some(frame) = self.0.next_frame() {
+        self.decoder.push(bytes).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
+        while let Some(frame) = self.decoder.next_frame() {
             if let Some(data) = frame.data {
                 take(&RawEvent { name: frame.name, data, exception: false })?;
             }
@@ -61,8 +76,8 @@ impl Framing for Sse {
 
     fn finish(&mut self, take: &mut TakeEvent<'_>) -> Result<(), ReplyFault> {
         // Some providers leave out the last blank line; an event that broke off is left alone.
-        match self.0.unfinished() {
-            Some((_, Some(data))) if data == b"[DONE]" || is_json(&data) => {
+        match self.decoder.unfinished() {
+            Some((_, Some(data))) if data.trim_ascii() == self.done.as_bytes() || is_json(&data) => {
                 take(&RawEvent { name: b"", data: data.into(), exception: false })
             }
             // What came was no stream at all: an error told as plain JSON, as a rule.
@@ -73,31 +88,47 @@ impl Framing for Sse {
 }
 
 /// One event a line.
-#[derive(Debug, Default)]
-pub struct Lines(Vec<u8>);
+#[derive(Debug)]
+pub struct Lines {
+    pending: Vec<u8>,
+    done: String,
+}
+
+impl Lines {
+    /// Lines of which one like this ends the stream.
+    pub fn ending_with(done: &str) -> Self {
+        Self { pending: Vec::new(), done: done.to_owned() }
+    }
+}
+
+impl Default for Lines {
+    fn default() -> Self {
+        Self::ending_with(DONE)
+    }
+}
 
 impl Framing for Lines {
     fn push(&mut self, bytes: &[u8], take: &mut TakeEvent<'_>) -> Result<(), ReplyFault> {
         // Only the new bytes are searched, or a long line in many pieces would take quadratic time.
-        let last = memchr::memrchr(b'\n', bytes).map(|at| at.saturating_add(self.0.len()));
-        self.0.extend_from_slice(bytes);
+        let last = memchr::memrchr(b'\n', bytes).map(|at| at.saturating_add(self.pending.len()));
+        self.pending.extend_from_slice(bytes);
         if let Some(last) = last {
-            let rest = self.0.split_off(last.saturating_add(1));
-            let lines = std::mem::replace(&mut self.0, rest);
+            let rest = self.pending.split_off(last.saturating_add(1));
+            let lines = std::mem::replace(&mut self.pending, rest);
             for line in lines.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()) {
                 take(&RawEvent { name: b"", data: line.into(), exception: false })?;
             }
         }
-        if self.0.len() > MAX_EVENT_BYTES {
+        if self.pending.len() > MAX_EVENT_BYTES {
             return Err(ReplyFault::Malformed(format!("a line is larger than {MAX_EVENT_BYTES} bytes")));
         }
         Ok(())
     }
 
     fn finish(&mut self, take: &mut TakeEvent<'_>) -> Result<(), ReplyFault> {
-        let rest = std::mem::take(&mut self.0);
+        let rest = std::mem::take(&mut self.pending);
         match rest.trim_ascii() {
-            rest if rest == b"[DONE]" || is_json(rest) => {
+            rest if rest == self.done.as_bytes() || is_json(rest) => {
                 take(&RawEvent { name: b"", data: rest.into(), exception: false })
             }
             _ => Ok(()),

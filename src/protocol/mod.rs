@@ -6,8 +6,6 @@ pub mod cost_tag;
 pub mod frames;
 pub mod inbound;
 pub mod json_scan;
-pub mod old_chat;
-pub mod openai_chat;
 pub mod sse;
 pub mod usage;
 

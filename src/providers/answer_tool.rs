@@ -49,11 +49,9 @@ pub fn in_place_of_schema(chat: &ChatRequest) -> Result<Option<ChatRequest>, Pro
 ///
 /// # Errors
 /// A 400 naming the tool.
-pub fn refuse_reserved_name(chat: &ChatRequest) -> Result<(), Problem> {
+fn refuse_reserved_name(chat: &ChatRequest) -> Result<(), Problem> {
     for tool in &chat.tools.offered {
-        if let ToolBody::Function(Function { name, .. }) | ToolBody::Custom { name, .. } = &tool.body
-            && name == ANSWER_TOOL
-        {
+        if tool.body.name() == Some(ANSWER_TOOL) {
             let at = tool.at;
             return Err(Problem::invalid(
                 &at.to_string(),

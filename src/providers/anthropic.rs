@@ -5,11 +5,14 @@ mod request;
 
 use serde_json::Value;
 
+use super::notes::Notes;
 use super::openai::faithful_body;
-use super::{Adapter, Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest};
+use super::outbound::{Outbound, Serves};
+use super::{Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest};
 use crate::config::Provider;
 use crate::error::Problem;
-use crate::protocol::old_chat::{ChatEvent, ReplyDecoder, ReplyFault};
+use crate::protocol::chat::ChatRequest;
+use crate::protocol::frames::EventReader;
 use crate::secret::Secret;
 
 /// The path of Messages below the base URL.
@@ -18,49 +21,32 @@ pub const MESSAGES_PATH: &str = "/v1/messages";
 /// The API version that translated requests are written for.
 pub const VERSION: &str = "2023-06-01";
 
-/// The tool that carries the answer where a model takes no schema for its answer (`structured_output = "tool"`).
-const ANSWER_TOOL: &str = "json_answer";
-
 /// The dialect.
 #[derive(Debug)]
 pub struct Anthropic;
 
-impl Adapter for Anthropic {
-    fn chat_request(&self, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
-        let chat = source.parse_chat()?;
-        let (body, dropped_params) = request::translate_request(&chat, target)?;
-        Ok(UpstreamRequest {
-            path: MESSAGES_PATH.to_owned(),
-            headers: Vec::new(),
-            body: body.to_string().into_bytes(),
-            dropped_params,
-        })
+impl Outbound for Anthropic {
+    fn serves(&self, api: Api, _: Target<'_>) -> Serves {
+        if api == Api::Messages { Serves::Natively } else { Serves::Translated }
     }
 
-    fn messages_request(&self, source: &Source<'_>, target: Target<'_>) -> Option<Result<UpstreamRequest, Problem>> {
-        Some(faithful_body(source.body, source.members, target.upstream_model, false).map(|body| UpstreamRequest {
-            path: MESSAGES_PATH.to_owned(),
-            headers: Vec::new(),
-            body,
-            dropped_params: Vec::new(),
-        }))
+    fn faithful(&self, _: Api, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
+        let body = faithful_body(source.body, source.members, target.upstream_model, false)?;
+        Ok(UpstreamRequest::post(MESSAGES_PATH, body))
     }
 
-    fn speaks(&self, api: Api) -> bool {
-        api == Api::Messages
+    fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
+        let body = request::translate_request(chat, target, notes)?;
+        Ok(UpstreamRequest::post(MESSAGES_PATH, body.to_string().into_bytes()))
     }
 
-    fn decode_body(&self, body: &[u8], target: Target<'_>) -> Result<Vec<ChatEvent>, ReplyFault> {
-        reply::decode_body(body, target)
+    fn reader(&self, _: Target<'_>) -> Box<dyn EventReader> {
+        Box::new(reply::Reader::default())
     }
 
-    fn stream_decoder(&self, target: Target<'_>) -> Box<dyn ReplyDecoder> {
-        Box::new(reply::Decoder::new(target))
-    }
-
-    fn decode_error(&self, body: &Value, _: &Provider) -> ReportedError {
+    fn read_error(&self, _: u16, body: &Value, _: &Provider) -> ReportedError {
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        ReportedError { message: text("/error/message"), code: text("/error/type"), param: None }
+        ReportedError { message: text("/error/message"), code: text("/error/type"), ..ReportedError::default() }
     }
 
     fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {

@@ -1,15 +1,15 @@
 //! Any provider that takes and gives JSON over HTTP, mapped by JSON pointers and a body template from the configuration.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::{Adapter, Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest, bearer};
-use crate::config::{CredentialPlace, Framing, Generic as Mapping, GenericReply, GenericStream, Provider};
+use super::notes::Notes;
+use super::openai::request::{self, ChatForm, OPENAI};
+use super::outbound::{Outbound, Serves};
+use super::{Api, CredentialHeader, ReportedError, Target, UpstreamRequest, bearer};
+use crate::config::{self, CredentialPlace, Generic as Mapping, GenericReply, GenericStream, Provider};
 use crate::error::{Kind, Problem};
-use crate::protocol::old_chat::{
-    ChatEvent, ChatRequest, FinishReason, ReplyDecoder, ReplyFault, Role, Stop, tellable_names,
-};
-use crate::protocol::openai_chat::MAX_EVENT_BYTES;
-use crate::protocol::sse::SseDecoder;
+use crate::protocol::chat::{ChatEvent, ChatRequest, FinishReason, Message, PartBody, ReplyFault, Role};
+use crate::protocol::frames::{EventReader, Framing, Lines, RawEvent, Sse, parse_json};
 use crate::protocol::usage::Usage;
 use crate::secret::Secret;
 
@@ -32,65 +32,50 @@ const PLACEHOLDERS: [&str; 12] = [
 #[derive(Debug)]
 pub struct Generic;
 
-impl Adapter for Generic {
-    fn chat_request(&self, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
+impl Outbound for Generic {
+    fn serves(&self, _: Api, _: Target<'_>) -> Serves {
+        Serves::Translated
+    }
+
+    fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
         let mapping = mapping(target)?;
-        let chat = source.parse_chat()?;
-        if chat.messages.is_empty() {
-            return Err(Problem::invalid("messages", "messages: must have at least one message."));
-        }
-        let raw: Map<String, Value> = serde_json::from_slice(source.body)
-            .map_err(|error| Problem::invalid("", format!("the body could not be read: {error}")))?;
         let streams = chat.stream && mapping.stream.is_some();
-        let values = Values { chat: &chat, raw: &raw, model: target.upstream_model, stream: streams };
+        // What a template takes over as it stands is in OpenAI's form.
+        let form = ChatForm { open_sampling: true, ..OPENAI };
+        let openai = request::body(chat, target.upstream_model, &form, notes)?;
+        let values = Values { chat, openai: &openai, model: target.upstream_model, stream: streams };
         let body = fill(&mapping.body, &values).unwrap_or(Value::Null);
         let accept = match mapping.stream.as_ref().map(|stream| stream.framing) {
-            Some(Framing::Sse) if streams => "text/event-stream",
-            Some(Framing::Ndjson) if streams => "application/x-ndjson",
+            Some(config::Framing::Sse) if streams => "text/event-stream",
+            Some(config::Framing::Ndjson) if streams => "application/x-ndjson",
             _ => "application/json",
         };
-        Ok(UpstreamRequest {
-            path: mapping.path.replace("{{model}}", &path_encoded(target.upstream_model)),
-            headers: vec![("accept".to_owned(), accept.to_owned())],
-            body: body.to_string().into_bytes(),
-            dropped_params: dropped(&raw, &mapping.body),
-        })
+        leave_out(&openai, &mapping.body, notes)?;
+        let path = mapping.path.replace("{{model}}", &path_encoded(target.upstream_model));
+        let headers = vec![("accept".to_owned(), accept.to_owned())];
+        Ok(UpstreamRequest { headers, ..UpstreamRequest::post(path, body.to_string().into_bytes()) })
     }
 
-    fn speaks(&self, _: Api) -> bool {
-        false
-    }
-
-    fn decode_body(&self, body: &[u8], target: Target<'_>) -> Result<Vec<ChatEvent>, ReplyFault> {
-        let mapping = mapping(target).map_err(|problem| ReplyFault::Malformed(problem.message))?;
-        let body: Value = serde_json::from_slice(body).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
-        if let Some(message) = text_at(&body, mapping.error_message.as_deref()) {
-            return Err(ReplyFault::Reported { message, code: text_at(&body, mapping.error_code.as_deref()) });
+    fn framing(&self, target: Target<'_>) -> Box<dyn Framing> {
+        let stream = stream_of(target);
+        let done = stream.and_then(|stream| stream.done.as_deref()).unwrap_or_default();
+        match stream.map(|stream| stream.framing) {
+            Some(config::Framing::Ndjson) => Box::new(Lines::ending_with(done)),
+            _ => Box::new(Sse::ending_with(done)),
         }
-        if body.pointer(&mapping.reply.text).is_none_or(|text| !text.is_string()) {
-            return Err(ReplyFault::Malformed(format!("it has no text at `{}`", mapping.reply.text)));
-        }
-        let mut state = ReplyState::default();
-        let mut events = Vec::new();
-        state.take(&body, &mapping.reply, &mut events)?;
-        if !state.finished {
-            events.push(ChatEvent::Finish { choice: 0, reason: FinishReason::Stop });
-        }
-        Ok(events)
     }
 
-    fn stream_decoder(&self, target: Target<'_>) -> Box<dyn ReplyDecoder> {
-        let stream = target.provider.generic.as_ref().and_then(|mapping| mapping.stream.clone());
-        Box::new(Decoder { stream, splitter: None, state: ReplyState::default(), done: false })
+    fn reader(&self, target: Target<'_>) -> Box<dyn EventReader> {
+        Box::new(Reader { mapping: target.provider.generic.clone(), state: State::default() })
     }
 
-    fn decode_error(&self, body: &Value, provider: &Provider) -> ReportedError {
-        let usual = super::openai::OpenAi.decode_error(body, provider);
+    fn read_error(&self, status: u16, body: &Value, provider: &Provider) -> ReportedError {
+        let usual = super::openai::OpenAi.read_error(status, body, provider);
         let Some(mapping) = &provider.generic else { return usual };
         ReportedError {
             message: text_at(body, mapping.error_message.as_deref()).or(usual.message),
             code: text_at(body, mapping.error_code.as_deref()).or(usual.code),
-            param: usual.param,
+            ..usual
         }
     }
 
@@ -111,6 +96,10 @@ fn path_encoded(model: &str) -> String {
     model.split('/').map(encode).collect::<Vec<_>>().join("/")
 }
 
+fn stream_of(target: Target<'_>) -> Option<&GenericStream> {
+    target.provider.generic.as_ref()?.stream.as_ref()
+}
+
 fn mapping(target: Target<'_>) -> Result<&Mapping, Problem> {
     target.provider.generic.as_ref().ok_or_else(|| {
         Problem::new(Kind::Unavailable, "provider_misconfigured", "The provider of this model has no mapping.")
@@ -121,7 +110,7 @@ fn mapping(target: Target<'_>) -> Result<&Mapping, Problem> {
 
 struct Values<'a> {
     chat: &'a ChatRequest,
-    raw: &'a Map<String, Value>,
+    openai: &'a Value,
     model: &'a str,
     stream: bool,
 }
@@ -131,52 +120,58 @@ impl Values<'_> {
         let chat = self.chat;
         match name {
             "model" => Some(self.model.into()),
-            "messages" | "tools" | "temperature" | "top_p" | "user" => {
-                self.raw.get(name).filter(|value| !value.is_null()).cloned()
-            }
+            "messages" | "tools" | "temperature" | "top_p" | "user" => self.openai.get(name).cloned(),
             "prompt" => Some(transcript(chat).into()),
             "system" => {
                 let text = texts(chat, |role| matches!(role, Role::System | Role::Developer)).join("\n\n");
                 (!text.is_empty()).then(|| text.into())
             }
             "last_user_message" => texts(chat, |role| role == Role::User).pop().map(Value::from),
-            "max_tokens" => chat.output_limit().map(Value::from),
-            "stop" => chat.stop.as_ref().map(|stop| match stop {
-                Stop::One(text) => vec![text.clone()].into(),
-                Stop::Many(texts) => texts.clone().into(),
-            }),
+            "max_tokens" => chat.output.max_tokens.map(Value::from),
+            "stop" => self.openai.get("stop").cloned(),
             "stream" => Some(self.stream.into()),
             _ => None,
         }
     }
 }
 
+/// What messages of these roles say; instructions that stand outside the conversation count as the system's.
 fn texts(chat: &ChatRequest, wanted: impl Fn(Role) -> bool) -> Vec<String> {
+    let outside = chat.instructions.iter().filter(|_| wanted(Role::System)).map(|part| part.text.clone());
     let wanted = chat.messages.iter().filter(|message| wanted(message.role));
-    wanted.filter_map(|message| message.content.as_ref().map(crate::protocol::old_chat::Content::text)).collect()
+    outside.chain(wanted.map(said)).filter(|text| !text.is_empty()).collect()
+}
+
+/// The text of a message, results of tools included.
+fn said(message: &Message) -> String {
+    let mut text = message.text();
+    for part in &message.parts {
+        if let PartBody::Result { parts, .. } = &part.body {
+            text.extend(parts.iter().filter_map(|part| match &part.body {
+                PartBody::Text { text, .. } => Some(text.as_str()),
+                _ => None,
+            }));
+        }
+    }
+    text
 }
 
 /// The conversation as text: alone, the one message; otherwise each turn with its speaker, open for the answer.
 fn transcript(chat: &ChatRequest) -> String {
-    let text =
-        |message: &crate::protocol::old_chat::Message| message.content.as_ref().map(|c| c.text()).unwrap_or_default();
-    if let [only] = chat.messages.as_slice() {
-        return text(only);
+    if let ([only], []) = (chat.messages.as_slice(), chat.instructions.as_slice()) {
+        return said(only);
     }
-    let mut lines: Vec<String> = chat
-        .messages
-        .iter()
-        .map(|message| {
-            let speaker = match message.role {
-                Role::System | Role::Developer => "System",
-                Role::User => "User",
-                Role::Assistant => "Assistant",
-                Role::Tool | Role::Function => "Tool",
-            };
-            format!("{speaker}: {}", text(message))
-        })
-        .collect();
-    lines.push("Assistant:".to_owned());
+    let outside = chat.instructions.iter().map(|part| format!("System: {}", part.text));
+    let turns = chat.messages.iter().map(|message| {
+        let speaker = match message.role {
+            Role::System | Role::Developer => "System",
+            Role::User => "User",
+            Role::Assistant => "Assistant",
+            Role::Tool => "Tool",
+        };
+        format!("{speaker}: {}", said(message))
+    });
+    let lines: Vec<String> = outside.chain(turns).chain(["Assistant:".to_owned()]).collect();
     lines.join("\n\n")
 }
 
@@ -238,32 +233,37 @@ pub fn unknown_placeholders(template: &Value) -> Vec<String> {
     found
 }
 
-/// The caller's parameters that the template has no place for.
-fn dropped(raw: &Map<String, Value>, template: &Value) -> Vec<String> {
+/// The caller's parameters that the template has no place for are left out.
+fn leave_out(openai: &Value, template: &Value, notes: &mut Notes) -> Result<(), Problem> {
     let mut used = Vec::new();
     placeholders(template, &mut used);
     let covers = |name: &str| {
-        let name = if name == "max_completion_tokens" { "max_tokens" } else { name };
+        let name = if name == OPENAI.max_tokens { "max_tokens" } else { name };
         used.iter().any(|used| used == name)
     };
-    let left_out = raw.iter().filter(|(name, value)| {
-        !value.is_null()
-            && !matches!(name.as_str(), "model" | "messages" | "stream" | "stream_options")
-            && !covers(name)
-    });
-    tellable_names(left_out.map(|(name, _)| name))
+    let asked = openai.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
+    let is_own = |name: &&str| !matches!(*name, "model" | "messages" | "stream" | "stream_options");
+    let mut left_out = asked.filter(is_own).filter(|name| !covers(name));
+    left_out.try_for_each(|name| notes.drop_named(name))
 }
 
 // === The reply ===
 
-#[derive(Debug, Default)]
-struct ReplyState {
+/// Reads a reply into events by the provider's mapping.
+struct Reader {
+    mapping: Option<Mapping>,
+    state: State,
+}
+
+#[derive(Default)]
+struct State {
     started: bool,
     finished: bool,
+    done: bool,
     usage: Usage,
 }
 
-impl ReplyState {
+impl State {
     fn take(&mut self, object: &Value, reply: &GenericReply, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
         if !self.started {
             self.started = true;
@@ -293,6 +293,52 @@ impl ReplyState {
         }
         Ok(())
     }
+
+    fn finish(&mut self, out: &mut Vec<ChatEvent>) {
+        if !std::mem::replace(&mut self.finished, true) {
+            out.push(ChatEvent::Finish { choice: 0, reason: FinishReason::Stop });
+        }
+    }
+}
+
+impl EventReader for Reader {
+    fn event(&mut self, event: &RawEvent<'_>, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        let Self { mapping, state } = self;
+        let Some(stream) = mapping.as_ref().and_then(|mapping| mapping.stream.as_ref()) else { return Ok(()) };
+        let data = event.data.trim_ascii();
+        if data.is_empty() {
+            return Ok(());
+        }
+        if stream.done.as_ref().is_some_and(|done| done.as_bytes() == data) {
+            state.done = true;
+            return Ok(());
+        }
+        let object = parse_json(data)?;
+        if let Some(message) = text_at(&object, stream.error_message.as_deref()) {
+            return Err(ReplyFault::Reported { message, code: None });
+        }
+        state.take(&object, &stream.reply, out)
+    }
+
+    fn whole(&mut self, body: &Value, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        let Some(mapping) = &self.mapping else { return Err(ReplyFault::Malformed("it has no mapping".to_owned())) };
+        if let Some(message) = text_at(body, mapping.error_message.as_deref()) {
+            return Err(ReplyFault::Reported { message, code: text_at(body, mapping.error_code.as_deref()) });
+        }
+        if body.pointer(&mapping.reply.text).is_none_or(|text| !text.is_string()) {
+            return Err(ReplyFault::Malformed(format!("it has no text at `{}`", mapping.reply.text)));
+        }
+        self.state.take(body, &mapping.reply, out)?;
+        self.state.finish(out);
+        Ok(())
+    }
+
+    fn ended(&mut self, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        if self.state.done && self.state.started {
+            self.state.finish(out);
+        }
+        if self.state.finished { Ok(()) } else { Err(ReplyFault::Truncated) }
+    }
 }
 
 /// A text or number at a pointer, if it is there and not empty.
@@ -304,95 +350,12 @@ fn text_at(value: &Value, pointer: Option<&str>) -> Option<String> {
     }
 }
 
-enum Splitter {
-    Sse(SseDecoder),
-    Lines(Vec<u8>),
-}
-
-struct Decoder {
-    stream: Option<GenericStream>,
-    splitter: Option<Splitter>,
-    state: ReplyState,
-    done: bool,
-}
-
-impl Decoder {
-    fn take_data(&mut self, data: &[u8], out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
-        let Some(stream) = &self.stream else { return Ok(()) };
-        if data.trim_ascii().is_empty() {
-            return Ok(());
-        }
-        if stream.done.as_ref().is_some_and(|done| done.as_bytes() == data.trim_ascii()) {
-            self.done = true;
-            return Ok(());
-        }
-        let object: Value = serde_json::from_slice(data).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
-        if let Some(message) = text_at(&object, stream.error_message.as_deref()) {
-            return Err(ReplyFault::Reported { message, code: None });
-        }
-        self.state.take(&object, &stream.reply, out)
-    }
-}
-
-impl ReplyDecoder for Decoder {
-    fn push(&mut self, bytes: &[u8], out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
-        let framing = self.stream.as_ref().map(|stream| stream.framing);
-        let mut splitter = self.splitter.take().unwrap_or_else(|| match framing {
-            Some(Framing::Ndjson) => Splitter::Lines(Vec::new()),
-            _ => Splitter::Sse(SseDecoder::new(MAX_EVENT_BYTES)),
-        });
-        match &mut splitter {
-            Splitter::Sse(sse) => {
-                sse.push(bytes).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
-                while let Some(frame) = sse.next_frame() {
-                    if let Some(data) = frame.data {
-                        self.take_data(&data, out)?;
-                    }
-                }
-            }
-            Splitter::Lines(pending) => {
-                // Only the new bytes are searched, or a long line in many pieces would take quadratic time.
-                let last = memchr::memrchr(b'\n', bytes).map(|at| at.saturating_add(pending.len()));
-                pending.extend_from_slice(bytes);
-                if let Some(last) = last {
-                    let rest = pending.split_off(last.saturating_add(1));
-                    let lines = std::mem::replace(pending, rest);
-                    for line in lines.split(|byte| *byte == b'\n') {
-                        self.take_data(line, out)?;
-                    }
-                }
-                if pending.len() > MAX_EVENT_BYTES {
-                    return Err(ReplyFault::Malformed(format!("a line is larger than {MAX_EVENT_BYTES} bytes")));
-                }
-            }
-        }
-        self.splitter = Some(splitter);
-        Ok(())
-    }
-
-    fn finish(&mut self, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
-        let rest = match self.splitter.take() {
-            Some(Splitter::Sse(mut sse)) => sse.unfinished().and_then(|(_, data)| data),
-            Some(Splitter::Lines(pending)) => Some(pending),
-            None => None,
-        };
-        let done = self.stream.as_ref().and_then(|stream| stream.done.as_deref());
-        let ends = |data: &[u8]| done.is_some_and(|done| done.as_bytes() == data.trim_ascii());
-        if let Some(rest) = rest.filter(|rest| serde_json::from_slice::<Value>(rest).is_ok() || ends(rest)) {
-            self.take_data(&rest, out)?;
-        }
-        if self.done && !self.state.finished && self.state.started {
-            out.push(ChatEvent::Finish { choice: 0, reason: FinishReason::Stop });
-            return Ok(());
-        }
-        if self.state.finished { Ok(()) } else { Err(ReplyFault::Truncated) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::json_scan::{ScanLimits, scan_object};
+    use crate::protocol::frames::MAX_EVENT_BYTES;
+    use crate::protocol::inbound::{Inbound as _, chat::Chat};
+    use crate::providers::outbound::{decode_body, decoder, translated};
     use serde_json::json;
 
     fn provider(mapping: &Value) -> Provider {
@@ -406,10 +369,8 @@ mod tests {
     }
 
     fn request(mapping: &Value, body: &Value) -> Result<UpstreamRequest, Problem> {
-        let body = body.to_string();
-        let members = scan_object(body.as_bytes(), ScanLimits::default()).unwrap();
-        let source = Source { body: body.as_bytes(), members: &members, stream: false };
-        Generic.chat_request(&source, target(&provider(mapping)))
+        let chat = Chat.read(body.to_string().as_bytes())?;
+        translated(&Generic, target(&provider(mapping)), &chat)
     }
 
     /// The body that a template becomes for a request.
@@ -520,7 +481,7 @@ mod tests {
     }
 
     fn body_events(body: Value) -> Result<Vec<ChatEvent>, ReplyFault> {
-        Generic.decode_body(body.to_string().as_bytes(), target(&provider(&reply_mapping())))
+        decode_body(&Generic, target(&provider(&reply_mapping())), false, body.to_string().as_bytes())
     }
 
     #[test]
@@ -549,9 +510,10 @@ mod tests {
         }
         let crashed = body_events(json!({"out": [{"text": "x"}], "end": "crash"}));
         assert!(matches!(crashed, Err(ReplyFault::Reported { .. })));
-        let decoded = Generic.decode_error(&json!({"fault": {"say": "no", "no": 42}}), &provider(&reply_mapping()));
+        let decoded = Generic.read_error(400, &json!({"fault": {"say": "no", "no": 42}}), &provider(&reply_mapping()));
         assert_eq!((decoded.message.as_deref(), decoded.code.as_deref()), (Some("no"), Some("42")));
-        let usual = Generic.decode_error(&json!({"error": {"message": "m", "type": "t"}}), &provider(&reply_mapping()));
+        let usual =
+            Generic.read_error(400, &json!({"error": {"message": "m", "type": "t"}}), &provider(&reply_mapping()));
         assert_eq!((usual.message.as_deref(), usual.code.as_deref()), (Some("m"), Some("t")));
     }
 
@@ -567,7 +529,7 @@ mod tests {
         }});
         mapping["stream"]["done"] = done.into();
         let provider = provider(&mapping);
-        let mut decoder = Generic.stream_decoder(target(&provider));
+        let mut decoder = decoder(&Generic, target(&provider), false);
         let mut out = Vec::new();
         let mut result = text.as_bytes().chunks(piece).try_for_each(|piece| decoder.push(piece, &mut out));
         if result.is_ok() {
@@ -625,7 +587,7 @@ mod tests {
     fn a_line_over_the_bound_is_refused() {
         let mapping = json!({"body": {}, "reply": {"text": "/t"}, "stream": {"framing": "ndjson", "reply": {"text": "/t"}, "done": "END"}});
         let provider = provider(&mapping);
-        let mut decoder = Generic.stream_decoder(target(&provider));
+        let mut decoder = decoder(&Generic, target(&provider), false);
         let piece = vec![b'x'; MAX_EVENT_BYTES];
         assert_eq!(decoder.push(&piece, &mut Vec::new()), Ok(()));
         assert!(matches!(decoder.push(b"x", &mut Vec::new()), Err(ReplyFault::Malformed(_))));

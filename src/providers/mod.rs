@@ -1,4 +1,4 @@
-//! Upstream dialects: one file each, registered in [`adapter`]. All of it is pure: a request goes out as data, a reply
+//! Upstream dialects: one file each, registered in [`outbound`]. All of it is pure: a request goes out as data, a reply
 //! comes in as bytes; sending and reading is the shell's business.
 
 pub mod answer_tool;
@@ -14,10 +14,11 @@ use serde_json::Value;
 
 use crate::config::{Provider, ProviderDialect};
 use crate::error::{Kind, Problem};
+use crate::protocol::chat::{ChatEvent, ReplyFault};
 use crate::protocol::json_scan::Members;
-use crate::protocol::old_chat::{ChatEvent, ChatRequest, ReplyDecoder, ReplyFault};
 use crate::protocol::usage::{BillingFacts, Told};
 use crate::secret::Secret;
+use outbound::Outbound;
 
 pub use crate::protocol::Api;
 
@@ -45,25 +46,6 @@ pub struct Source<'a> {
     pub stream: bool,
 }
 
-impl Source<'_> {
-    /// Parses the body as a Chat Completions request.
-    ///
-    /// # Errors
-    /// A 400 naming the field that has the wrong type.
-    pub fn parse_chat(&self) -> Result<ChatRequest, Problem> {
-        let mut json = serde_json::Deserializer::from_slice(self.body);
-        serde_path_to_error::deserialize(&mut json).map_err(|error| {
-            let path = error.path().to_string();
-            let path = if path == "." { String::new() } else { path };
-            // The position that serde_json adds counts lines and columns, which helps nobody in a one-line body.
-            let detail = error.inner().to_string();
-            let detail = detail.split(" at line ").next().unwrap_or_default().to_owned();
-            let place = if path.is_empty() { String::new() } else { format!("{path}: ") };
-            Problem::invalid(&path, format!("{place}{detail}."))
-        })
-    }
-}
-
 /// A request as it will go out, still without credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamRequest {
@@ -75,6 +57,15 @@ pub struct UpstreamRequest {
     pub body: Vec<u8>,
     /// Parameters of the caller's that the provider cannot honour and that were left out.
     pub dropped_params: Vec<String>,
+    /// Whether the answer is going to come by the answer tool.
+    pub answer_tool: bool,
+}
+
+impl UpstreamRequest {
+    /// A JSON body for this path, with nothing else to it.
+    pub fn post(path: impl Into<String>, body: Vec<u8>) -> Self {
+        Self { path: path.into(), headers: Vec::new(), body, dropped_params: Vec::new(), answer_tool: false }
+    }
 }
 
 /// A header that carries the provider's credential.
@@ -95,52 +86,14 @@ pub struct ReportedError {
     pub code: Option<String>,
     /// The field it complains about.
     pub param: Option<String>,
+    /// The status that it means, where the reply's own says something else.
+    pub status: Option<u16>,
+    /// When to ask again, in milliseconds, where the body says so.
+    pub retry_after_ms: Option<u64>,
 }
 
-/// One upstream dialect.
-pub trait Adapter {
-    /// The request for a Chat Completions call.
-    ///
-    /// # Errors
-    /// A 400 naming the field that this provider cannot serve.
-    fn chat_request(&self, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem>;
-
-    /// The request for a Messages call; `None` if this dialect does not serve them.
-    fn messages_request(&self, _: &Source<'_>, _: Target<'_>) -> Option<Result<UpstreamRequest, Problem>> {
-        None
-    }
-
-    /// Whether replies are already in the wire format of this API, so that they can be passed on untouched.
-    fn speaks(&self, api: Api) -> bool;
-
-    /// Whether requests of this API can be served, by translation if need be.
-    fn serves(&self, api: Api) -> bool {
-        api == Api::ChatCompletions || self.speaks(api)
-    }
-
-    /// Reads a whole reply.
-    ///
-    /// # Errors
-    /// [`ReplyFault`] if it is not a successful reply.
-    fn decode_body(&self, body: &[u8], target: Target<'_>) -> Result<Vec<ChatEvent>, ReplyFault>;
-
-    /// Reads a streamed reply.
-    fn stream_decoder(&self, target: Target<'_>) -> Box<dyn ReplyDecoder>;
-
-    /// Reads an error body. Must not fail: providers send anything.
-    fn decode_error(&self, body: &Value, provider: &Provider) -> ReportedError;
-
-    /// Headers that every request needs besides the credential, where the caller does not send its own.
-    fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
-        &[]
-    }
-
-    /// The header with the provider's credential.
-    fn credential_header(&self, credential: &Secret<String>, provider: &Provider) -> CredentialHeader;
-}
-
-/// The adapter that speaks a provider's dialect.
-pub fn adapter(dialect: ProviderDialect) -> &'static dyn Adapter {
+/// A provider's dialect.
+pub fn outbound(dialect: ProviderDialect) -> &'static dyn Outbound {
     match dialect {
         ProviderDialect::OpenAi => &openai::OpenAi,
         ProviderDialect::Anthropic => &anthropic::Anthropic,
@@ -161,7 +114,7 @@ fn bearer(credential: &Secret<String>) -> CredentialHeader {
 /// in the log: they may name the operator's account.
 pub fn upstream_problem(provider: &Provider, status: u16, headers: &HeaderMap, body: &[u8]) -> Problem {
     let reported = serde_json::from_slice::<Value>(body)
-        .map(|body| adapter(provider.dialect).decode_error(&body, provider))
+        .map(|body| outbound(provider.dialect).read_error(status, &body, provider))
         .unwrap_or_default();
     let retry_after = headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
     if let 401..=403 = status {

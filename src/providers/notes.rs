@@ -1,7 +1,11 @@
 //! What a translation could not carry over.
 
+use serde_json::Value;
+
+use super::answer_tool;
 use crate::error::Problem;
 use crate::protocol::Api;
+use crate::protocol::chat::ChatRequest;
 
 /// A parameter that not every provider has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -112,6 +116,7 @@ pub struct Notes {
     api: Api,
     strict: bool,
     dropped: Vec<String>,
+    answer_tool: bool,
 }
 
 /// The most that a header tells.
@@ -120,7 +125,7 @@ const MAX_NOTES: usize = 32;
 impl Notes {
     /// Notes for a caller of this API. `strict` refuses what would be noted.
     pub fn new(api: Api, strict: bool) -> Self {
-        Self { api, strict, dropped: Vec::new() }
+        Self { api, strict, dropped: Vec::new(), answer_tool: false }
     }
 
     /// Leaves out a parameter that merely tunes the answer.
@@ -172,6 +177,45 @@ impl Notes {
         Problem { code: "unsupported_parameter".to_owned(), ..Problem::invalid(name, format!("{name}: {advice}")) }
     }
 
+    /// Judges every parameter that the caller has set and that the dialect does not have (`has` are those it has, in
+    /// whatever form): what merely tunes the answer is left out, what the answer would lack is refused. Members that no
+    /// dialect shares are left out, but for `extras`, which this one knows.
+    ///
+    /// # Errors
+    /// A 400 naming the parameter.
+    pub fn unsupported(&mut self, chat: &ChatRequest, has: &[Param], extras: &[&str]) -> Result<(), Problem> {
+        for param in SETTABLE.iter().filter(|param| !has.contains(param) && is_set(chat, **param)) {
+            match param {
+                Param::N => {
+                    return Err(self.refuse(*param, "this model gives one choice for each request; send 1 or nothing."));
+                }
+                Param::Logprobs => return Err(self.refuse(*param, "this model's provider tells no probabilities.")),
+                Param::LogitBias => return Err(self.refuse(*param, "this model's provider takes no bias.")),
+                Param::Modalities => return Err(self.refuse(*param, "this model answers with text only.")),
+                _ => self.drop(*param)?,
+            }
+        }
+        let others =
+            chat.extra.iter().filter(|(name, value)| !extras.contains(&name.as_str()) && says_something(value));
+        others.map(|(name, _)| name).try_for_each(|name| self.drop_named(name))
+    }
+
+    /// The request with a tool in place of the schema that its answer must follow, for models that have no such mode;
+    /// `None` if it asks for no schema.
+    ///
+    /// # Errors
+    /// A 400 if a tool of the caller's has the tool's name.
+    pub fn answer_by_tool(&mut self, chat: &ChatRequest) -> Result<Option<ChatRequest>, Problem> {
+        let by_tool = answer_tool::in_place_of_schema(chat)?;
+        self.answer_tool |= by_tool.is_some();
+        Ok(by_tool)
+    }
+
+    /// Whether the answer is going to come by that tool.
+    pub fn answers_by_tool(&self) -> bool {
+        self.answer_tool
+    }
+
     fn note(&mut self, note: &str) {
         let is_plain = (1..=64).contains(&note.len())
             && note.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.=[]".contains(&byte));
@@ -183,5 +227,65 @@ impl Notes {
     /// What was left out or changed: names, and `name=value` for what was changed.
     pub fn into_dropped(self) -> Vec<String> {
         self.dropped
+    }
+}
+
+/// The parameters that [`Notes::unsupported`] judges; the others each dialect judges by itself.
+const SETTABLE: [Param; 19] = [
+    Param::N,
+    Param::Logprobs,
+    Param::LogitBias,
+    Param::Modalities,
+    Param::Temperature,
+    Param::TopP,
+    Param::TopK,
+    Param::MinP,
+    Param::PresencePenalty,
+    Param::FrequencyPenalty,
+    Param::RepetitionPenalty,
+    Param::Seed,
+    Param::Stop,
+    Param::Verbosity,
+    Param::Prediction,
+    Param::User,
+    Param::SafetyIdentifier,
+    Param::Metadata,
+    Param::ServiceTier,
+];
+
+/// Whether the caller asks for anything by a parameter.
+fn is_set(chat: &ChatRequest, param: Param) -> bool {
+    let (sampling, output, caller) = (&chat.sampling, &chat.output, &chat.caller);
+    match param {
+        Param::N => sampling.n.is_some_and(|n| n != 1),
+        Param::Logprobs => sampling.logprobs == Some(true),
+        Param::LogitBias => sampling.logit_bias.is_some(),
+        Param::Modalities => output.modalities.iter().any(|kind| kind != "text"),
+        Param::Temperature => sampling.temperature.is_some(),
+        Param::TopP => sampling.top_p.is_some_and(|p| p != 1.0),
+        Param::TopK => sampling.top_k.is_some(),
+        Param::MinP => sampling.min_p.is_some_and(|p| p != 0.0),
+        Param::PresencePenalty => sampling.presence_penalty.is_some_and(|p| p != 0.0),
+        Param::FrequencyPenalty => sampling.frequency_penalty.is_some_and(|p| p != 0.0),
+        Param::RepetitionPenalty => sampling.repetition_penalty.is_some_and(|p| p != 1.0),
+        Param::Seed => sampling.seed.is_some(),
+        Param::Stop => !sampling.stop.is_empty(),
+        Param::Verbosity => output.verbosity.is_some(),
+        Param::Prediction => output.prediction.is_some(),
+        Param::User => caller.user.is_some(),
+        Param::SafetyIdentifier => caller.safety_identifier.is_some(),
+        Param::Metadata => caller.metadata.is_some(),
+        Param::ServiceTier => caller.service_tier.as_deref().is_some_and(|tier| tier != "auto"),
+        _ => false,
+    }
+}
+
+/// Whether a member asks for anything: null, false and empty lists and objects do not.
+fn says_something(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        _ => true,
     }
 }

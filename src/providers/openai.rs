@@ -3,14 +3,19 @@
 //! A request from a caller of the same dialect is edited in its bytes, never parsed and written anew. Replies are
 //! decoded only for providers that are set to `normalize`, so that callers see strict OpenAI chunks.
 
+mod reply;
+pub mod request;
+
 use serde_json::{Value, json};
 
-use super::{Adapter, Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest, bearer};
+use super::notes::Notes;
+use super::outbound::{Outbound, Serves};
+use super::{Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest, bearer};
 use crate::config::{Provider, StreamUsage};
 use crate::error::Problem;
+use crate::protocol::chat::ChatRequest;
+use crate::protocol::frames::EventReader;
 use crate::protocol::json_scan::{Edit, Members, ScanError, ScanLimits, ValueKind, scan_object, splice};
-use crate::protocol::old_chat::{ChatEvent, ReplyDecoder, ReplyFault};
-use crate::protocol::openai_chat;
 use crate::secret::Secret;
 
 /// The path of Chat Completions below a base URL that ends in `/v1`.
@@ -20,30 +25,31 @@ pub const CHAT_PATH: &str = "/chat/completions";
 #[derive(Debug)]
 pub struct OpenAi;
 
-impl Adapter for OpenAi {
-    fn chat_request(&self, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
+impl Outbound for OpenAi {
+    fn serves(&self, api: Api, _: Target<'_>) -> Serves {
+        if api == Api::ChatCompletions { Serves::Natively } else { Serves::Translated }
+    }
+
+    fn faithful(&self, _: Api, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
         let ask_for_usage = source.stream && target.provider.stream_usage == StreamUsage::OnRequest;
-        Ok(UpstreamRequest {
-            path: CHAT_PATH.to_owned(),
-            headers: Vec::new(),
-            body: faithful_body(source.body, source.members, target.upstream_model, ask_for_usage)?,
-            dropped_params: Vec::new(),
-        })
+        let body = faithful_body(source.body, source.members, target.upstream_model, ask_for_usage)?;
+        Ok(UpstreamRequest::post(CHAT_PATH, body))
     }
 
-    fn speaks(&self, api: Api) -> bool {
-        api == Api::ChatCompletions
+    fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
+        let ask_for_usage = target.provider.stream_usage == StreamUsage::OnRequest;
+        // Models that reason know the newer name alone, most other providers only the older one.
+        let max_tokens = if reasons(target.upstream_model) { "max_completion_tokens" } else { "max_tokens" };
+        let form = request::ChatForm { ask_for_usage, max_tokens, open_sampling: true, ..request::OPENAI };
+        let body = request::body(chat, target.upstream_model, &form, notes)?;
+        Ok(UpstreamRequest::post(CHAT_PATH, body.to_string().into_bytes()))
     }
 
-    fn decode_body(&self, body: &[u8], _: Target<'_>) -> Result<Vec<ChatEvent>, ReplyFault> {
-        openai_chat::decode_body(body)
+    fn reader(&self, _: Target<'_>) -> Box<dyn EventReader> {
+        Box::new(reply::Reader::default())
     }
 
-    fn stream_decoder(&self, _: Target<'_>) -> Box<dyn ReplyDecoder> {
-        Box::new(openai_chat::Decoder::default())
-    }
-
-    fn decode_error(&self, body: &Value, _: &Provider) -> ReportedError {
+    fn read_error(&self, _: u16, body: &Value, _: &Provider) -> ReportedError {
         // Most nest the error; some (vLLM, older Azure) put its fields at the top.
         let error = body.get("error").unwrap_or(body);
         let text = |field: &str| match error.get(field) {
@@ -57,12 +63,19 @@ impl Adapter for OpenAi {
                 .or_else(|| body.get("detail").and_then(Value::as_str).map(str::to_owned)),
             code: text("code").or_else(|| text("type")),
             param: text("param"),
+            ..ReportedError::default()
         }
     }
 
     fn credential_header(&self, credential: &Secret<String>, _: &Provider) -> CredentialHeader {
         bearer(credential)
     }
+}
+
+/// Whether a model is one of OpenAI's that reason.
+fn reasons(upstream_model: &str) -> bool {
+    let name = upstream_model.rsplit('/').next().unwrap_or_default();
+    ["o1", "o3", "o4", "gpt-5", "gpt-6"].iter().any(|family| name.starts_with(family))
 }
 
 /// The caller's request with only what must change changed: the model's name, and `stream_options.include_usage` if

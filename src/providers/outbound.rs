@@ -2,12 +2,13 @@
 
 use serde_json::Value;
 
+use super::answer_tool::AnswerReader;
 use super::notes::Notes;
 use super::{Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest};
 use crate::config::Provider;
 use crate::error::{Kind, Problem};
-use crate::protocol::chat::ChatRequest;
-use crate::protocol::frames::{EventReader, Framing, Sse};
+use crate::protocol::chat::{ChatEvent, ChatRequest, ReplyDecoder, ReplyFault};
+use crate::protocol::frames::{Decoding, EventReader, Framing, Sse, read_whole};
 use crate::secret::Secret;
 
 /// How a provider serves an API.
@@ -58,4 +59,40 @@ pub trait Outbound: Sync {
 
     /// The header with the provider's credential.
     fn credential_header(&self, credential: &Secret<String>, provider: &Provider) -> CredentialHeader;
+}
+
+/// The request to a target from the canonical one.
+///
+/// # Errors
+/// A 400 naming the place at fault.
+pub fn translated(dialect: &dyn Outbound, target: Target<'_>, chat: &ChatRequest) -> Result<UpstreamRequest, Problem> {
+    let mut notes = Notes::new(chat.origin, false);
+    let mut request = dialect.translate(chat, target, &mut notes)?;
+    request.answer_tool = notes.answers_by_tool();
+    request.dropped_params = notes.into_dropped();
+    Ok(request)
+}
+
+/// Reads a reply; with `answer_tool` the calls of that tool are its text.
+fn reader(dialect: &dyn Outbound, target: Target<'_>, answer_tool: bool) -> Box<dyn EventReader> {
+    let reader = dialect.reader(target);
+    if answer_tool { Box::new(AnswerReader::new(reader)) } else { reader }
+}
+
+/// Decodes a streamed reply.
+pub fn decoder(dialect: &dyn Outbound, target: Target<'_>, answer_tool: bool) -> Box<dyn ReplyDecoder> {
+    Box::new(Decoding::new(dialect.framing(target), reader(dialect, target, answer_tool)))
+}
+
+/// Decodes a whole reply.
+///
+/// # Errors
+/// [`ReplyFault`] if it is no successful reply.
+pub fn decode_body(
+    dialect: &dyn Outbound,
+    target: Target<'_>,
+    answer_tool: bool,
+    body: &[u8],
+) -> Result<Vec<ChatEvent>, ReplyFault> {
+    read_whole(reader(dialect, target, answer_tool), body)
 }

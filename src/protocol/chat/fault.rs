@@ -1,5 +1,7 @@
 //! Why a reply is no success.
 
+use serde_json::Value;
+
 /// Why a reply of an upstream cannot be passed on as a success.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyFault {
@@ -45,6 +47,27 @@ impl ReplyFault {
     pub fn failed_finish(word: &str) -> Self {
         let message = format!("the provider broke its reply off with the finish reason `{word}`");
         Self::Reported { message, code: Some(word.to_owned()) }
+    }
+
+    /// Reads an error object, in the members that nearly all providers use.
+    pub fn reported(error: &Value) -> Self {
+        let message = error
+            .get("message")
+            .and_then(Value::as_str)
+            .or_else(|| error.as_str())
+            .unwrap_or("the provider reported an error without a message");
+        let code = ["code", "type"].iter().find_map(|field| match error.get(field)? {
+            Value::String(code) if !code.is_empty() => Some(code.clone()),
+            Value::Number(code) => Some(code.to_string()),
+            _ => None,
+        });
+        Self::Reported { message: message.to_owned(), code }
+    }
+
+    /// Reads the data of an event that is an error as a whole, with or without an `error` member.
+    pub fn reported_event(data: &[u8]) -> Self {
+        let data = serde_json::from_slice(data).unwrap_or_else(|_| Value::from(String::from_utf8_lossy(data)));
+        Self::reported(data.get("error").filter(|error| !error.is_null()).unwrap_or(&data))
     }
 
     /// A stable word for logs and the error's `code`.

@@ -166,8 +166,13 @@ pub enum Source {
         /// The text.
         text: String,
     },
-    /// At the provider, under this id.
-    FileId(String),
+    /// Uploaded to a provider of this family, under this id.
+    File {
+        /// Whose it is.
+        family: Lineage,
+        /// The id.
+        id: String,
+    },
 }
 
 impl Source {
@@ -190,7 +195,7 @@ impl Source {
                 let data = base64::engine::general_purpose::STANDARD.encode(text);
                 Some(format!("data:{media_type};base64,{data}"))
             }
-            Self::FileId(_) => None,
+            Self::File { .. } => None,
         }
     }
 }

@@ -135,6 +135,16 @@ pub struct Tools {
     pub parallel: Option<bool>,
 }
 
+impl Tools {
+    /// Those that may be called, for dialects that cannot offer others.
+    pub fn allowed(&self) -> impl Iterator<Item = &Tool> {
+        self.offered.iter().filter(|tool| match (&self.choice, tool.body.name()) {
+            (Some(ToolChoice::Among { names, .. }), Some(name)) => names.iter().any(|allowed| allowed == name),
+            _ => true,
+        })
+    }
+}
+
 /// A tool.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tool {
@@ -167,6 +177,16 @@ pub enum ToolBody {
         /// The words.
         value: Value,
     },
+}
+
+impl ToolBody {
+    /// Its name, if it is the caller's own.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Function(Function { name, .. }) | Self::Custom { name, .. } => Some(name),
+            Self::Hosted { .. } => None,
+        }
+    }
 }
 
 /// A function.

@@ -1,5 +1,7 @@
 //! The dialects that callers speak: a request is read from their bytes, a reply is written for them from events.
 
+pub mod chat;
+
 use serde_json::Value;
 
 use super::Api;
@@ -49,6 +51,14 @@ pub trait Inbound: Sync {
 
     /// Writes a reply as one body.
     fn whole(&self, identity: ReplyIdentity, echo: Echo) -> Box<dyn BodyWriter>;
+}
+
+/// The dialect of an API; `None` if it is only ever passed on as it is.
+pub fn inbound(api: Api) -> Option<&'static dyn Inbound> {
+    match api {
+        Api::ChatCompletions => Some(&chat::Chat),
+        Api::Messages => None,
+    }
 }
 
 /// Writes a reply as a stream.

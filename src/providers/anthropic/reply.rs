@@ -4,67 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::ANSWER_TOOL;
-use crate::config::StructuredOutput;
-use crate::protocol::old_chat::{ChatEvent, FinishReason, ReplyDecoder, ReplyFault};
-use crate::protocol::openai_chat::{MAX_EVENT_BYTES, reported};
-use crate::protocol::sse::SseDecoder;
+use crate::protocol::chat::{ChatEvent, FinishReason, Lineage, ReasoningPart, ReplyFault, Signature};
+use crate::protocol::frames::{EventReader, RawEvent, parse_json};
 use crate::protocol::usage::{BillingFacts, Told};
-use crate::providers::Target;
-
-/// Decodes a whole reply: the events that a stream of it would have had.
-pub(super) fn decode_body(body: &[u8], target: Target<'_>) -> Result<Vec<ChatEvent>, ReplyFault> {
-    let body: Value = serde_json::from_slice(body).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
-    if let Some(error) = body.get("error").filter(|error| !error.is_null()) {
-        return Err(reported(error));
-    }
-    let Some(content) = body.get("content").and_then(Value::as_array) else {
-        return Err(ReplyFault::Malformed("it has no `content`".to_owned()));
-    };
-    let mut state = ReplyState::new(target);
-    let mut events = Vec::new();
-    state.start(&body, &mut events);
-    for (index, block) in content.iter().enumerate() {
-        let index = index as u64;
-        state.block_start(index, block, &mut events);
-        state.block_stop(index, &mut events);
-    }
-    state.message_delta(&body, &body, &mut events);
-    Ok(events)
-}
-
-/// Decodes a stream.
-pub(super) struct Decoder {
-    sse: SseDecoder,
-    state: ReplyState,
-}
-
-impl Decoder {
-    pub(super) fn new(target: Target<'_>) -> Self {
-        Self { sse: SseDecoder::new(MAX_EVENT_BYTES), state: ReplyState::new(target) }
-    }
-}
-
-impl ReplyDecoder for Decoder {
-    fn push(&mut self, bytes: &[u8], out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
-        self.sse.push(bytes).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
-        while let Some(frame) = self.sse.next_frame() {
-            if let Some(data) = frame.data {
-                self.state.take_data(&data, out)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
-        if let Some((_, Some(data))) = self.sse.unfinished()
-            && serde_json::from_slice::<Value>(&data).is_ok()
-        {
-            self.state.take_data(&data, out)?;
-        }
-        if self.state.stopped { Ok(()) } else { Err(ReplyFault::Truncated) }
-    }
-}
 
 /// What a content block becomes.
 enum Block {
@@ -73,15 +15,10 @@ enum Block {
         text: String,
         signature: String,
     },
-    /// A block that is handed back unread, such as redacted thinking.
-    Opaque(Value),
+    /// Thinking that is handed back unread.
+    Redacted(String),
     Tool {
         index: u32,
-        initial: Value,
-        has_arguments: bool,
-    },
-    /// The answer carried by [`ANSWER_TOOL`].
-    Answer {
         initial: Value,
         has_arguments: bool,
     },
@@ -89,35 +26,23 @@ enum Block {
     Ignored,
 }
 
-struct ReplyState {
+/// Reads a reply into events.
+#[derive(Default)]
+pub(super) struct Reader {
     told: Told,
     blocks: BTreeMap<u64, Block>,
     started: bool,
     calls: u32,
-    answer_tool: bool,
-    answered: bool,
     stopped: bool,
 }
 
-impl ReplyState {
-    fn new(target: Target<'_>) -> Self {
-        Self {
-            told: Told::default(),
-            blocks: BTreeMap::new(),
-            started: false,
-            calls: 0,
-            answer_tool: target.structured_output == StructuredOutput::Tool,
-            answered: false,
-            stopped: false,
-        }
-    }
-
-    fn take_data(&mut self, data: &[u8], out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+impl EventReader for Reader {
+    fn event(&mut self, event: &RawEvent<'_>, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
         // Some providers of this dialect send OpenAI's `[DONE]` after the end.
-        if self.stopped || data.is_empty() {
+        if self.stopped || event.data.is_empty() {
             return Ok(());
         }
-        let event: Value = serde_json::from_slice(data).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
+        let event = parse_json(&event.data)?;
         let index = || event.get("index").and_then(Value::as_u64).unwrap_or(0);
         let part = |name: &str| event.get(name).unwrap_or(&Value::Null);
         match event.get("type").and_then(Value::as_str).unwrap_or_default() {
@@ -127,14 +52,37 @@ impl ReplyState {
             "content_block_stop" => self.block_stop(index(), out),
             "message_delta" => self.message_delta(part("delta"), &event, out),
             "message_stop" => self.stop(out),
-            "error" => return Err(reported(part("error"))),
-            "" if event.get("error").is_some() => return Err(reported(part("error"))),
+            "error" => return Err(ReplyFault::reported(part("error"))),
+            "" if event.get("error").is_some() => return Err(ReplyFault::reported(part("error"))),
             // The API says that new event types may come and must be passed over.
             _ => {}
         }
         Ok(())
     }
 
+    fn whole(&mut self, body: &Value, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        if let Some(error) = body.get("error").filter(|error| !error.is_null()) {
+            return Err(ReplyFault::reported(error));
+        }
+        let Some(content) = body.get("content").and_then(Value::as_array) else {
+            return Err(ReplyFault::Malformed("it has no `content`".to_owned()));
+        };
+        self.start(body, out);
+        for (index, block) in content.iter().enumerate() {
+            let index = index as u64;
+            self.block_start(index, block, out);
+            self.block_stop(index, out);
+        }
+        self.message_delta(body, body, out);
+        Ok(())
+    }
+
+    fn ended(&mut self, _: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        if self.stopped { Ok(()) } else { Err(ReplyFault::Truncated) }
+    }
+}
+
+impl Reader {
     fn start(&mut self, message: &Value, out: &mut Vec<ChatEvent>) {
         let text = |name: &str| message.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         // Some proxies say it twice.
@@ -163,18 +111,13 @@ impl ReplyState {
                 push_reasoning(&text("thinking"), out);
                 Block::Thinking { text: text("thinking"), signature: text("signature") }
             }
-            "redacted_thinking" => Block::Opaque(block.clone()),
+            "redacted_thinking" => Block::Redacted(text("data")),
             "tool_use" => {
                 let initial = block.get("input").cloned().unwrap_or_else(|| json!({}));
-                if self.answer_tool && text("name") == ANSWER_TOOL {
-                    self.answered = true;
-                    Block::Answer { initial, has_arguments: false }
-                } else {
-                    let index = self.calls;
-                    self.calls = self.calls.saturating_add(1);
-                    out.push(ChatEvent::ToolCallStart { choice: 0, index, id: text("id"), name: text("name") });
-                    Block::Tool { index, initial, has_arguments: false }
-                }
+                let index = self.calls;
+                self.calls = self.calls.saturating_add(1);
+                out.push(ChatEvent::CallStart { choice: 0, index, id: text("id"), name: text("name"), custom: false });
+                Block::Tool { index, initial, has_arguments: false }
             }
             _ => Block::Ignored,
         };
@@ -194,13 +137,8 @@ impl ReplyState {
                 let fragment = text("partial_json");
                 if !fragment.is_empty() {
                     *has_arguments = true;
-                    out.push(ChatEvent::ToolCallArguments { choice: 0, index: *index, fragment });
+                    out.push(ChatEvent::CallArguments { choice: 0, index: *index, fragment });
                 }
-            }
-            (Some(Block::Answer { has_arguments, .. }), "input_json_delta") => {
-                let fragment = text("partial_json");
-                *has_arguments |= !fragment.is_empty();
-                push_text(fragment, out);
             }
             _ => {}
         }
@@ -210,14 +148,18 @@ impl ReplyState {
         match self.blocks.remove(&index) {
             // A call without arguments still has arguments in OpenAI's terms: an empty object.
             Some(Block::Tool { index, initial, has_arguments: false }) => {
-                out.push(ChatEvent::ToolCallArguments { choice: 0, index, fragment: initial.to_string() });
+                out.push(ChatEvent::CallArguments { choice: 0, index, fragment: initial.to_string() });
             }
-            Some(Block::Answer { initial, has_arguments: false }) => push_text(initial.to_string(), out),
-            Some(Block::Thinking { text, signature }) if !signature.is_empty() => {
-                let block = json!({"type": "thinking", "thinking": text, "signature": signature});
-                out.push(ChatEvent::ThinkingBlock { choice: 0, block });
+            Some(Block::Thinking { text, signature }) => {
+                let signature =
+                    (!signature.is_empty()).then_some(Signature { family: Lineage::Anthropic, value: signature });
+                let part = ReasoningPart { text, signature, ..ReasoningPart::default() };
+                out.push(ChatEvent::ReasoningDone { choice: 0, part });
             }
-            Some(Block::Opaque(block)) => out.push(ChatEvent::ThinkingBlock { choice: 0, block }),
+            Some(Block::Redacted(data)) => {
+                let part = ReasoningPart { redacted: Some(data), ..ReasoningPart::default() };
+                out.push(ChatEvent::ReasoningDone { choice: 0, part });
+            }
             _ => {}
         }
     }
@@ -225,12 +167,18 @@ impl ReplyState {
     /// `delta` has the stop reason, `event` the usage.
     fn message_delta(&mut self, delta: &Value, event: &Value, out: &mut Vec<ChatEvent>) {
         self.merge_usage(event, out);
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
         let reason = match delta.get("stop_reason").and_then(Value::as_str) {
             None => return,
-            Some("tool_use") if self.answered && self.calls == 0 => FinishReason::Stop,
             Some("tool_use") => FinishReason::ToolCalls,
-            Some("max_tokens" | "model_context_window_exceeded") => FinishReason::Length,
-            Some("refusal") => FinishReason::ContentFilter,
+            Some("stop_sequence") => match text(delta.get("stop_sequence")) {
+                Some(sequence) => FinishReason::StopSequence(sequence),
+                None => FinishReason::Stop,
+            },
+            Some("max_tokens") => FinishReason::Length,
+            Some("model_context_window_exceeded") => FinishReason::ContextFull,
+            Some("refusal") => FinishReason::Refusal,
+            Some("pause_turn") => FinishReason::Pause,
             Some(_) => FinishReason::Stop,
         };
         out.push(ChatEvent::Finish { choice: 0, reason });

@@ -2,9 +2,11 @@ use serde_json::json;
 
 use super::*;
 use crate::config::StructuredOutput;
-use crate::protocol::json_scan::{ScanLimits, scan_object};
-use crate::protocol::old_chat::FinishReason;
+use crate::protocol::chat::{ChatEvent, FinishReason, Lineage, ReasoningPart, ReplyFault, Signature};
+use crate::protocol::inbound::{Inbound as _, chat::Chat};
 use crate::protocol::usage::Usage;
+use crate::providers::answer_tool::ANSWER_TOOL;
+use crate::providers::outbound::{decode_body, decoder, translated as translate};
 
 fn provider() -> Provider {
     serde_json::from_value(json!({"dialect": "anthropic", "base_url": "https://a.example"})).unwrap()
@@ -15,10 +17,8 @@ fn target(provider: &Provider, structured_output: StructuredOutput) -> Target<'_
 }
 
 fn translated(body: &Value, structured_output: StructuredOutput) -> Result<(Value, Vec<String>), Problem> {
-    let body = body.to_string();
-    let members = scan_object(body.as_bytes(), ScanLimits::default()).unwrap();
-    let source = Source { body: body.as_bytes(), members: &members, stream: false };
-    let request = Anthropic.chat_request(&source, target(&provider(), structured_output))?;
+    let chat = Chat.read(body.to_string().as_bytes())?;
+    let request = translate(&Anthropic, target(&provider(), structured_output), &chat)?;
     Ok((serde_json::from_slice(&request.body).unwrap(), request.dropped_params))
 }
 
@@ -131,9 +131,11 @@ fn images_come_inline_or_by_address() {
     );
     assert_eq!(source("data:image/jpg;base64,AAAA")["media_type"], "image/jpeg");
     assert_eq!(source("https://x.example/a.png"), json!({"type": "url", "url": "https://x.example/a.png"}));
-    for url in ["http://x.example/a.png", "ftp://x", "a.png", "data:image/png,AAAA"] {
-        assert_eq!(refused(image(url), json!({})), "messages[0].content[0].image_url.url", "{url}");
+    for url in ["http://x.example/a.png", "ftp://x", "a.png"] {
+        assert_eq!(refused(image(url), json!({})), "messages[0].content[0]", "{url}");
     }
+    let unreadable = image("data:image/png,AAAA");
+    assert_eq!(refused(unreadable, json!({})), "messages[0].content[0].image_url.url");
 }
 
 #[test]
@@ -151,7 +153,7 @@ fn documents_come_inline() {
     for wrong in
         [json!({"file_id": "file-1"}), json!({"file_data": "x"}), json!({"file_data": "data:text/plain;base64,/w=="})]
     {
-        assert_eq!(refused(file(wrong), json!({})), "messages[0].content[0].file.file_data");
+        assert_eq!(refused(file(wrong), json!({})), "messages[0].content[0]");
     }
 }
 
@@ -165,19 +167,20 @@ fn parallel_calls_and_their_results_keep_their_order_and_results_come_first() {
         {"role": "user", "content": "and hurry"},
         {"role": "tool", "tool_call_id": "functions.g:1", "content": [{"type": "text", "text": "two"}, {"type": "image_url", "image_url": {"url": "https://x.example/i"}}]},
     ]));
+    let fitted = crate::protocol::chat::ids::fit("functions.g:1", crate::protocol::chat::ids::plain, 64);
     assert_eq!(
         messages[1]["content"],
         json!([
             text("let me see"),
             {"type": "tool_use", "id": "call_1", "name": "f", "input": {"a": 1}},
-            {"type": "tool_use", "id": "functions_g_1", "name": "g", "input": {}},
+            {"type": "tool_use", "id": fitted, "name": "g", "input": {}},
         ])
     );
     assert_eq!(
         messages[2]["content"],
         json!([
             {"type": "tool_result", "tool_use_id": "call_1", "content": [text("one")]},
-            {"type": "tool_result", "tool_use_id": "functions_g_1", "content": [
+            {"type": "tool_result", "tool_use_id": fitted, "content": [
                 text("two"), {"type": "image", "source": {"type": "url", "url": "https://x.example/i"}},
             ]},
             text("and hurry"),
@@ -250,10 +253,10 @@ fn sampling_and_limits_are_carried_over() {
 #[test]
 fn parameters_that_cannot_be_honoured_are_listed() {
     let (request, dropped) = asked_and_dropped(json!({
-        "seed": 1, "logprobs": true, "frequency_penalty": 0.5, "stop": [" "], "service_tier": "flex", "logit_bias": {},
+        "seed": 1, "logprobs": false, "frequency_penalty": 0.5, "stop": [" "], "service_tier": "flex", "logit_bias": {},
         "presence_penalty": null, "store": false, "metadata": {"a": "b"}, "made_up": 1, "no\r\nheader": 1, "é": 1, "": 1,
     }));
-    assert_eq!(dropped, ["seed", "logprobs", "frequency_penalty", "metadata", "made_up", "stop", "service_tier"]);
+    assert_eq!(dropped, ["frequency_penalty", "seed", "metadata", "made_up", "stop", "service_tier"]);
     assert_eq!(request.as_object().unwrap().keys().collect::<Vec<_>>(), ["model", "max_tokens", "messages"]);
 }
 
@@ -287,11 +290,13 @@ fn the_answer_tool_respects_the_callers_tools() {
     let named = json!({"type": "function", "function": {"name": "g"}});
     assert_eq!(choice(named, true), json!({"type": "tool", "name": "g"}));
 
-    let own = json!({"tools": [{"type": "function", "function": {"name": ANSWER_TOOL}}]});
-    let body = chat(json!([{"role": "user", "content": "hi"}]), own);
+    // The name is taken only where an answer comes by it.
+    let own = json!([{"type": "function", "function": {"name": ANSWER_TOOL}}]);
+    let question = || json!([{"role": "user", "content": "hi"}]);
+    assert!(translated(&chat(question(), json!({"tools": own})), StructuredOutput::Tool).is_ok());
+    let body = chat(question(), json!({"tools": own, "response_format": schema_format()}));
     assert!(translated(&body, StructuredOutput::Native).is_ok());
-    let problem = translated(&body, StructuredOutput::Tool).unwrap_err();
-    assert_eq!(problem.param.as_deref(), Some("tools[0].function.name"));
+    assert_eq!(translated(&body, StructuredOutput::Tool).unwrap_err().param.as_deref(), Some("tools[0]"));
 }
 
 #[test]
@@ -373,7 +378,7 @@ fn thinking_is_dropped_where_the_api_would_refuse_it() {
 #[test]
 fn signed_thinking_goes_back_first_and_unchanged() {
     let blocks = json!([
-        {"type": "thinking", "thinking": "hm", "signature": "c2ln", "more": 1},
+        {"type": "thinking", "thinking": "hm", "signature": "c2ln"},
         {"type": "redacted_thinking", "data": "b3BhcXVl"},
     ]);
     let messages = messages_of(json!([
@@ -404,39 +409,71 @@ fn what_has_no_counterpart_is_refused_by_name() {
     let question = || json!([{"role": "user", "content": "hi"}]);
     let part = |role: &str, part: Value| json!([{"role": role, "content": [part], "tool_call_id": "1"}]);
     assert_eq!(refused(question(), json!({"n": 2})), "n");
-    assert_eq!(refused(question(), json!({"functions": [{"name": "f"}]})), "functions");
-    assert_eq!(refused(question(), json!({"function_call": "auto"})), "function_call");
+    assert_eq!(refused(question(), json!({"logprobs": true})), "logprobs");
+    assert_eq!(refused(question(), json!({"logit_bias": {"1": 2}})), "logit_bias");
+    assert_eq!(refused(question(), json!({"modalities": ["text", "audio"]})), "modalities");
     assert_eq!(refused(question(), json!({"temperature": "hot"})), "temperature");
-    assert_eq!(refused(question(), json!({"tool_choice": {"type": "allowed_tools"}})), "tool_choice");
+    assert_eq!(refused(question(), json!({"tool_choice": {"type": "one"}})), "tool_choice");
     assert_eq!(refused(question(), json!({"tools": [{"type": "custom", "custom": {"name": "x"}}]})), "tools[0].type");
     assert_eq!(refused(question(), json!({"response_format": {"type": "grammar"}})), "response_format.type");
     assert_eq!(refused(json!([]), json!({})), "messages");
     assert_eq!(refused(json!([{"role": "wizard", "content": "x"}]), json!({})), "messages[0].role");
     assert_eq!(
-        refused(part("user", json!({"type": "input_audio", "input_audio": {}})), json!({})),
+        refused(
+            part("user", json!({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}})),
+            json!({})
+        ),
         "messages[0].content[0]"
     );
     let image = json!({"type": "image_url", "image_url": {"url": "https://x.example/i"}});
     for role in ["system", "assistant"] {
-        assert_eq!(refused(part(role, image.clone()), json!({})), "messages[0].content");
+        assert_eq!(refused(part(role, image.clone()), json!({})), "messages[0].content[0]");
     }
     assert_eq!(refused(json!([{"role": "tool", "content": "x"}]), json!({})), "messages[0].tool_call_id");
     let call = |arguments: &str| json!([{"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}]}]);
     for arguments in ["[1]", "{", "5"] {
-        assert_eq!(refused(call(arguments), json!({})), "messages[0].tool_calls[0].function.arguments");
+        assert_eq!(refused(call(arguments), json!({})), "messages[0].tool_calls[0]");
     }
+}
+
+#[test]
+fn the_older_form_of_tools_is_taken_as_well() {
+    let call = json!({"role": "assistant", "content": null, "function_call": {"name": "f", "arguments": "{}"}});
+    let result = json!({"role": "function", "name": "f", "content": "r"});
+    let body = chat(
+        json!([{"role": "user", "content": "q"}, call, result]),
+        json!({"functions": [{"name": "f"}], "function_call": {"name": "f"}}),
+    );
+    let (request, _) = translated(&body, StructuredOutput::Native).unwrap();
+    assert_eq!(request["tools"][0]["name"], "f");
+    assert_eq!(request["tool_choice"], json!({"type": "tool", "name": "f"}));
+    let id = &request["messages"][1]["content"][0]["id"];
+    assert_eq!(
+        request["messages"][2]["content"][0],
+        json!({"type": "tool_result", "tool_use_id": id, "content": [text("r")]})
+    );
+}
+
+#[test]
+fn only_allowed_tools_are_offered() {
+    let choice = json!({"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [{"type": "function", "function": {"name": "g"}}]}});
+    let request = asked(json!({"tools": tools(), "tool_choice": choice}));
+    assert_eq!((&request["tools"][0]["name"], request["tools"].as_array().unwrap().len()), (&json!("g"), 1));
+    assert_eq!(request["tool_choice"], json!({"type": "any"}));
 }
 
 // === Replies ===
 
 fn body_events(content: Value, stop_reason: &str, structured_output: StructuredOutput) -> Vec<ChatEvent> {
     let body = json!({"id": "msg_1", "type": "message", "content": content, "stop_reason": stop_reason, "usage": {"input_tokens": 1}});
-    Anthropic.decode_body(body.to_string().as_bytes(), target(&provider(), structured_output)).unwrap()
+    let by_tool = structured_output == StructuredOutput::Tool;
+    decode_body(&Anthropic, target(&provider(), structured_output), by_tool, body.to_string().as_bytes()).unwrap()
 }
 
 fn stream_events(events: &[Value], structured_output: StructuredOutput) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
     let provider = provider();
-    let mut decoder = Anthropic.stream_decoder(target(&provider, structured_output));
+    let by_tool = structured_output == StructuredOutput::Tool;
+    let mut decoder = decoder(&Anthropic, target(&provider, structured_output), by_tool);
     let mut out = Vec::new();
     let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
     let result = decoder.push(stream.as_bytes(), &mut out).and_then(|()| decoder.finish(&mut out));
@@ -453,7 +490,7 @@ fn texts(events: &[ChatEvent]) -> String {
 
 fn finish(events: &[ChatEvent]) -> Option<FinishReason> {
     events.iter().find_map(|event| match event {
-        ChatEvent::Finish { reason, .. } => Some(*reason),
+        ChatEvent::Finish { reason, .. } => Some(reason.clone()),
         _ => None,
     })
 }
@@ -490,8 +527,14 @@ fn a_call_of_the_callers_tool_beside_the_answer_is_a_call() {
     ]);
     let events = body_events(content, "tool_use", StructuredOutput::Tool);
     assert_eq!(finish(&events), Some(FinishReason::ToolCalls));
-    assert!(events.contains(&ChatEvent::ToolCallStart { choice: 0, index: 0, id: "t".into(), name: "f".into() }));
-    assert!(events.contains(&ChatEvent::ToolCallArguments { choice: 0, index: 0, fragment: "{}".into() }));
+    assert!(events.contains(&ChatEvent::CallStart {
+        choice: 0,
+        index: 0,
+        id: "t".into(),
+        name: "f".into(),
+        custom: false
+    }));
+    assert!(events.contains(&ChatEvent::CallArguments { choice: 0, index: 0, fragment: "{}".into() }));
 }
 
 #[test]
@@ -507,18 +550,17 @@ fn thinking_is_shown_and_its_signed_blocks_come_whole() {
         json!({"type": "message_stop"}),
     ];
     let (events, result) = stream_events(&events, StructuredOutput::Native);
-    let blocks: Vec<&Value> = events
+    let blocks: Vec<&ReasoningPart> = events
         .iter()
         .filter_map(|event| match event {
-            ChatEvent::ThinkingBlock { block, .. } => Some(block),
+            ChatEvent::ReasoningDone { part, .. } => Some(part),
             _ => None,
         })
         .collect();
     // The second one was never closed; the end closes it.
-    let (thinking, redacted) = (
-        json!({"type": "thinking", "thinking": "hm", "signature": "s1"}),
-        json!({"type": "redacted_thinking", "data": "x"}),
-    );
+    let signature = Some(Signature { family: Lineage::Anthropic, value: "s1".into() });
+    let thinking = ReasoningPart { text: "hm".into(), signature, ..ReasoningPart::default() };
+    let redacted = ReasoningPart { redacted: Some("x".into()), ..ReasoningPart::default() };
     assert_eq!((blocks, result), (vec![&thinking, &redacted], Ok(())));
     assert_eq!(events.iter().filter(|event| matches!(event, ChatEvent::Reasoning { .. })).count(), 2);
 }
@@ -534,7 +576,7 @@ fn a_reply_begins_once_even_if_it_is_said_twice() {
 
 #[test]
 fn every_stop_reason_has_its_counterpart() {
-    let reason = |word: &str| finish(&body_events(json!([]), word, StructuredOutput::Native)).unwrap().as_str();
+    let reason = |word: &str| finish(&body_events(json!([]), word, StructuredOutput::Native)).unwrap().as_openai();
     for word in ["end_turn", "stop_sequence", "pause_turn", "new_in_some_year"] {
         assert_eq!(reason(word), "stop");
     }
@@ -553,7 +595,7 @@ fn a_stream_counts_as_complete_at_message_stop_and_nothing_after_it_counts() {
     assert_eq!(cut.1, Err(ReplyFault::Truncated));
 
     let provider = provider();
-    let mut decoder = Anthropic.stream_decoder(target(&provider, StructuredOutput::Native));
+    let mut decoder = decoder(&Anthropic, target(&provider, StructuredOutput::Native), false);
     let mut out = Vec::new();
     let tail = b"data: \n\ndata: {\"type\":\"message_stop\"}\n\ndata: [DONE]\n\n";
     assert_eq!(decoder.push(tail, &mut out).and_then(|()| decoder.finish(&mut out)), Ok(()));
@@ -570,10 +612,11 @@ fn errors_are_reported_in_the_providers_words() {
     let untyped = json!({"error": {"type": "overloaded_error", "message": "Overloaded"}});
     assert_eq!(stream_events(&[untyped], StructuredOutput::Native).1, Err(fault.clone()));
     let provider = provider();
-    let decoded = Anthropic.decode_body(error.to_string().as_bytes(), target(&provider, StructuredOutput::Native));
+    let decoded =
+        decode_body(&Anthropic, target(&provider, StructuredOutput::Native), false, error.to_string().as_bytes());
     assert_eq!(decoded, Err(fault));
     for body in ["{}", "null", "[]", "<html>", "{\"content\":5}"] {
-        let decoded = Anthropic.decode_body(body.as_bytes(), target(&provider, StructuredOutput::Native));
+        let decoded = decode_body(&Anthropic, target(&provider, StructuredOutput::Native), false, body.as_bytes());
         assert!(matches!(decoded, Err(ReplyFault::Malformed(_))), "{body}");
     }
 }

@@ -1,4 +1,25 @@
-use super::*;
+use serde_json::{Value, json};
+
+use crate::config::Provider;
+use crate::protocol::chat::{ChatEvent, FinishReason, ReplyFault};
+use crate::protocol::inbound::{Echo, Inbound as _, ReplyIdentity, chat::Chat};
+use crate::protocol::usage::{Told, Usage};
+use crate::providers::outbound::{decode_body as body_of, decoder};
+use crate::providers::{Target, outbound, usage_of};
+
+fn provider() -> Provider {
+    serde_json::from_value(json!({"dialect": "openai", "base_url": "https://o.example/v1"})).unwrap()
+}
+
+fn target(provider: &Provider) -> Target<'_> {
+    let structured_output = crate::config::StructuredOutput::Native;
+    Target { provider, upstream_model: "m", max_output_tokens: 1, structured_output }
+}
+
+fn decode_body(body: &[u8]) -> Result<Vec<ChatEvent>, ReplyFault> {
+    let provider = provider();
+    body_of(outbound(provider.dialect), target(&provider), false, body)
+}
 
 fn decode(events: &[Value]) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
     let mut stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
@@ -7,7 +28,8 @@ fn decode(events: &[Value]) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
 }
 
 fn decode_text(stream: &str) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
-    let mut decoder = Decoder::default();
+    let provider = provider();
+    let mut decoder = decoder(outbound(provider.dialect), target(&provider), false);
     let mut out = Vec::new();
     let result = decoder.push(stream.as_bytes(), &mut out).and_then(|()| decoder.finish(&mut out));
     (out, result)
@@ -26,20 +48,20 @@ fn finish(word: &str) -> Value {
 }
 
 fn identity() -> ReplyIdentity {
-    ReplyIdentity { id: "chatcmpl-own".into(), created: 1, model: "asked".into() }
+    ReplyIdentity { id: "own".into(), created: 1, model: "asked".into() }
 }
 
 fn body(events: &[ChatEvent]) -> Value {
-    let mut encoder = BodyEncoder::new(identity());
-    events.iter().for_each(|event| encoder.add(event.clone()));
-    encoder.finish()
+    let mut writer = Chat.whole(identity(), Echo::default());
+    events.iter().for_each(|event| writer.add(event.clone()));
+    writer.finish(usage_of(events).as_ref())
 }
 
 fn chunks(events: &[ChatEvent], include_usage: bool) -> Vec<Value> {
-    let mut encoder = StreamEncoder::new(identity(), include_usage);
+    let mut writer = Chat.stream(identity(), Echo { include_usage, ..Echo::default() });
     let mut out = Vec::new();
-    events.iter().for_each(|event| encoder.write(event, &mut out));
-    encoder.end(None, &mut out);
+    events.iter().for_each(|event| writer.write(event, &mut out));
+    writer.end(usage_of(events).as_ref(), None, &mut out);
     let text = String::from_utf8(out).unwrap();
     let (chunks, end) = text.rsplit_once("data: ").unwrap();
     assert_eq!(end, "[DONE]\n\n");
@@ -309,9 +331,9 @@ fn the_callers_model_stays_and_the_first_id_and_time_hold() {
 
 #[test]
 fn the_first_chunk_goes_out_as_soon_as_the_reply_begins() {
-    let mut encoder = StreamEncoder::new(identity(), false);
+    let mut writer = Chat.stream(identity(), Echo::default());
     let mut out = Vec::new();
-    encoder.write(&ChatEvent::Start { id: "x".into(), model: "up".into(), created: None }, &mut out);
+    writer.write(&ChatEvent::Start { id: "x".into(), model: "up".into(), created: None }, &mut out);
     assert!(String::from_utf8(out).unwrap().contains("\"role\":\"assistant\""));
 }
 
@@ -331,18 +353,13 @@ fn a_body_has_content_null_only_beside_calls_or_a_refusal() {
 
 #[test]
 fn usage_that_nobody_told_is_not_made_up() {
-    let identity = ReplyIdentity { id: "chatcmpl-1".into(), created: 1, model: "m".into() };
     let events = [
         ChatEvent::Start { id: "1".into(), model: "m".into(), created: None },
         ChatEvent::Finish { choice: 0, reason: FinishReason::Stop },
     ];
-    let (mut stream, mut body) = (StreamEncoder::new(identity.clone(), true), BodyEncoder::new(identity));
-    let mut out = Vec::new();
-    for event in events {
-        stream.write(&event, &mut out);
-        body.add(event);
-    }
-    stream.end(None, &mut out);
-    assert!(!String::from_utf8(out).unwrap().contains("prompt_tokens"));
-    assert_eq!(body.finish().get("usage"), None);
+    assert!(chunks(&events, true).iter().all(|chunk| chunk.get("usage").is_none_or(Value::is_null)));
+    assert_eq!(body(&events).get("usage"), None);
+    let told = Told { usage: Usage { input: 1, ..Usage::default() }, ..Told::default() };
+    let writer = Chat.whole(identity(), Echo::default());
+    assert_eq!(writer.finish(Some(&told))["usage"]["prompt_tokens"], 1);
 }

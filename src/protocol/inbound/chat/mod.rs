@@ -1,0 +1,35 @@
+//! OpenAI Chat Completions as callers speak it (<https://platform.openai.com/docs/api-reference/chat>).
+
+mod read;
+mod wire;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use super::{BodyWriter, Echo, Inbound, ReplyIdentity, StreamWriter};
+use crate::error::Problem;
+use crate::protocol::Api;
+use crate::protocol::chat::ChatRequest;
+
+/// The dialect.
+#[derive(Debug)]
+pub struct Chat;
+
+impl Inbound for Chat {
+    fn api(&self) -> Api {
+        Api::ChatCompletions
+    }
+
+    fn read(&self, body: &[u8]) -> Result<ChatRequest, Problem> {
+        read::read(body)
+    }
+
+    fn stream(&self, identity: ReplyIdentity, echo: Echo) -> Box<dyn StreamWriter> {
+        Box::new(write::ChunkWriter::new(identity, echo.include_usage))
+    }
+
+    fn whole(&self, identity: ReplyIdentity, _: Echo) -> Box<dyn BodyWriter> {
+        Box::new(write::CompletionWriter::new(identity))
+    }
+}

@@ -1,0 +1,392 @@
+//! Replies in OpenAI's Chat Completions, streamed and whole.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use serde_json::{Map, Value, json};
+
+use super::super::{BodyWriter, ReplyIdentity, StreamWriter};
+use crate::protocol::chat::{ChatEvent, Citation, FinishReason, Lineage, MediaKind, ReasoningPart, Signature};
+use crate::protocol::cost_tag::CostTag;
+use crate::protocol::sse;
+use crate::protocol::usage::Told;
+
+/// Takes what the upstream told of its reply; the caller's own model name stays.
+fn adopt(identity: &mut ReplyIdentity, id: &str, created: Option<u64>) {
+    if !id.is_empty() {
+        identity.id = prefixed(id);
+    }
+    if let Some(created) = created.filter(|seconds| *seconds > 0) {
+        identity.created = created;
+    }
+}
+
+fn prefixed(id: &str) -> String {
+    if id.starts_with("chatcmpl-") { id.to_owned() } else { format!("chatcmpl-{id}") }
+}
+
+/// A finished reasoning block as a member of the message: where its proof has its place in this dialect.
+fn reasoning_member(part: &ReasoningPart) -> Option<(&'static str, Value)> {
+    if let Some(data) = &part.redacted {
+        return Some(("thinking_blocks", json!([{"type": "redacted_thinking", "data": data}])));
+    }
+    let signature = part.signature.as_ref()?;
+    if signature.family == Lineage::OpenRouter {
+        return Some(("reasoning_details", serde_json::from_str(&signature.value).ok()?));
+    }
+    let proof = signature.write(Lineage::Anthropic);
+    let mut block = json!({"type": "thinking", "thinking": part.text, "signature": proof});
+    if let (Some(id), Some(block)) = (&part.id, block.as_object_mut()) {
+        block.insert("id".to_owned(), id.clone().into());
+    }
+    Some(("thinking_blocks", json!([block])))
+}
+
+fn extra_content(signature: &Signature) -> Value {
+    json!({"google": {"thought_signature": signature.write(Lineage::Gemini)}})
+}
+
+fn annotation(citation: &Citation) -> Option<Value> {
+    if let Some((Lineage::OpenAi, native)) = &citation.native {
+        return Some(native.clone());
+    }
+    let mut told = json!({"url": citation.url.as_ref()?, "title": citation.title.as_deref().unwrap_or_default()});
+    let members = told.as_object_mut()?;
+    for (name, at) in [("start_index", citation.start), ("end_index", citation.end)] {
+        if let Some(at) = at {
+            members.insert(name.to_owned(), at.into());
+        }
+    }
+    Some(json!({"type": "url_citation", "url_citation": told}))
+}
+
+/// A medium as a member of the message: pictures as OpenRouter gives them, sound as OpenAI does.
+fn medium(kind: MediaKind, media_type: &str, data: &str) -> (&'static str, Value) {
+    match kind {
+        MediaKind::Image => {
+            let url = format!("data:{media_type};base64,{data}");
+            ("images", json!([{"type": "image_url", "image_url": {"url": url}}]))
+        }
+        MediaKind::Audio => ("audio", json!({"data": data})),
+    }
+}
+
+/// Writes a stream of chunks: one id throughout, the role first, exactly one finish reason for each choice, then the
+/// usage if it was asked for and told, then `[DONE]`.
+#[derive(Debug)]
+pub(super) struct ChunkWriter {
+    identity: ReplyIdentity,
+    include_usage: bool,
+    /// Choices that have begun, with the reason for which each has ended.
+    choices: BTreeMap<u32, Option<FinishReason>>,
+    /// Calls of tools that take free text.
+    custom: Vec<(u32, u32)>,
+}
+
+impl ChunkWriter {
+    pub(super) fn new(identity: ReplyIdentity, include_usage: bool) -> Self {
+        let identity = ReplyIdentity { id: prefixed(&identity.id), ..identity };
+        Self { identity, include_usage, choices: BTreeMap::new(), custom: Vec::new() }
+    }
+
+    fn begin(&mut self, choice: u32, out: &mut Vec<u8>) {
+        if let Entry::Vacant(entry) = self.choices.entry(choice) {
+            entry.insert(None);
+            self.chunk(choice, json!({"role": "assistant", "content": ""}), None, None, out);
+        }
+    }
+
+    fn delta(&mut self, choice: u32, delta: Value, out: &mut Vec<u8>) {
+        self.begin(choice, out);
+        self.chunk(choice, delta, None, None, out);
+    }
+
+    fn member(&mut self, choice: u32, member: (&str, Value), out: &mut Vec<u8>) {
+        let (name, value) = member;
+        self.delta(choice, Value::Object(Map::from_iter([(name.to_owned(), value)])), out);
+    }
+
+    fn call(&mut self, choice: u32, call: Value, out: &mut Vec<u8>) {
+        self.delta(choice, json!({"tool_calls": [call]}), out);
+    }
+
+    fn chunk(
+        &self,
+        choice: u32,
+        delta: Value,
+        finish: Option<&FinishReason>,
+        logprobs: Option<&Value>,
+        out: &mut Vec<u8>,
+    ) {
+        let choices = json!([{
+            "index": choice,
+            "delta": delta,
+            "logprobs": logprobs,
+            "finish_reason": finish.map(FinishReason::as_openai),
+        }]);
+        let chunk = self.envelope(choices, self.include_usage.then_some(Value::Null));
+        sse::write_data(out, chunk.to_string().as_bytes());
+    }
+
+    fn envelope(&self, choices: Value, usage: Option<Value>) -> Value {
+        let mut chunk = json!({
+            "id": self.identity.id,
+            "object": "chat.completion.chunk",
+            "created": self.identity.created,
+            "model": self.identity.model,
+            "choices": choices,
+        });
+        if let (Some(usage), Some(object)) = (usage, chunk.as_object_mut()) {
+            object.insert("usage".to_owned(), usage);
+        }
+        chunk
+    }
+}
+
+impl StreamWriter for ChunkWriter {
+    fn write(&mut self, event: &ChatEvent, out: &mut Vec<u8>) {
+        match event {
+            ChatEvent::Start { id, created, .. } => {
+                if self.choices.is_empty() {
+                    adopt(&mut self.identity, id, *created);
+                }
+                self.begin(0, out);
+            }
+            ChatEvent::Text { choice, text, logprobs } => {
+                self.begin(*choice, out);
+                self.chunk(*choice, json!({"content": text}), None, logprobs.as_ref(), out);
+            }
+            ChatEvent::Refusal { choice, text } => self.delta(*choice, json!({"refusal": text}), out),
+            ChatEvent::Reasoning { choice, text } => self.delta(*choice, json!({"reasoning_content": text}), out),
+            ChatEvent::ReasoningDone { choice, part } => {
+                if let Some(member) = reasoning_member(part) {
+                    self.member(*choice, member, out);
+                }
+            }
+            ChatEvent::CallStart { choice, index, id, name, custom } => {
+                let call = if *custom {
+                    self.custom.push((*choice, *index));
+                    json!({"index": index, "id": id, "type": "custom", "custom": {"name": name, "input": ""}})
+                } else {
+                    json!({"index": index, "id": id, "type": "function", "function": {"name": name, "arguments": ""}})
+                };
+                self.call(*choice, call, out);
+            }
+            ChatEvent::CallArguments { choice, index, fragment } => {
+                let call = if self.custom.contains(&(*choice, *index)) {
+                    json!({"index": index, "custom": {"input": fragment}})
+                } else {
+                    json!({"index": index, "function": {"arguments": fragment}})
+                };
+                self.call(*choice, call, out);
+            }
+            ChatEvent::Proof { choice, index: Some(index), signature } => {
+                self.call(*choice, json!({"index": index, "extra_content": extra_content(signature)}), out);
+            }
+            ChatEvent::Proof { choice, index: None, signature } => {
+                self.delta(*choice, json!({"extra_content": extra_content(signature)}), out);
+            }
+            ChatEvent::Citation { choice, citation } => {
+                if let Some(annotation) = annotation(citation) {
+                    self.delta(*choice, json!({"annotations": [annotation]}), out);
+                }
+            }
+            ChatEvent::Media { choice, kind, media_type, data } => {
+                self.member(*choice, medium(*kind, media_type, data), out);
+            }
+            // Held back to the end: some providers repeat or revise the reason, the caller gets one.
+            ChatEvent::Finish { choice, reason } => {
+                self.begin(*choice, out);
+                self.choices.insert(*choice, Some(reason.clone()));
+            }
+            ChatEvent::Hosted { .. } | ChatEvent::Usage(_) | ChatEvent::Billed(_) => {}
+        }
+    }
+
+    fn end(&mut self, told: Option<&Told>, cost: Option<CostTag>, out: &mut Vec<u8>) {
+        let choices = std::mem::take(&mut self.choices);
+        for (choice, reason) in choices {
+            self.chunk(choice, json!({}), Some(&reason.unwrap_or(FinishReason::Stop)), None, out);
+        }
+        if let Some(told) = told.filter(|_| self.include_usage) {
+            let chunk = self.envelope(json!([]), Some(told.usage.to_openai())).to_string().into_bytes();
+            let tagged = cost.and_then(|cost| cost.write_into(&chunk, &["usage"]));
+            sse::write_data(out, &tagged.unwrap_or(chunk));
+        }
+        sse::write_data(out, b"[DONE]");
+    }
+}
+
+/// Collects a reply's events into one `chat.completion` body.
+#[derive(Debug)]
+pub(super) struct CompletionWriter {
+    identity: ReplyIdentity,
+    choices: BTreeMap<u32, Choice>,
+}
+
+#[derive(Debug, Default)]
+struct Choice {
+    text: Option<String>,
+    refusal: Option<String>,
+    reasoning: Option<String>,
+    /// Lists and objects of the message, by their names.
+    members: Map<String, Value>,
+    calls: BTreeMap<u32, Call>,
+    logprobs: Option<Value>,
+    finish: Option<FinishReason>,
+}
+
+#[derive(Debug, Default)]
+struct Call {
+    id: String,
+    name: String,
+    arguments: String,
+    custom: bool,
+    extra_content: Option<Value>,
+}
+
+impl CompletionWriter {
+    pub(super) fn new(identity: ReplyIdentity) -> Self {
+        Self { identity: ReplyIdentity { id: prefixed(&identity.id), ..identity }, choices: BTreeMap::new() }
+    }
+
+    fn choice(&mut self, index: u32) -> &mut Choice {
+        self.choices.entry(index).or_default()
+    }
+}
+
+impl BodyWriter for CompletionWriter {
+    fn add(&mut self, event: ChatEvent) {
+        match event {
+            ChatEvent::Start { id, created, .. } => {
+                adopt(&mut self.identity, &id, created);
+                self.choice(0);
+            }
+            ChatEvent::Text { choice, text, logprobs } => {
+                let choice = self.choice(choice);
+                choice.text.get_or_insert_default().push_str(&text);
+                if let Some(more) = logprobs {
+                    append_logprobs(&mut choice.logprobs, more);
+                }
+            }
+            ChatEvent::Refusal { choice, text } => {
+                self.choice(choice).refusal.get_or_insert_default().push_str(&text);
+            }
+            ChatEvent::Reasoning { choice, text } => {
+                self.choice(choice).reasoning.get_or_insert_default().push_str(&text);
+            }
+            ChatEvent::ReasoningDone { choice, part } => self.choice(choice).insert(reasoning_member(&part)),
+            ChatEvent::CallStart { choice, index, id, name, custom } => {
+                self.choice(choice).calls.insert(index, Call { id, name, custom, ..Call::default() });
+            }
+            ChatEvent::CallArguments { choice, index, fragment } => {
+                if let Some(call) = self.choice(choice).calls.get_mut(&index) {
+                    call.arguments.push_str(&fragment);
+                }
+            }
+            ChatEvent::Proof { choice, index: Some(index), signature } => {
+                if let Some(call) = self.choice(choice).calls.get_mut(&index) {
+                    call.extra_content = Some(extra_content(&signature));
+                }
+            }
+            ChatEvent::Proof { choice, index: None, signature } => {
+                self.choice(choice).insert(Some(("extra_content", extra_content(&signature))));
+            }
+            ChatEvent::Citation { choice, citation } => {
+                let annotation = annotation(&citation).map(|annotation| ("annotations", json!([annotation])));
+                self.choice(choice).insert(annotation);
+            }
+            ChatEvent::Media { choice, kind, media_type, data } => {
+                self.choice(choice).insert(Some(medium(kind, &media_type, &data)));
+            }
+            ChatEvent::Finish { choice, reason } => self.choice(choice).finish = Some(reason),
+            ChatEvent::Hosted { .. } | ChatEvent::Usage(_) | ChatEvent::Billed(_) => {}
+        }
+    }
+
+    fn finish(self: Box<Self>, told: Option<&Told>) -> Value {
+        let choices: Vec<Value> = self.choices.into_iter().map(|(index, choice)| choice.into_json(index)).collect();
+        let mut body = json!({
+            "id": self.identity.id,
+            "object": "chat.completion",
+            "created": self.identity.created,
+            "model": self.identity.model,
+            "choices": choices,
+        });
+        if let (Some(told), Some(body)) = (told, body.as_object_mut()) {
+            body.insert("usage".to_owned(), told.usage.to_openai());
+        }
+        body
+    }
+}
+
+impl Choice {
+    /// Takes a member of the message in; lists go on.
+    fn insert(&mut self, member: Option<(&str, Value)>) {
+        let Some((name, value)) = member else { return };
+        match (self.members.get_mut(name), value) {
+            (Some(Value::Array(so_far)), Value::Array(more)) => so_far.extend(more),
+            (_, value) => {
+                self.members.insert(name.to_owned(), value);
+            }
+        }
+    }
+
+    fn into_json(self, index: u32) -> Value {
+        let mut message = Map::new();
+        message.insert("role".to_owned(), "assistant".into());
+        let content = if self.calls.is_empty() && self.refusal.is_none() {
+            Some(self.text.unwrap_or_default())
+        } else {
+            self.text.filter(|text| !text.is_empty())
+        };
+        message.insert("content".to_owned(), content.into());
+        message.insert("refusal".to_owned(), self.refusal.into());
+        if let Some(reasoning) = self.reasoning {
+            message.insert("reasoning_content".to_owned(), reasoning.into());
+        }
+        message.extend(self.members);
+        if !self.calls.is_empty() {
+            let calls: Vec<Value> = self.calls.into_values().map(Call::into_json).collect();
+            message.insert("tool_calls".to_owned(), calls.into());
+        }
+        json!({
+            "index": index,
+            "message": message,
+            "logprobs": self.logprobs,
+            "finish_reason": self.finish.unwrap_or(FinishReason::Stop).as_openai(),
+        })
+    }
+}
+
+impl Call {
+    fn into_json(self) -> Value {
+        let mut call = if self.custom {
+            json!({"id": self.id, "type": "custom", "custom": {"name": self.name, "input": self.arguments}})
+        } else {
+            json!({"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}})
+        };
+        if let (Some(extra), Some(call)) = (self.extra_content, call.as_object_mut()) {
+            call.insert("extra_content".to_owned(), extra);
+        }
+        call
+    }
+}
+
+/// Log probabilities of a stream come piecewise: `{"content": […], "refusal": […]}`, each list a continuation.
+fn append_logprobs(all: &mut Option<Value>, more: Value) {
+    let Some(Value::Object(all)) = all else {
+        *all = Some(more);
+        return;
+    };
+    let Value::Object(more) = more else { return };
+    for (field, tokens) in more {
+        match (all.get_mut(&field).and_then(Value::as_array_mut), tokens) {
+            (Some(so_far), Value::Array(tokens)) => so_far.extend(tokens),
+            (None, tokens) => {
+                all.insert(field, tokens);
+            }
+            (Some(_), _) => {}
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! A Chat Completions reply, whole or streamed, as chat events: as lenient as OpenAI-like providers need it.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::protocol::chat::ids::{CallIndex, CallPiece};
+use crate::protocol::chat::{
+    ChatEvent, Citation, FinishReason, Lineage, MediaKind, ReasoningPart, ReplyFault, Signature, Source,
+};
+use crate::protocol::frames::{EventReader, RawEvent};
+use crate::protocol::usage::{BillingFacts, Usage};
+
+/// A chunk of a stream or a whole body.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Reply {
+    id: Option<String>,
+    object: Option<Value>,
+    created: Option<f64>,
+    model: Option<String>,
+    choices: Option<Vec<Choice>>,
+    usage: Option<Value>,
+    service_tier: Option<Value>,
+    /// Groq's own member: some of its models tell their usage only here.
+    x_groq: Option<Value>,
+    error: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Choice {
+    index: Option<u32>,
+    delta: Option<Delta>,
+    /// A whole reply's message. Perplexity's streams have it beside `delta`, with all the text so far.
+    message: Option<Delta>,
+    finish_reason: Option<String>,
+    logprobs: Option<Value>,
+    usage: Option<Value>,
+    error: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Delta {
+    content: Option<Value>,
+    refusal: Option<String>,
+    reasoning_content: Option<String>,
+    reasoning: Option<String>,
+    /// OpenRouter's: reasoning with its proofs.
+    reasoning_details: Option<Vec<Value>>,
+    annotations: Option<Vec<Value>>,
+    tool_calls: Option<Vec<CallDelta>>,
+    /// OpenRouter's pictures.
+    images: Option<Vec<Value>>,
+    /// Google's proofs.
+    extra_content: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CallDelta {
+    index: Option<u32>,
+    id: Option<String>,
+    function: Option<FunctionDelta>,
+    custom: Option<CustomDelta>,
+    extra_content: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct FunctionDelta {
+    name: Option<String>,
+    arguments: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct CustomDelta {
+    name: Option<String>,
+    input: Option<String>,
+}
+
+/// Reads chunks and bodies into events.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    started: bool,
+    done: bool,
+    choices: BTreeMap<u32, ChoiceState>,
+}
+
+#[derive(Debug, Default)]
+struct ChoiceState {
+    begun: bool,
+    finished: bool,
+    calls: CallIndex,
+    /// OpenRouter's details so far.
+    details: Vec<Value>,
+}
+
+impl EventReader for Reader {
+    fn event(&mut self, event: &RawEvent<'_>, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        let data: &[u8] = &event.data;
+        if event.name == b"error" {
+            return Err(ReplyFault::reported_event(data));
+        }
+        if data == b"[DONE]" {
+            self.done = true;
+            return Ok(());
+        }
+        if data.is_empty() {
+            return Ok(());
+        }
+        let reply: Reply = serde_json::from_slice(data).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
+        // vLLM's older form of an error, with the error's members at the top.
+        if is_error_object(&reply) {
+            return Err(ReplyFault::reported_event(data));
+        }
+        self.take(reply, out)
+    }
+
+    fn whole(&mut self, body: &Value, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        let reply = Reply::deserialize(body).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
+        if is_error_object(&reply) {
+            return Err(ReplyFault::reported(body));
+        }
+        if reply.choices.as_ref().is_none_or(Vec::is_empty) && reply.error.is_none() {
+            return Err(ReplyFault::Malformed("it has no `choices`".to_owned()));
+        }
+        self.take(reply, out)
+    }
+
+    fn ended(&mut self, _: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        let finished = !self.choices.is_empty() && self.choices.values().all(|choice| choice.finished);
+        if finished || (self.done && self.started) { Ok(()) } else { Err(ReplyFault::Truncated) }
+    }
+}
+
+fn is_error_object(reply: &Reply) -> bool {
+    reply.object.as_ref().is_some_and(|object| object == "error")
+}
+
+impl Reader {
+    fn take(&mut self, reply: Reply, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        let choices = reply.choices.unwrap_or_default();
+        // Azure opens a stream with a chunk about the prompt that has neither choices nor an id of its own.
+        if !self.started && !choices.is_empty() {
+            self.started = true;
+            out.push(ChatEvent::Start {
+                id: reply.id.unwrap_or_default(),
+                model: reply.model.unwrap_or_default(),
+                created: reply.created.filter(|seconds| *seconds >= 1.0).map(|seconds| seconds as u64),
+            });
+        }
+        // Before anything that may turn out to be an error: what was used is owed either way. Moonshot tells the usage
+        // in the choice.
+        let usage = reply.usage.as_ref().and_then(Usage::from_openai);
+        let usage = usage.or_else(|| Usage::from_openai(reply.x_groq.as_ref()?.get("usage")?));
+        let usage = usage.or_else(|| choices.iter().find_map(|choice| Usage::from_openai(choice.usage.as_ref()?)));
+        if let Some(usage) = usage {
+            let members = [("usage", reply.usage), ("service_tier", reply.service_tier)];
+            let told = members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            let facts = BillingFacts::from_openai(&Value::Object(told.collect()));
+            if facts != BillingFacts::default() {
+                out.push(ChatEvent::Billed(facts));
+            }
+            out.push(ChatEvent::Usage(usage));
+        }
+        if let Some(error) = reply.error.filter(|error| !error.is_null()) {
+            return Err(ReplyFault::reported(&error));
+        }
+        for choice in choices {
+            self.take_choice(choice, out)?;
+        }
+        Ok(())
+    }
+
+    fn take_choice(&mut self, taken: Choice, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        let choice = taken.index.unwrap_or(0);
+        let state = self.choices.entry(choice).or_default();
+        let mut logprobs = taken.logprobs.filter(|value| !value.is_null());
+        // A message beside or after deltas repeats them.
+        let message = taken.message.filter(|_| !state.begun);
+        state.begun = true;
+        if let Some(delta) = taken.delta.or(message) {
+            state.take_delta(choice, delta, &mut logprobs, out);
+        }
+        if logprobs.is_some() {
+            out.push(ChatEvent::Text { choice, text: String::new(), logprobs });
+        }
+        if let Some(error) = taken.error.filter(|error| !error.is_null()) {
+            return Err(ReplyFault::reported(&error));
+        }
+        if let Some(word) = taken.finish_reason.filter(|word| !word.is_empty()) {
+            if FinishReason::is_failure(&word) {
+                return Err(ReplyFault::failed_finish(&word));
+            }
+            let reason = FinishReason::from_openai(&word);
+            state.finished = true;
+            if reason != FinishReason::Length {
+                state.calls.complete(choice, out);
+            }
+            let details = std::mem::take(&mut state.details);
+            if !details.is_empty() {
+                let value = json!(details).to_string();
+                let signature = Some(Signature { family: Lineage::OpenRouter, value });
+                let part = ReasoningPart { signature, ..ReasoningPart::default() };
+                out.push(ChatEvent::ReasoningDone { choice, part });
+            }
+            out.push(ChatEvent::Finish { choice, reason });
+        }
+        Ok(())
+    }
+}
+
+impl ChoiceState {
+    fn take_delta(&mut self, choice: u32, delta: Delta, logprobs: &mut Option<Value>, out: &mut Vec<ChatEvent>) {
+        let has_text = |text: &String| !text.is_empty();
+        if let Some(text) = delta.reasoning_content.filter(has_text).or(delta.reasoning.filter(has_text)) {
+            out.push(ChatEvent::Reasoning { choice, text });
+        }
+        self.details.extend(delta.reasoning_details.unwrap_or_default());
+        if let Some(content) = delta.content {
+            take_content(choice, content, logprobs, out);
+        }
+        if let Some(text) = delta.refusal.filter(has_text) {
+            out.push(ChatEvent::Refusal { choice, text });
+        }
+        for annotation in delta.annotations.unwrap_or_default() {
+            out.push(ChatEvent::Citation { choice, citation: citation(annotation) });
+        }
+        for image in delta.images.unwrap_or_default() {
+            let source = image.pointer("/image_url/url").and_then(Value::as_str).and_then(Source::from_url);
+            if let Some(Source::Base64 { media_type, data }) = source {
+                out.push(ChatEvent::Media { choice, kind: MediaKind::Image, media_type, data });
+            }
+        }
+        if let Some(signature) = google_signature(delta.extra_content.as_ref()) {
+            out.push(ChatEvent::Proof { choice, index: None, signature });
+        }
+        for call in delta.tool_calls.unwrap_or_default() {
+            let signature = google_signature(call.extra_content.as_ref());
+            self.calls.take(choice, piece(call), out);
+            if let (Some(signature), Some(index)) = (signature, self.calls.last()) {
+                out.push(ChatEvent::Proof { choice, index: Some(index), signature });
+            }
+        }
+    }
+}
+
+fn piece(call: CallDelta) -> CallPiece {
+    let CallDelta { index, id, function, custom, .. } = call;
+    if let Some(custom) = custom {
+        let arguments = custom.input.unwrap_or_default();
+        return CallPiece { index, id, name: custom.name, arguments, custom: true };
+    }
+    let function = function.unwrap_or_default();
+    let arguments = match function.arguments {
+        Some(Value::String(text)) => text,
+        Some(Value::Null) | None => String::new(),
+        // Seen in the wild: arguments as an object instead of as JSON text.
+        Some(object) => object.to_string(),
+    };
+    CallPiece { index, id, name: function.name, arguments, custom: false }
+}
+
+fn google_signature(extra: Option<&Value>) -> Option<Signature> {
+    let value = extra?.pointer("/google/thought_signature")?.as_str()?.to_owned();
+    Some(Signature { family: Lineage::Gemini, value })
+}
+
+fn citation(annotation: Value) -> Citation {
+    let source = annotation.get("url_citation").unwrap_or(&annotation);
+    let text = |name: &str| source.get(name).and_then(Value::as_str).map(str::to_owned);
+    let number = |name: &str| source.get(name).and_then(Value::as_u64);
+    Citation {
+        url: text("url"),
+        title: text("title"),
+        cited_text: text("content"),
+        start: number("start_index"),
+        end: number("end_index"),
+        native: Some((Lineage::OpenAi, annotation)),
+    }
+}
+
+/// Content is text, or (Mistral's reasoning models) a list of parts of which `thinking` parts are reasoning.
+fn take_content(choice: u32, content: Value, logprobs: &mut Option<Value>, out: &mut Vec<ChatEvent>) {
+    match content {
+        Value::String(text) if !text.is_empty() => {
+            out.push(ChatEvent::Text { choice, text, logprobs: logprobs.take() });
+        }
+        Value::Array(parts) => {
+            for part in parts {
+                if let Some(thinking) = part.get("thinking") {
+                    let text = match thinking {
+                        Value::String(text) => text.clone(),
+                        Value::Array(inner) => inner.iter().filter_map(|p| p.get("text")?.as_str()).collect(),
+                        _ => String::new(),
+                    };
+                    if !text.is_empty() {
+                        out.push(ChatEvent::Reasoning { choice, text });
+                    }
+                } else if let Some(text) = part.get("text").and_then(Value::as_str).filter(|text| !text.is_empty()) {
+                    out.push(ChatEvent::Text { choice, text: text.to_owned(), logprobs: None });
+                }
+            }
+        }
+        _ => {}
+    }
+}

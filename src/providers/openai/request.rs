@@ -1,0 +1,383 @@
+//! A canonical chat request as a Chat Completions request.
+
+use serde_json::{Map, Value, json};
+
+use super::super::notes::{Notes, Param};
+use crate::error::Problem;
+use crate::protocol::Api;
+use crate::protocol::chat::{
+    ChatRequest, Effort, Format, Lineage, Message, Part, PartBody, Place, ReasoningPart, Role, Signature, Source, Tool,
+    ToolBody, ToolChoice,
+};
+
+/// What OpenAI-like providers differ in.
+#[derive(Debug, Clone, Copy)]
+pub struct ChatForm {
+    /// The name under which the provider takes the most output tokens.
+    pub max_tokens: &'static str,
+    /// Whose proofs of reasoning it takes back.
+    pub lineage: Lineage,
+    /// The member of an assistant's message in which it wants the reasoning's text back.
+    pub reasoning_back: Option<&'static str>,
+    /// Whether it takes sampling parameters that OpenAI does not have (`top_k`, `min_p`, `repetition_penalty`).
+    pub open_sampling: bool,
+    /// Whether a stream tells its usage only if asked.
+    pub ask_for_usage: bool,
+}
+
+/// OpenAI's own.
+pub const OPENAI: ChatForm = ChatForm {
+    max_tokens: "max_completion_tokens",
+    lineage: Lineage::OpenAi,
+    reasoning_back: None,
+    open_sampling: false,
+    ask_for_usage: true,
+};
+
+/// The request's body.
+///
+/// # Errors
+/// A 400 naming the place that the dialect cannot say.
+pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes) -> Result<Value, Problem> {
+    let mut body = Map::new();
+    let (sampling, output, caller) = (&chat.sampling, &chat.output, &chat.caller);
+    {
+        let mut set = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                body.insert(name.to_owned(), value);
+            }
+        };
+        set("model", Some(model.into()));
+        set("messages", Some(messages(chat, form)?.into()));
+        set("stream", chat.stream.then_some(true.into()));
+        set("stream_options", (chat.stream && form.ask_for_usage).then(|| json!({"include_usage": true})));
+        set(form.max_tokens, output.max_tokens.map(Value::from));
+        set("temperature", sampling.temperature.map(Value::from));
+        set("top_p", sampling.top_p.map(Value::from));
+        set("presence_penalty", sampling.presence_penalty.map(Value::from));
+        set("frequency_penalty", sampling.frequency_penalty.map(Value::from));
+        set("seed", sampling.seed.map(Value::from));
+        set("stop", (!sampling.stop.is_empty()).then(|| json!(sampling.stop)));
+        set("logit_bias", sampling.logit_bias.clone().map(Value::Object));
+        set("logprobs", sampling.logprobs.map(Value::from));
+        set("top_logprobs", sampling.top_logprobs.map(Value::from));
+        set("n", sampling.n.map(Value::from));
+        set("response_format", response_format(&output.format));
+        set("verbosity", output.verbosity.clone().map(Value::from));
+        set("modalities", (!output.modalities.is_empty()).then(|| json!(output.modalities)));
+        set("audio", output.audio.clone());
+        set("prediction", output.prediction.clone());
+        set("user", caller.user.clone().map(Value::from));
+        set("safety_identifier", caller.safety_identifier.clone().map(Value::from));
+        set("metadata", caller.metadata.clone().map(Value::Object));
+        set("store", caller.store.map(Value::from));
+        set("prompt_cache_key", caller.prompt_cache_key.clone().map(Value::from));
+        set("prompt_cache_retention", caller.prompt_cache_retention.clone().map(Value::from));
+        // Anthropic's word for no priority.
+        let tier = caller.service_tier.as_deref().map(|tier| if tier == "standard_only" { "default" } else { tier });
+        set("service_tier", tier.map(Value::from));
+        let tools = tools(chat)?;
+        if !tools.is_empty() {
+            set("tools", Some(tools.into()));
+            set("tool_choice", chat.tools.choice.as_ref().map(|choice| tool_choice(chat, choice)));
+            set("parallel_tool_calls", chat.tools.parallel.map(Value::from));
+        }
+        set("reasoning_effort", chat.reasoning.effort.map(|effort| effort.as_str().into()));
+    }
+    for (param, name, value) in [
+        (Param::TopK, "top_k", sampling.top_k.map(Value::from)),
+        (Param::MinP, "min_p", sampling.min_p.map(Value::from)),
+        (Param::RepetitionPenalty, "repetition_penalty", sampling.repetition_penalty.map(Value::from)),
+    ] {
+        match value {
+            Some(value) if form.open_sampling => drop(body.insert(name.to_owned(), value)),
+            Some(_) => notes.drop(param)?,
+            None => {}
+        }
+    }
+    // A budget can be said in this dialect only as an effort, which models that do not reason refuse.
+    if chat.reasoning.effort.is_none() && chat.reasoning.budget_tokens.is_some_and(|budget| budget > 0) {
+        notes.drop(Param::Thinking)?;
+    }
+    if chat.origin == Api::ChatCompletions {
+        for (name, value) in &chat.extra {
+            body.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+    } else {
+        for name in chat.extra.keys() {
+            notes.drop_named(name)?;
+        }
+    }
+    Ok(Value::Object(body))
+}
+
+/// The effort that a budget or a mode stands for, for models that reason.
+pub fn effort(chat: &ChatRequest) -> Option<Effort> {
+    let reasoning = &chat.reasoning;
+    reasoning.effort.or_else(|| reasoning.budget_tokens.map(Effort::of_budget))
+}
+
+// === Messages ===
+
+/// The conversation.
+///
+/// # Errors
+/// A 400 naming the part that the dialect cannot say.
+pub fn messages(chat: &ChatRequest, form: &ChatForm) -> Result<Vec<Value>, Problem> {
+    let mut out = Vec::with_capacity(chat.messages.len().saturating_add(1));
+    if !chat.instructions.is_empty() {
+        let texts: Vec<&str> = chat.instructions.iter().map(|part| part.text.as_str()).collect();
+        out.push(json!({"role": "system", "content": texts.join("\n\n")}));
+    }
+    // What results show besides text: results are text here, so it follows them in a turn of the user's.
+    let mut shown: Vec<Value> = Vec::new();
+    for message in &chat.messages {
+        let (results, rest): (Vec<&Part>, Vec<&Part>) =
+            message.parts.iter().partition(|part| matches!(part.body, PartBody::Result { .. }));
+        for part in &results {
+            out.push(result(part, &mut shown)?);
+        }
+        if rest.is_empty() && (!results.is_empty() || message.role == Role::Tool) {
+            continue;
+        }
+        show(&mut shown, &mut out);
+        out.push(one(message, &rest, form)?);
+    }
+    show(&mut shown, &mut out);
+    Ok(out)
+}
+
+fn show(shown: &mut Vec<Value>, out: &mut Vec<Value>) {
+    if !shown.is_empty() {
+        out.push(json!({"role": "user", "content": std::mem::take(shown)}));
+    }
+}
+
+fn result(part: &Part, shown: &mut Vec<Value>) -> Result<Value, Problem> {
+    let PartBody::Result { id, parts, .. } = &part.body else { return Ok(Value::Null) };
+    let mut texts = Vec::new();
+    for part in parts {
+        match &part.body {
+            PartBody::Text { text, .. } => texts.push(text.as_str()),
+            _ => shown.extend(content_part(part)?),
+        }
+    }
+    if texts.is_empty() && !parts.is_empty() {
+        texts.push("The result follows.");
+    }
+    Ok(json!({"role": "tool", "tool_call_id": id, "content": texts.join("\n")}))
+}
+
+fn one(message: &Message, parts: &[&Part], form: &ChatForm) -> Result<Value, Problem> {
+    let role = match message.role {
+        Role::System | Role::Developer => "system",
+        Role::User | Role::Tool => "user",
+        Role::Assistant => "assistant",
+    };
+    let mut out = Map::new();
+    out.insert("role".to_owned(), role.into());
+    let mut content = Vec::new();
+    let mut texts = Vec::new();
+    let mut calls = Vec::new();
+    for part in parts {
+        match &part.body {
+            PartBody::Call { id, name, arguments, custom, signature } => {
+                calls.push(call(id, name, arguments, *custom, signature.as_ref(), form));
+            }
+            PartBody::Reasoning(reasoning) => give_back(reasoning, form, &mut out),
+            PartBody::Text { text, signature } => {
+                texts.push(text.as_str());
+                content.push(json!({"type": "text", "text": text}));
+                if let Some(proof) = signature.as_ref().filter(|signature| signature.family == form.lineage) {
+                    out.insert("extra_content".to_owned(), google_proof(proof));
+                }
+            }
+            _ => content.extend(content_part(part)?),
+        }
+    }
+    // One text, or texts of the assistant's, as text: what nearly every provider takes.
+    let only_text = texts.len() == content.len() && (texts.len() <= 1 || role != "user");
+    let content = match (only_text, texts.is_empty()) {
+        (true, true) if !calls.is_empty() => Value::Null,
+        (true, _) => texts.concat().into(),
+        (false, _) => content.into(),
+    };
+    out.insert("content".to_owned(), content);
+    if let Some(name) = &message.name {
+        out.insert("name".to_owned(), name.clone().into());
+    }
+    if !calls.is_empty() {
+        out.insert("tool_calls".to_owned(), calls.into());
+    }
+    Ok(Value::Object(out))
+}
+
+/// Reasoning goes back where the provider wants its text, or can read its proof.
+fn give_back(part: &ReasoningPart, form: &ChatForm, out: &mut Map<String, Value>) {
+    if let Some(Signature { family, value }) = &part.signature
+        && *family == form.lineage
+        && *family == Lineage::OpenRouter
+        && let Ok(details) = serde_json::from_str(value)
+    {
+        out.insert("reasoning_details".to_owned(), details);
+    }
+    if let Some(name) = form.reasoning_back.filter(|_| !part.text.is_empty()) {
+        match out.get_mut(name) {
+            Some(Value::String(text)) => text.push_str(&part.text),
+            _ => drop(out.insert(name.to_owned(), part.text.clone().into())),
+        }
+    }
+}
+
+fn google_proof(signature: &Signature) -> Value {
+    json!({"google": {"thought_signature": signature.value}})
+}
+
+fn call(id: &str, name: &str, arguments: &str, custom: bool, proof: Option<&Signature>, form: &ChatForm) -> Value {
+    let mut call = if custom {
+        json!({"id": id, "type": "custom", "custom": {"name": name, "input": arguments}})
+    } else {
+        let arguments = if arguments.is_empty() { "{}" } else { arguments };
+        json!({"id": id, "type": "function", "function": {"name": name, "arguments": arguments}})
+    };
+    let proof = proof.filter(|proof| proof.family == form.lineage && proof.family == Lineage::Gemini);
+    if let (Some(proof), Some(call)) = (proof, call.as_object_mut()) {
+        call.insert("extra_content".to_owned(), google_proof(proof));
+    }
+    call
+}
+
+fn invalid(at: Place, what: &str) -> Problem {
+    Problem::invalid(&at.to_string(), format!("{at}: {what}."))
+}
+
+/// A part as a content part; `None` for what the dialect has no form for and the answer does not need.
+fn content_part(part: &Part) -> Result<Option<Value>, Problem> {
+    let url = |source: &Source| {
+        source.to_url().ok_or_else(|| invalid(part.at, "files uploaded elsewhere cannot be read by this model"))
+    };
+    Ok(Some(match &part.body {
+        PartBody::Text { text, .. } => json!({"type": "text", "text": text}),
+        PartBody::Refusal(text) => json!({"type": "refusal", "refusal": text}),
+        PartBody::Image { source, detail } => {
+            let mut image = json!({"url": url(source)?});
+            if let (Some(detail), Some(image)) = (detail, image.as_object_mut()) {
+                image.insert("detail".to_owned(), detail.clone().into());
+            }
+            json!({"type": "image_url", "image_url": image})
+        }
+        // Plain text is as good as a document of it, and everybody takes it.
+        PartBody::Document { source: Source::Text { text, .. }, name, .. } => {
+            let title = name.as_ref().map(|name| format!("{name}\n\n")).unwrap_or_default();
+            json!({"type": "text", "text": format!("{title}{text}")})
+        }
+        PartBody::Document { source, name, .. } => {
+            let mut file = match source {
+                Source::File { family: Lineage::OpenAi, id } => json!({"file_id": id}),
+                source => json!({"file_data": url(source)?}),
+            };
+            if let (Some(name), Some(file)) = (name, file.as_object_mut()) {
+                file.insert("filename".to_owned(), name.clone().into());
+            }
+            json!({"type": "file", "file": file})
+        }
+        PartBody::Audio { source: Source::Base64 { data, .. }, format } => {
+            json!({"type": "input_audio", "input_audio": {"data": data, "format": format}})
+        }
+        PartBody::Audio { .. } => return Err(invalid(part.at, "give the sound inline, in base64")),
+        PartBody::Video { source } => json!({"type": "video_url", "video_url": {"url": url(source)?}}),
+        PartBody::Reasoning(_) | PartBody::Call { .. } | PartBody::Result { .. } | PartBody::Hosted { .. } => {
+            return Ok(None);
+        }
+    }))
+}
+
+// === Tools ===
+
+/// The tools on offer.
+///
+/// # Errors
+/// A 400 naming the tool that the dialect cannot offer.
+pub fn tools(chat: &ChatRequest) -> Result<Vec<Value>, Problem> {
+    chat.tools.offered.iter().map(|tool| translate_tool(chat, tool)).collect()
+}
+
+fn translate_tool(chat: &ChatRequest, tool: &Tool) -> Result<Value, Problem> {
+    match &tool.body {
+        ToolBody::Function(function) => {
+            let mut out = json!({"name": function.name});
+            if let Some(members) = out.as_object_mut() {
+                let text = function.description.clone().map(Value::from);
+                let strict = function.strict.map(Value::from);
+                for (name, value) in
+                    [("description", text), ("parameters", function.parameters.clone()), ("strict", strict)]
+                {
+                    if let Some(value) = value {
+                        members.insert(name.to_owned(), value);
+                    }
+                }
+            }
+            Ok(json!({"type": "function", "function": out}))
+        }
+        ToolBody::Custom { name, description, format } => {
+            let mut out = json!({"name": name});
+            if let Some(members) = out.as_object_mut() {
+                for (name, value) in [("description", description.clone().map(Value::from)), ("format", format.clone())]
+                {
+                    if let Some(value) = value {
+                        members.insert(name.to_owned(), value);
+                    }
+                }
+            }
+            Ok(json!({"type": "custom", "custom": out}))
+        }
+        ToolBody::Hosted { value, .. } if chat.origin == Api::ChatCompletions => Ok(value.clone()),
+        ToolBody::Hosted { .. } => {
+            let at = format!("{}.type", tool.at);
+            let advice = "this model's provider does not run this tool; offer a function of your own instead";
+            Err(Problem::invalid(&at, format!("{at}: {advice}.")))
+        }
+    }
+}
+
+fn tool_choice(chat: &ChatRequest, choice: &ToolChoice) -> Value {
+    let named = |name: &str| {
+        let is_custom = chat
+            .tools
+            .offered
+            .iter()
+            .any(|tool| tool.body.name() == Some(name) && matches!(tool.body, ToolBody::Custom { .. }));
+        let kind = if is_custom { "custom" } else { "function" };
+        json!({"type": kind, kind: {"name": name}})
+    };
+    match choice {
+        ToolChoice::None => "none".into(),
+        ToolChoice::Auto => "auto".into(),
+        ToolChoice::Required => "required".into(),
+        ToolChoice::One(name) => named(name),
+        ToolChoice::Among { names, required } => {
+            let tools: Vec<Value> = names.iter().map(|name| named(name)).collect();
+            let mode = if *required { "required" } else { "auto" };
+            json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}})
+        }
+    }
+}
+
+fn response_format(format: &Format) -> Option<Value> {
+    match format {
+        Format::Text => None,
+        Format::JsonObject => Some(json!({"type": "json_object"})),
+        Format::Schema { name, description, schema, strict } => {
+            let mut out = json!({"name": name.as_deref().unwrap_or("answer"), "schema": schema});
+            if let Some(members) = out.as_object_mut() {
+                if let Some(description) = description {
+                    members.insert("description".to_owned(), description.clone().into());
+                }
+                if let Some(strict) = strict {
+                    members.insert("strict".to_owned(), (*strict).into());
+                }
+            }
+            Some(json!({"type": "json_schema", "json_schema": out}))
+        }
+    }
+}
