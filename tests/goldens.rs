@@ -15,6 +15,8 @@
 mod anthropic_rules;
 #[path = "goldens/client.rs"]
 mod client;
+#[path = "goldens/event_streams.rs"]
+mod event_streams;
 #[path = "goldens/fixtures.rs"]
 mod fixtures;
 #[path = "goldens/oracle.rs"]

@@ -3,6 +3,7 @@
 mod api;
 pub mod chat;
 pub mod cost_tag;
+pub mod event_stream;
 pub mod frames;
 pub mod inbound;
 pub mod json_scan;
