@@ -3,6 +3,7 @@
 
 pub mod answer_tool;
 pub mod anthropic;
+pub mod auth;
 pub mod generic;
 pub mod notes;
 pub mod openai;
