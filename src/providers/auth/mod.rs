@@ -2,3 +2,4 @@
 //! pure; the clock's time comes as an argument, and asking a token endpoint is the shell's business.
 
 pub mod sigv4;
+pub mod slot;
