@@ -5,6 +5,12 @@
 //! (<https://smithy.io/2.0/aws/amazon-eventstream.html>). What does not add up ends the stream: behind it nobody knows
 //! where a message begins.
 
+use serde_json::json;
+
+use super::chat::ReplyFault;
+use super::frames::MAX_EVENT_BYTES;
+use super::frames::{Framing, RawEvent, TakeEvent};
+
 /// Bytes before the headers: two lengths and their checksum.
 const PRELUDE: usize = 12;
 
@@ -93,6 +99,32 @@ impl EventStreamDecoder {
     /// Whether a message has begun that is not complete.
     pub fn is_unfinished(&self) -> bool {
         self.start < self.buffer.len()
+    }
+}
+
+impl Default for EventStreamDecoder {
+    fn default() -> Self {
+        Self::new(MAX_EVENT_BYTES)
+    }
+}
+
+impl Framing for EventStreamDecoder {
+    fn push(&mut self, bytes: &[u8], take: &mut TakeEvent<'_>) -> Result<(), ReplyFault> {
+        Self::push(self, bytes);
+        while let Some(message) = self.next_message().map_err(|fault| ReplyFault::Malformed(fault.to_string()))? {
+            let data = if message.payload.is_empty() && !message.error_message.is_empty() {
+                // As the errors that a service models say it.
+                json!({"message": String::from_utf8_lossy(message.error_message)}).to_string().into_bytes().into()
+            } else {
+                message.payload.into()
+            };
+            take(&RawEvent { name: message.name, data, exception: message.is_exception })?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &mut TakeEvent<'_>) -> Result<(), ReplyFault> {
+        if self.is_unfinished() { Err(ReplyFault::Truncated) } else { Ok(()) }
     }
 }
 
@@ -276,6 +308,33 @@ mod tests {
         let error = Message { name: b"500", is_exception: true, error_message: b"words", payload: b"" };
         assert_eq!(decoder.next_message(), Ok(Some(error)));
         assert_eq!(decoder.next_message(), Ok(None));
+    }
+
+    /// Name, data, whether it is an exception.
+    type Events = Vec<(Vec<u8>, Vec<u8>, bool)>;
+
+    #[test]
+    fn as_a_framing_it_tells_exceptions_damage_and_that_the_end_is_missing() {
+        fn run(bytes: &[u8]) -> (Events, Result<(), ReplyFault>) {
+            let mut events = Events::new();
+            let mut framing = EventStreamDecoder::default();
+            let mut take = |event: &RawEvent<'_>| {
+                events.push((event.name.to_vec(), event.data.to_vec(), event.exception));
+                Ok(())
+            };
+            let end = Framing::push(&mut framing, bytes, &mut take).and_then(|()| framing.finish(&mut take));
+            (events, end)
+        }
+        let good = event("e", b"{}");
+        let error =
+            [(":message-type", 7, &b"error"[..]), (":error-code", 7, b"500"), (":error-message", 7, b"a \"b\"")];
+        let bytes = [good.clone(), message(&error, b"")].concat();
+        let told = (b"500".to_vec(), br#"{"message":"a \"b\""}"#.to_vec(), true);
+        let first = (b"e".to_vec(), b"{}".to_vec(), false);
+        assert_eq!(run(&bytes), (vec![first.clone(), told], Ok(())));
+        assert_eq!(run(&bytes[..bytes.len() - 1]), (vec![first.clone()], Err(ReplyFault::Truncated)));
+        let (events, end) = run(&[good, vec![0; 20]].concat());
+        assert!(events == [first] && matches!(end, Err(ReplyFault::Malformed(_))));
     }
 
     #[test]
