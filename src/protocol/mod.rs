@@ -7,6 +7,7 @@ pub mod event_stream;
 pub mod frames;
 pub mod inbound;
 pub mod json_scan;
+pub mod multipart;
 pub mod sse;
 pub mod usage;
 
