@@ -39,6 +39,8 @@ pub enum Fault {
     CutEvent,
     /// The dialect's own error event, then the end.
     Error,
+    /// As `Error`; in Amazon's framing an exception that the API knows.
+    Exception,
 }
 
 /// How lines end on the wire.
@@ -75,6 +77,17 @@ pub struct Directives {
     pub huge: Option<usize>,
     pub big_reply: Option<usize>,
     pub unicode: bool,
+    /// Proofs of reasoning, which must come back with the next turn.
+    pub signature: bool,
+    pub citations: Option<usize>,
+    /// `image` or `audio`.
+    pub media: Option<String>,
+    /// Parallel calls alternate in the stream.
+    pub interleave: bool,
+    /// Gemini streams a JSON array whatever was asked for.
+    pub json_array: bool,
+    /// Bedrock streams begin without `messageStart`.
+    pub no_start: bool,
     // When.
     pub ttfb_ms: u64,
     pub first_chunk_ms: u64,
@@ -88,6 +101,7 @@ pub struct Directives {
     pub cache_write_1h: Option<u64>,
     pub no_usage: bool,
     pub usage_inline: bool,
+    pub two_usage: bool,
     // Replies that are not the answer.
     pub status: Option<u16>,
     pub error_message: Option<String>,
@@ -97,6 +111,18 @@ pub struct Directives {
     pub html: Option<u16>,
     pub empty: bool,
     pub badjson: bool,
+    /// The error comes with status 200.
+    pub error_at_200: bool,
+    /// Seconds in Gemini's `RetryInfo`.
+    pub retry_delay: Option<u64>,
+    /// The prompt or the answer is withheld.
+    pub block: bool,
+    /// The model called a tool in a way that cannot be read.
+    pub malformed_call: bool,
+    // Tokens.
+    pub token_ttl: Option<u64>,
+    pub token_fail: Option<u64>,
+    pub token_reject: bool,
     // Headers.
     pub headers: Vec<(String, String)>,
     pub content_type: Option<String>,
@@ -107,6 +133,9 @@ pub struct Directives {
     pub truncate_at: Option<At>,
     pub cut_event_at: Option<At>,
     pub error_at: Option<At>,
+    pub exception_at: Option<At>,
+    /// The content event, counted from one, that gets a wrong checksum.
+    pub badcrc: Option<u64>,
     pub no_done: bool,
     pub double_finish: bool,
     pub body_reset: bool,
@@ -177,6 +206,15 @@ impl Directives {
             "huge" => self.huge = Some(size(key, value, MAX_TEXT_BYTES)?),
             "big_reply" => self.big_reply = Some(size(key, value, MAX_TEXT_BYTES)?),
             "unicode" => self.unicode = flag(key, value)?,
+            "signature" => self.signature = flag(key, value)?,
+            "citations" => self.citations = Some(size(key, value, 1000)?),
+            "media" => match value {
+                "image" | "audio" => self.media = owned(),
+                _ => return Err(format!("mock directive 'media' takes image or audio, not '{value}'")),
+            },
+            "interleave" => self.interleave = flag(key, value)?,
+            "json_array" => self.json_array = flag(key, value)?,
+            "no_start" => self.no_start = flag(key, value)?,
             "ttfb_ms" => self.ttfb_ms = delay(key, value)?,
             "first_chunk_ms" => self.first_chunk_ms = delay(key, value)?,
             "gap_ms" => self.gap_ms = delay(key, value)?,
@@ -188,6 +226,7 @@ impl Directives {
             "cache_write_1h" => self.cache_write_1h = Some(number(key, value)?),
             "no_usage" => self.no_usage = flag(key, value)?,
             "usage_inline" => self.usage_inline = flag(key, value)?,
+            "two_usage" => self.two_usage = flag(key, value)?,
             "status" => self.status = Some(status(key, value)?),
             "error_message" => self.error_message = owned(),
             "error_code" => self.error_code = owned(),
@@ -202,6 +241,13 @@ impl Directives {
             }
             "empty" => self.empty = flag(key, value)?,
             "badjson" => self.badjson = flag(key, value)?,
+            "error_at_200" => self.error_at_200 = flag(key, value)?,
+            "retry_delay" => self.retry_delay = Some(number(key, value)?),
+            "block" => self.block = flag(key, value)?,
+            "malformed_call" => self.malformed_call = flag(key, value)?,
+            "token_ttl" => self.token_ttl = Some(number(key, value)?),
+            "token_fail" => self.token_fail = Some(number(key, value)?),
+            "token_reject" => self.token_reject = flag(key, value)?,
             "contenttype" => self.content_type = Some(header("content-type", value)?.1),
             "stall_at" => self.stall_at = Some(place(key, value)?),
             "reset_at" => self.reset_at = Some(place(key, value)?),
@@ -209,6 +255,8 @@ impl Directives {
             "truncate_at" => self.truncate_at = Some(place(key, value)?),
             "cut_event_at" => self.cut_event_at = Some(place(key, value)?),
             "error_at" => self.error_at = Some(place(key, value)?),
+            "exception_at" => self.exception_at = Some(place(key, value)?),
+            "badcrc" => self.badcrc = Some(number(key, value)?.max(1)),
             "no_done" => self.no_done = flag(key, value)?,
             "double_finish" => self.double_finish = flag(key, value)?,
             "body_reset" => self.body_reset = flag(key, value)?,
@@ -236,6 +284,7 @@ impl Directives {
             (self.truncate_at, Fault::Truncate),
             (self.cut_event_at, Fault::CutEvent),
             (self.error_at, Fault::Error),
+            (self.exception_at, Fault::Exception),
         ]
         .into_iter()
         .filter_map(|(at, fault)| at.map(|at| (at, fault)))
@@ -253,7 +302,10 @@ impl Directives {
         let only_delays = self.fault().is_none()
             && self.error_status().is_none()
             && self.html.is_none()
-            && !(self.empty || self.badjson || self.no_done || self.double_finish || self.body_reset);
+            && !(self.empty || self.badjson || self.no_done || self.double_finish || self.body_reset)
+            && !(self.error_at_200 || self.block || self.malformed_call || self.token_reject)
+            && self.badcrc.is_none()
+            && self.token_fail.is_none();
         let delays = if only_delays { [0, 0, 0] } else { [self.ttfb_ms, self.first_chunk_ms, self.slow_body_ms] };
         let [ttfb_ms, first_chunk_ms, slow_body_ms] = delays;
         Self {
@@ -267,6 +319,13 @@ impl Directives {
             truncate_at: None,
             cut_event_at: None,
             error_at: None,
+            exception_at: None,
+            badcrc: None,
+            error_at_200: false,
+            block: false,
+            malformed_call: false,
+            token_fail: None,
+            token_reject: false,
             no_done: false,
             double_finish: false,
             body_reset: false,

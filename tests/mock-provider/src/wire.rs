@@ -220,7 +220,7 @@ impl Script {
                 }
                 Step::Send { content: false }
             }
-            Fault::Error => {
+            Fault::Error | Fault::Exception => {
                 render(&self.stream, &self.stream.error, self.shape, self.next, out);
                 Step::Send { content: false }
             }
