@@ -45,12 +45,20 @@ pub enum Route {
     CountTokens = 2,
     Models = 3,
     Generate = 4,
-    Other = 5,
+    Completions = 5,
+    Other = 6,
 }
 
 /// Names of the routes, in the order of [`Route`].
-const ROUTES: [&str; 6] =
-    ["/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens", "/v1/models", "/generate", "other"];
+const ROUTES: [&str; 7] = [
+    "/v1/chat/completions",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/models",
+    "/generate",
+    "/v1/completions",
+    "other",
+];
 
 /// One request.
 #[derive(Debug)]

@@ -6,8 +6,10 @@
 
 mod answer;
 mod anthropic;
+mod completions;
 mod control;
 mod directives;
+mod endpoint;
 mod generic;
 mod http;
 mod journal;

@@ -121,6 +121,14 @@ pub fn unauthorised(request: &Request<'_>) -> ApiError {
     ApiError::new(401, message).code("invalid_api_key")
 }
 
+/// The refusal of a body that is no JSON.
+pub fn unreadable(error: &str) -> ApiError {
+    ApiError::invalid(format!(
+        "We could not parse the JSON body of your request. The API expects a JSON payload, but what was sent was not \
+         valid JSON: {error}"
+    ))
+}
+
 /// Renders an error.
 pub fn error_body(error: &ApiError) -> String {
     let optional = |text: &Option<String>| text.as_deref().map_or_else(|| "null".to_owned(), json_string);
@@ -284,11 +292,11 @@ fn check(body: &Value) -> Result<ChatRequest<'_>, ApiError> {
     })
 }
 
-fn missing(param: &str) -> ApiError {
+pub fn missing(param: &str) -> ApiError {
     ApiError::invalid(format!("Missing required parameter: '{param}'.")).param(param).code("missing_required_parameter")
 }
 
-fn wrong_type(param: &str, expected: &str, got: &Value) -> ApiError {
+pub fn wrong_type(param: &str, expected: &str, got: &Value) -> ApiError {
     let got = match got {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -303,11 +311,11 @@ fn wrong_type(param: &str, expected: &str, got: &Value) -> ApiError {
         .code("invalid_type")
 }
 
-fn invalid_value(param: &str, message: String) -> ApiError {
+pub fn invalid_value(param: &str, message: String) -> ApiError {
     ApiError::invalid(message).param(param).code("invalid_value")
 }
 
-fn check_bool(param: &str, value: Option<&Value>) -> Result<Option<bool>, ApiError> {
+pub fn check_bool(param: &str, value: Option<&Value>) -> Result<Option<bool>, ApiError> {
     match value {
         None | Some(Value::Null) => Ok(None),
         Some(Value::Bool(value)) => Ok(Some(*value)),
@@ -315,7 +323,7 @@ fn check_bool(param: &str, value: Option<&Value>) -> Result<Option<bool>, ApiErr
     }
 }
 
-fn check_decimal(param: &str, value: Option<&Value>, least: f64, most: f64) -> Result<(), ApiError> {
+pub fn check_decimal(param: &str, value: Option<&Value>, least: f64, most: f64) -> Result<(), ApiError> {
     let Some(value) = value else { return Ok(()) };
     let Some(number) = value.as_f64() else {
         return Err(wrong_type(param, "a decimal", value));
@@ -332,7 +340,7 @@ fn check_decimal(param: &str, value: Option<&Value>, least: f64, most: f64) -> R
         .code(code))
 }
 
-fn check_integer(param: &str, value: Option<&Value>, least: u64, most: u64) -> Result<Option<u64>, ApiError> {
+pub fn check_integer(param: &str, value: Option<&Value>, least: u64, most: u64) -> Result<Option<u64>, ApiError> {
     let Some(value) = value else { return Ok(None) };
     let (which, bound, code) = match value.as_u64() {
         Some(number) if number >= least && number <= most => return Ok(Some(number)),
@@ -345,7 +353,7 @@ fn check_integer(param: &str, value: Option<&Value>, least: u64, most: u64) -> R
         .code(code))
 }
 
-fn check_stop(value: Option<&Value>) -> Result<Vec<String>, ApiError> {
+pub fn check_stop(value: Option<&Value>) -> Result<Vec<String>, ApiError> {
     match value {
         None => Ok(Vec::new()),
         Some(Value::String(stop)) => Ok(vec![stop.clone()]),
@@ -1005,7 +1013,7 @@ fn stream(request: &ChatRequest<'_>, said: &Said<'_>, head: &Head, directives: &
     events
 }
 
-fn mid_stream_error(directives: &Directives) -> ApiError {
+pub fn mid_stream_error(directives: &Directives) -> ApiError {
     let mut error = ApiError::new(
         500,
         directives

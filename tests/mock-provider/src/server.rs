@@ -15,6 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde_json::Value;
 
 use crate::directives::{self, Directives};
+use crate::endpoint::{self, Endpoint};
 use crate::http::Request;
 use crate::journal::{Arrival, Journal, Route, Ticket, unix_ms};
 use crate::reply::{ApiError, Body, Reply, status_message};
@@ -104,11 +105,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Whose language a path speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Dialect {
     OpenAi,
     Anthropic,
     Generic,
+    Other(Box<dyn Endpoint>),
 }
 
 /// A reply and what shapes it.
@@ -130,7 +132,7 @@ pub fn handle<'a>(app: &'a App, request: &Request<'_>) -> Handled<'a> {
         "POST" => serde_json::from_slice::<Value>(request.body).map_err(|error| error.to_string()),
         _ => Ok(Value::Null),
     };
-    let (directives, problem) = collect(app, request, dialect, body.as_ref().unwrap_or(&Value::Null));
+    let (directives, problem) = collect(app, request, &dialect, body.as_ref().unwrap_or(&Value::Null));
     let ticket = app.journal.open(Arrival {
         route,
         method: request.method,
@@ -147,16 +149,17 @@ pub fn handle<'a>(app: &'a App, request: &Request<'_>) -> Handled<'a> {
     };
     let result = match problem.or(gated) {
         Some(problem) => Err(ApiError::invalid(problem).code("mock_directive")),
-        None => respond(app, request, route, dialect, body, &directives),
+        None => respond(app, request, route, &dialect, body, &directives),
     };
     let request_id = app.id("req_01", 22);
     let mut reply = match result {
         Ok(reply) => reply,
         Err(error) => {
-            let body = match dialect {
+            let body = match &dialect {
                 Dialect::OpenAi => openai::error_body(&error),
                 Dialect::Anthropic => anthropic::error_body(&error, &request_id),
                 Dialect::Generic => generic::error_body(&error),
+                Dialect::Other(endpoint) => endpoint.error_body(&error),
             };
             Reply::json(error.status, body)
         }
@@ -164,10 +167,11 @@ pub fn handle<'a>(app: &'a App, request: &Request<'_>) -> Handled<'a> {
     if let Some(status) = directives.status.filter(|status| *status < 400 && reply.status == 200) {
         reply.status = status;
     }
-    let reply = match dialect {
+    let reply = match &dialect {
         Dialect::OpenAi => openai::headers(app, reply),
         Dialect::Anthropic => anthropic::headers(reply, request_id),
         Dialect::Generic => reply,
+        Dialect::Other(endpoint) => endpoint.headers(app, reply),
     };
     Handled { reply, directives, ticket: Some(ticket) }
 }
@@ -175,7 +179,9 @@ pub fn handle<'a>(app: &'a App, request: &Request<'_>) -> Handled<'a> {
 /// Paths count by their end, so that the mock can stand for providers with another prefix.
 fn route(request: &Request<'_>) -> (Route, Dialect) {
     let path = request.path.strip_suffix('/').unwrap_or(request.path);
-    if path.ends_with("/chat/completions") {
+    if let Some(endpoint) = endpoint::find(path) {
+        (endpoint.route(), Dialect::Other(endpoint))
+    } else if path.ends_with("/chat/completions") {
         (Route::ChatCompletions, Dialect::OpenAi)
     } else if path.ends_with("/v1/messages/count_tokens") {
         (Route::CountTokens, Dialect::Anthropic)
@@ -193,9 +199,9 @@ fn route(request: &Request<'_>) -> (Route, Dialect) {
 }
 
 /// The directives of a request, and what is wrong with them.
-fn collect(app: &App, request: &Request<'_>, dialect: Dialect, body: &Value) -> (Directives, Option<String>) {
+fn collect(app: &App, request: &Request<'_>, dialect: &Dialect, body: &Value) -> (Directives, Option<String>) {
     let mut directives = app.defaults.clone();
-    let field = if dialect == Dialect::Generic { "engine" } else { "model" };
+    let field = if matches!(dialect, Dialect::Generic) { "engine" } else { "model" };
     let model = body.get(field).and_then(Value::as_str).unwrap_or_default();
     if let Some(list) = request.header("x-mock")
         && let Err(problem) = directives.apply_list(list, model)
@@ -206,6 +212,7 @@ fn collect(app: &App, request: &Request<'_>, dialect: Dialect, body: &Value) -> 
         Dialect::OpenAi => openai::last_user_text(body),
         Dialect::Anthropic => anthropic::last_user_text(body),
         Dialect::Generic => body.get("prompt").and_then(Value::as_str).map(Cow::Borrowed),
+        Dialect::Other(endpoint) => endpoint.user_text(body),
     };
     let text = text.unwrap_or_default();
     for block in directives::extract(&text).1 {
@@ -220,25 +227,30 @@ fn respond(
     app: &App,
     request: &Request<'_>,
     route: Route,
-    dialect: Dialect,
+    dialect: &Dialect,
     body: Result<Value, String>,
     directives: &Directives,
 ) -> Result<Reply, ApiError> {
     if let Some(key) = &app.api_key {
-        let (authorised, refusal) = match dialect {
-            Dialect::OpenAi => (openai::authorised(request, key), openai::unauthorised(request)),
-            Dialect::Anthropic => (anthropic::authorised(request, key), anthropic::unauthorised(request)),
-            Dialect::Generic => (openai::authorised(request, key), generic::unauthorised()),
+        let refusal = match dialect {
+            Dialect::OpenAi => (!openai::authorised(request, key)).then(|| openai::unauthorised(request)),
+            Dialect::Anthropic => (!anthropic::authorised(request, key)).then(|| anthropic::unauthorised(request)),
+            Dialect::Generic => (!openai::authorised(request, key)).then(generic::unauthorised),
+            Dialect::Other(endpoint) => endpoint.refuse_key(request, key),
         };
-        if !authorised && route != Route::Other {
+        if let Some(refusal) = refusal.filter(|_| route != Route::Other) {
             return Err(refusal);
         }
     }
     if let Some(reply) = instead(directives) {
         return reply;
     }
-    let method = if route == Route::Models { "GET" } else { "POST" };
-    if route != Route::Other && request.method != method && !(method == "GET" && request.method == "HEAD") {
+    let methods = match dialect {
+        Dialect::Other(endpoint) => endpoint.methods(),
+        _ if route == Route::Models => &["GET", "HEAD"],
+        _ => &["POST"],
+    };
+    if route != Route::Other && !methods.contains(&request.method) {
         return Err(ApiError::new(
             405,
             format!(
@@ -248,12 +260,10 @@ fn respond(
         ));
     }
     let mut body = body.map_err(|error| match dialect {
-        Dialect::OpenAi => ApiError::invalid(format!(
-            "We could not parse the JSON body of your request. The API expects a JSON payload, but what was sent was \
-             not valid JSON: {error}"
-        )),
+        Dialect::OpenAi => openai::unreadable(&error),
         Dialect::Anthropic => ApiError::invalid(format!("The request body is not valid JSON: {error}")),
         Dialect::Generic => generic::unreadable(),
+        Dialect::Other(endpoint) => endpoint.unreadable(&error),
     })?;
     if directives.badjson
         && let Some(fields) = body.as_object_mut()
@@ -263,18 +273,19 @@ fn respond(
             fields.remove(field);
         }
     }
-    let reply = match route {
-        Route::ChatCompletions => openai::respond(app, &body, directives),
-        Route::Messages => anthropic::respond(app, request, &body, directives),
-        Route::CountTokens => anthropic::count_tokens(request, &body, directives),
-        Route::Generate => generic::respond(request, &body, directives),
-        Route::Models => models(request, dialect),
-        Route::Other => Ok(Reply::json(404, openai::unknown_url(request.method, request.path))),
+    let reply = match (dialect, route) {
+        (Dialect::Other(endpoint), _) => endpoint.respond(app, request, &body, directives),
+        (_, Route::ChatCompletions) => openai::respond(app, &body, directives),
+        (_, Route::Messages) => anthropic::respond(app, request, &body, directives),
+        (_, Route::CountTokens) => anthropic::count_tokens(request, &body, directives),
+        (_, Route::Generate) => generic::respond(request, &body, directives),
+        (_, Route::Models) => models(request, dialect),
+        _ => Ok(Reply::json(404, openai::unknown_url(request.method, request.path))),
     }?;
     Ok(if directives.badjson { reply.truncated() } else { reply })
 }
 
-fn models(request: &Request<'_>, dialect: Dialect) -> Result<Reply, ApiError> {
+fn models(request: &Request<'_>, dialect: &Dialect) -> Result<Reply, ApiError> {
     let id = request.path.rsplit_once("/models/").map(|(_, id)| id).filter(|id| !id.is_empty());
     let body = match (id, dialect) {
         (Some(id), _) => openai::model(&directives::percent_decode(id))?,

@@ -8,5 +8,6 @@
 
 mod connection;
 mod dialects;
+mod endpoints;
 mod faults;
 mod support;
