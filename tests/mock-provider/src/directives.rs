@@ -84,6 +84,8 @@ pub struct Directives {
     pub media: Option<String>,
     /// Parallel calls alternate in the stream.
     pub interleave: bool,
+    /// The answer is a refusal.
+    pub refusal: bool,
     /// Gemini streams a JSON array whatever was asked for.
     pub json_array: bool,
     /// Bedrock streams begin without `messageStart`.
@@ -213,6 +215,7 @@ impl Directives {
                 _ => return Err(format!("mock directive 'media' takes image or audio, not '{value}'")),
             },
             "interleave" => self.interleave = flag(key, value)?,
+            "refusal" => self.refusal = flag(key, value)?,
             "json_array" => self.json_array = flag(key, value)?,
             "no_start" => self.no_start = flag(key, value)?,
             "ttfb_ms" => self.ttfb_ms = delay(key, value)?,

@@ -11,6 +11,7 @@ use crate::http::Request;
 use crate::journal::Route;
 use crate::openai;
 use crate::reply::{ApiError, Reply};
+use crate::responses::{self, Strictness};
 use crate::server::App;
 
 /// One endpoint in the words of one provider. What is not said otherwise is as at OpenAI.
@@ -20,6 +21,11 @@ pub trait Endpoint: Debug {
 
     fn methods(&self) -> &'static [&'static str] {
         &["POST"]
+    }
+
+    /// Whether a POST without a body is a mistake.
+    fn needs_body(&self) -> bool {
+        true
     }
 
     /// The text in which directives stand.
@@ -60,6 +66,10 @@ pub trait Endpoint: Debug {
 /// mock can stand for providers with another prefix.
 pub fn find(path: &str) -> Option<Box<dyn Endpoint>> {
     let path = path.strip_suffix('/').unwrap_or(path);
+    let strictness = if path.starts_with("/p/") { Strictness::Open } else { Strictness::Closed };
+    if let Some(endpoint) = responses::find(path, strictness) {
+        return Some(Box::new(endpoint));
+    }
     // `/chat/completions` is what it ends with, too.
     if path.ends_with("/completions") && !path.ends_with("/chat/completions") {
         return Some(Box::new(Completions));

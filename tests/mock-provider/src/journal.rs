@@ -46,17 +46,19 @@ pub enum Route {
     Models = 3,
     Generate = 4,
     Completions = 5,
-    Other = 6,
+    Responses = 6,
+    Other = 7,
 }
 
 /// Names of the routes, in the order of [`Route`].
-const ROUTES: [&str; 7] = [
+const ROUTES: [&str; 8] = [
     "/v1/chat/completions",
     "/v1/messages",
     "/v1/messages/count_tokens",
     "/v1/models",
     "/generate",
     "/v1/completions",
+    "/v1/responses",
     "other",
 ];
 

@@ -14,7 +14,10 @@ mod generic;
 mod http;
 mod journal;
 mod openai;
+#[cfg(test)]
+mod recorded;
 mod reply;
+mod responses;
 mod schema;
 mod server;
 mod wire;

@@ -11,6 +11,7 @@ use crate::answer::{self, Answer, Conversation, Ending, Limits, Span, ToolQuesti
 use crate::directives::{self, Directives};
 use crate::http::Request;
 use crate::reply::{ApiError, Reply, json_string};
+use crate::responses::{check_sampling, reasons};
 use crate::schema;
 use crate::server::App;
 use crate::wire::{Event, EventStream, Framing, Kind, Template};
@@ -20,7 +21,9 @@ pub const MODELS: [&str; 3] = ["mock-large", "mock-small", "mock-reasoner"];
 /// When the listed models were made, in seconds since 1970.
 const MODELS_CREATED: u64 = 1_735_689_600;
 /// Bytes of tool arguments in one delta.
-const ARGUMENT_BYTES: usize = 8;
+pub const ARGUMENT_BYTES: usize = 8;
+/// Longest id of a tool call, in characters.
+const MAX_CALL_ID: usize = 40;
 /// Most choices of one reply.
 const MAX_CHOICES: u64 = 128;
 
@@ -254,6 +257,14 @@ fn check(body: &Value) -> Result<ChatRequest<'_>, ApiError> {
         )
         .param("max_tokens"));
     }
+    if max_tokens.is_some() && reasons(model) {
+        return Err(ApiError::invalid(
+            "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
+        )
+        .param("max_tokens")
+        .code("unsupported_parameter"));
+    }
+    check_sampling(model, field("reasoning_effort").and_then(Value::as_str), fields)?;
     let choices = check_integer("n", field("n"), 1, MAX_CHOICES)?.unwrap_or(1);
     let stream = check_bool("stream", field("stream"))?.unwrap_or(false);
     let include_usage = match field("stream_options") {
@@ -472,6 +483,15 @@ fn check_calls(at: usize, message: &Value) -> Result<Vec<&str>, ApiError> {
         let Some(id) = call.get("id").and_then(Value::as_str) else {
             return Err(missing(&format!("{param}[{number}].id")));
         };
+        if id.chars().count() > MAX_CALL_ID {
+            return Err(ApiError::invalid(format!(
+                "Invalid '{param}[{number}].id': string too long. Expected a string with maximum length \
+                 {MAX_CALL_ID}, but got a string with length {} instead.",
+                id.chars().count()
+            ))
+            .param(format!("{param}[{number}].id"))
+            .code("string_above_max_length"));
+        }
         if call.get("type").and_then(Value::as_str).is_none() {
             return Err(missing(&format!("{param}[{number}].type")));
         }
@@ -539,7 +559,7 @@ fn check_part(param: &str, role: &str, part: &Value) -> Result<(), ApiError> {
 }
 
 /// An image may be a web address or a base64 data URL of an image type.
-fn check_image(url: &str) -> Result<(), String> {
+pub fn check_image(url: &str) -> Result<(), String> {
     if let Some(rest) = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://")) {
         return if rest.is_empty() || rest.starts_with('/') || rest.contains(char::is_whitespace) {
             Err(format!("Failed to download image from {url}."))
@@ -632,12 +652,12 @@ fn check_tools(tools: Option<&Value>) -> Result<Vec<(&str, &Value)>, ApiError> {
     Ok(functions)
 }
 
-fn schema_error(param: &str, of: &str, problem: &str) -> ApiError {
+pub fn schema_error(param: &str, of: &str, problem: &str) -> ApiError {
     ApiError::invalid(format!("Invalid schema for {of}: {problem}.")).param(param).code("invalid_function_parameters")
 }
 
 /// Strict schemas close every object and require every property.
-fn check_strict(schema: &Value, depth: usize) -> Result<(), String> {
+pub fn check_strict(schema: &Value, depth: usize) -> Result<(), String> {
     let Some(fields) = schema.as_object().filter(|_| depth < 64) else {
         return Ok(());
     };

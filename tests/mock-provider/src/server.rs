@@ -19,7 +19,7 @@ use crate::endpoint::{self, Endpoint};
 use crate::http::Request;
 use crate::journal::{Arrival, Journal, Route, Ticket, unix_ms};
 use crate::reply::{ApiError, Body, Reply, status_message};
-use crate::{anthropic, control, generic, openai};
+use crate::{anthropic, control, generic, openai, responses};
 
 /// Most tags whose failures are counted, and most prompt prefixes that are remembered. Beyond it the oldest
 /// knowledge goes, all at once.
@@ -36,6 +36,7 @@ pub struct App {
     /// Hashes of prompt prefixes that are in the cache.
     prefixes: Mutex<HashSet<u64>>,
     ids: AtomicU64,
+    pub responses: responses::Store,
 }
 
 impl App {
@@ -47,6 +48,7 @@ impl App {
             failures: Mutex::default(),
             prefixes: Mutex::default(),
             ids: AtomicU64::new(unix_ms() << 20),
+            responses: responses::Store::default(),
         }
     }
 
@@ -86,6 +88,7 @@ impl App {
         self.journal.reset();
         lock(&self.failures).clear();
         lock(&self.prefixes).clear();
+        self.responses.clear();
     }
 
     /// Whether a request with `fail_times` is still among those that fail.
@@ -100,7 +103,7 @@ impl App {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -129,6 +132,7 @@ pub fn handle<'a>(app: &'a App, request: &Request<'_>) -> Handled<'a> {
     }
     let (route, dialect) = route(request);
     let body = match request.method {
+        "POST" if request.body.is_empty() && !needs_body(&dialect) => Ok(Value::Null),
         "POST" => serde_json::from_slice::<Value>(request.body).map_err(|error| error.to_string()),
         _ => Ok(Value::Null),
     };
@@ -174,6 +178,13 @@ pub fn handle<'a>(app: &'a App, request: &Request<'_>) -> Handled<'a> {
         Dialect::Other(endpoint) => endpoint.headers(app, reply),
     };
     Handled { reply, directives, ticket: Some(ticket) }
+}
+
+fn needs_body(dialect: &Dialect) -> bool {
+    match dialect {
+        Dialect::Other(endpoint) => endpoint.needs_body(),
+        _ => true,
+    }
 }
 
 /// Paths count by their end, so that the mock can stand for providers with another prefix.

@@ -70,11 +70,18 @@ pub struct EventStream {
     pub events: Vec<Event>,
     /// What the provider sends when it fails in the middle of a stream.
     pub error: Event,
+    /// Every event, a JSON object, gets its number in sequence.
+    numbered: bool,
 }
 
 impl EventStream {
     pub fn new(framing: Framing, error: Event) -> Self {
-        Self { framing, templates: Vec::new(), events: Vec::new(), error }
+        Self { framing, templates: Vec::new(), events: Vec::new(), error, numbered: false }
+    }
+
+    /// Puts `sequence_number` at the end of every event.
+    pub fn numbered(self) -> Self {
+        Self { numbered: true, ..self }
     }
 
     pub fn push(&mut self, kind: Kind, name: Option<&'static str>, data: String) {
@@ -245,7 +252,7 @@ fn render(stream: &EventStream, event: &Event, shape: Shape, number: usize, out:
         Event::Fixed { name, .. } => *name,
     };
     if stream.framing == Framing::Ndjson {
-        data(stream, event, out);
+        data(stream, event, number, out);
         out.extend_from_slice(end);
         return;
     }
@@ -269,21 +276,21 @@ fn render(stream: &EventStream, event: &Event, shape: Shape, number: usize, out:
     }
     if shape.multiline {
         let mut json = Vec::new();
-        data(stream, event, &mut json);
+        data(stream, event, number, &mut json);
         for part in json_lines(&json) {
             line(&[b"data:", space, part], out);
         }
     } else {
         out.extend_from_slice(b"data:");
         out.extend_from_slice(space);
-        data(stream, event, out);
+        data(stream, event, number, out);
         out.extend_from_slice(end);
     }
     line(&[], out);
 }
 
 /// Writes an event's data alone.
-fn data(stream: &EventStream, event: &Event, out: &mut Vec<u8>) {
+fn data(stream: &EventStream, event: &Event, number: usize, out: &mut Vec<u8>) {
     match event {
         Event::Fixed { data, .. } => out.extend_from_slice(data.as_bytes()),
         Event::Delta { template, from, to } => {
@@ -295,6 +302,9 @@ fn data(stream: &EventStream, event: &Event, out: &mut Vec<u8>) {
             push_json_string(out, part);
             out.extend_from_slice(template.tail.as_bytes());
         }
+    }
+    if stream.numbered && out.pop().is_some() {
+        out.extend_from_slice(format!(r#","sequence_number":{number}}}"#).as_bytes());
     }
 }
 

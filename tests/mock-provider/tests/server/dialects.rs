@@ -166,6 +166,8 @@ fn openai_refusals_name_the_parameter() {
     let caller = json!({"role": "assistant", "content": null, "tool_calls": [
         {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}},
     ]});
+    let mut long_id = caller.clone();
+    long_id["tool_calls"][0]["id"] = json!("x".repeat(41));
     let cases = [
         (json!({"messages": [user]}), Value::Null, Value::Null),
         (json!({"model": "m"}), json!("messages"), json!("missing_required_parameter")),
@@ -194,6 +196,17 @@ fn openai_refusals_name_the_parameter() {
         (json!({"model": "m", "messages": [user, tool_message]}), json!("messages.[1].role"), Value::Null),
         (json!({"model": "m", "messages": [user, caller, user]}), json!("messages.[1].role"), Value::Null),
         (json!({"model": "m", "messages": [user, caller]}), json!("messages.[1].role"), Value::Null),
+        (
+            json!({"model": "m", "messages": [user, long_id]}),
+            json!("messages[1].tool_calls[0].id"),
+            json!("string_above_max_length"),
+        ),
+        (
+            json!({"model": "o3-mini", "messages": [user], "max_tokens": 9}),
+            json!("max_tokens"),
+            json!("unsupported_parameter"),
+        ),
+        (json!({"model": "gpt-5", "messages": [user], "temperature": 0.1}), json!("temperature"), Value::Null),
     ];
     for (body, param, code) in cases {
         let reply = server.post("/v1/chat/completions", "", &body);

@@ -27,3 +27,171 @@ fn a_prompt_is_continued_whole_and_streamed() {
     assert!(cut.complete && !cut.text().contains("[DONE]"));
     assert_eq!(server.entry("cut", |entry| entry["outcome"] == "fault")["chunks_sent"], 2);
 }
+
+/// The events of a stream of the Responses API, which are counted and named.
+fn response_events(reply: &crate::support::Reply) -> Vec<Value> {
+    let events = reply.events();
+    for (number, event) in events.iter().enumerate() {
+        assert_eq!(event["sequence_number"], number, "{event}");
+    }
+    let names: Vec<String> =
+        reply.text().lines().filter_map(|line| line.strip_prefix("event: ")).map(str::to_owned).collect();
+    let types: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(names, types);
+    events
+}
+
+fn types(events: &[Value]) -> Vec<&str> {
+    let mut types: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    types.dedup();
+    types
+}
+
+#[test]
+fn a_response_is_streamed_item_by_item() {
+    let server = Server::start(&[]);
+    let mut body = json!({
+        "model": "gpt-5", "input": "Hello [[mock reasoning=3 citations=1]]", "reasoning": {"summary": "auto"},
+        "include": ["reasoning.encrypted_content"],
+    });
+    let whole = server.post("/v1/responses", "", &body).json();
+    assert_eq!((&whole["status"], whole["output"].as_array().unwrap().len()), (&json!("completed"), 2));
+    body["stream"] = json!(true);
+    let events = response_events(&server.post("/v1/responses", "", &body));
+    assert_eq!(
+        types(&events),
+        [
+            "response.created",
+            "response.in_progress",
+            "response.output_item.added",
+            "response.reasoning_summary_part.added",
+            "response.reasoning_summary_text.delta",
+            "response.reasoning_summary_text.done",
+            "response.reasoning_summary_part.done",
+            "response.output_item.done",
+            "response.output_item.added",
+            "response.content_part.added",
+            "response.output_text.delta",
+            "response.output_text.annotation.added",
+            "response.output_text.done",
+            "response.content_part.done",
+            "response.output_item.done",
+            "response.completed",
+        ]
+    );
+    let end = &events.last().unwrap()["response"];
+    assert_eq!(end["output"][1]["content"], whole["output"][1]["content"]);
+    assert_eq!(end["usage"], whole["usage"]);
+    assert!(end["output"][0]["encrypted_content"].is_string());
+    let said: String = events
+        .iter()
+        .filter(|event| event["type"] == "response.output_text.delta")
+        .map(|event| event["delta"].as_str().unwrap())
+        .collect();
+    assert_eq!(end["output"][1]["content"][0]["text"], said);
+}
+
+#[test]
+fn a_response_ends_in_other_ways_too() {
+    let server = Server::start(&[]);
+    let ask = |text: &str, more: Value| {
+        let mut body = json!({"model": "mock-small", "input": text, "stream": true});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post("/v1/responses", "", &body)
+    };
+    let last = |reply: &crate::support::Reply| response_events(reply).pop().unwrap();
+    let end = last(&ask("Hi", json!({"max_output_tokens": 16})));
+    assert_eq!((&end["type"], &end["response"]["status"]), (&json!("response.incomplete"), &json!("incomplete")));
+    assert_eq!(end["response"]["incomplete_details"]["reason"], "max_output_tokens");
+    let end = last(&ask("Hi [[mock block=1]]", json!({})));
+    assert_eq!(end["response"]["incomplete_details"]["reason"], "content_filter");
+    let end = last(&ask("Hi [[mock finish=failed error_code=rate_limit_exceeded]]", json!({})));
+    assert_eq!(
+        (&end["type"], &end["response"]["error"]["code"]),
+        (&json!("response.failed"), &json!("rate_limit_exceeded"))
+    );
+    let refusal = ask("Hi [[mock refusal=1]]", json!({}));
+    assert!(types(&response_events(&refusal)).contains(&"response.refusal.done"));
+    let error = last(&ask("Hi [[mock error_at=2]]", json!({})));
+    assert_eq!((&error["type"], &error["code"]), (&json!("error"), &json!("server_error")));
+    let open = ask("Hi [[mock no_done=1 tag=open]]", json!({}));
+    assert_eq!(last(&open)["type"], "response.output_item.done");
+    assert_eq!(server.entry("open", |entry| entry["outcome"] == "fault")["status"], 200);
+    let cut = ask("Hi [[mock cut_event_at=1 split=3]]", json!({}));
+    assert!(cut.chunks.iter().all(|size| *size <= 3) && !cut.text().contains("response.completed"));
+}
+
+#[test]
+fn calls_of_a_response_can_alternate() {
+    let server = Server::start(&[]);
+    let mut body = json!({
+        "model": "gpt-5", "input": "Use tools [[mock tools=2 interleave=1]]", "stream": true,
+        "tools": [{"type": "function", "name": "f", "parameters": {
+            "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
+        }}],
+    });
+    let events = response_events(&server.post("/v1/responses", "", &body));
+    let order: Vec<u64> = events
+        .iter()
+        .filter(|event| event["type"] == "response.function_call_arguments.delta")
+        .map(|event| event["output_index"].as_u64().unwrap())
+        .collect();
+    assert!(order.starts_with(&[0, 1, 0, 1]), "{order:?}");
+    body["stream"] = json!(false);
+    let whole = server.post("/v1/responses", "", &body).json();
+    assert_eq!(whole["output"][1]["type"], "function_call");
+    body["input"] = json!([
+        {"role": "user", "content": "Use tools"}, whole["output"][0], whole["output"][1],
+        {"type": "function_call_output", "call_id": whole["output"][0]["call_id"], "output": "sun"},
+        {"type": "function_call_output", "call_id": whole["output"][1]["call_id"], "output": [{"type": "input_text", "text": "rain"}]},
+    ]);
+    let next = server.post("/v1/responses", "", &body).json();
+    let text = next["output"][0]["content"][0]["text"].as_str().unwrap();
+    assert!(text.contains("sun; rain"), "{text}");
+}
+
+#[test]
+fn proofs_of_reasoning_are_demanded_back() {
+    let server = Server::start(&[]);
+    let mut body = json!({
+        "model": "gpt-5", "input": "Use the tool [[mock signature=1]]", "include": ["reasoning.encrypted_content"],
+        "tools": [{"type": "function", "name": "f"}], "store": false,
+    });
+    let first = server.post("/v1/responses", "", &body).json();
+    let call = first["output"][1].clone();
+    let result = json!({"type": "function_call_output", "call_id": call["call_id"], "output": "sun"});
+    body["input"] = json!([{"role": "user", "content": "Go"}, first["output"][0], call, result]);
+    assert_eq!(server.post("/v1/responses", "", &body).status, 200);
+    body["input"] = json!([{"role": "user", "content": "Go"}, call, result]);
+    let refused = server.post("/v1/responses", "", &body);
+    assert_eq!(refused.status, 400);
+    assert!(refused.text().contains("without its required 'reasoning' item"));
+}
+
+#[test]
+fn responses_are_kept_listed_and_deleted() {
+    let server = Server::start(&[]);
+    let body = json!({"model": "mock-small", "input": "Hello", "metadata": {"gateway_account": "ab"}});
+    let made = server.post("/v1/responses", "", &body).json();
+    let path = format!("/v1/responses/{}", made["id"].as_str().unwrap());
+    assert_eq!(server.get(&path).json(), made);
+    let items = server.get(&format!("{path}/input_items")).json();
+    assert_eq!(items["data"][0]["content"][0]["text"], "Hello");
+    let next = json!({"model": "mock-small", "input": "And?", "previous_response_id": made["id"]});
+    let next = server.post("/v1/responses", "", &next).json();
+    assert!(next["output"][0]["content"][0]["text"].as_str().unwrap().contains("turn 2"));
+    assert!(server.post("/v1/responses/input_tokens", "", &body).json()["input_tokens"].as_u64().unwrap() > 0);
+    assert_eq!(server.post(&format!("{path}/cancel"), "", &Value::Null).status, 400, "it was not in the background");
+    assert_eq!(server.request("DELETE", &path).json()["deleted"], true);
+    assert_eq!(server.get(&path).status, 404);
+    let lost = json!({"model": "mock-small", "input": "And?", "previous_response_id": made["id"]});
+    assert_eq!(server.post("/v1/responses", "", &lost).json()["error"]["code"], "previous_response_not_found");
+    let later = json!({"model": "mock-small", "input": "Hello", "background": true});
+    let later = server.post("/v1/responses", "", &later).json();
+    assert_eq!(later["status"], "queued");
+    let path = format!("/v1/responses/{}", later["id"].as_str().unwrap());
+    assert_eq!(server.get(&path).json()["status"], "completed");
+    assert_eq!(server.post(&format!("{path}/cancel"), "", &Value::Null).json()["status"], "cancelled");
+    assert_eq!(server.post("/_mock/reset", "", &Value::Null).status, 200);
+    assert_eq!(server.get(&path).status, 404);
+}

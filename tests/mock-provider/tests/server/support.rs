@@ -52,8 +52,13 @@ impl Server {
     }
 
     pub fn get(&self, path: &str) -> Reply {
+        self.request("GET", path)
+    }
+
+    /// A request without a body.
+    pub fn request(&self, method: &str, path: &str) -> Reply {
         let mut stream = self.connect();
-        let text = format!("GET {path} HTTP/1.1\r\nhost: mock\r\nconnection: close\r\n\r\n");
+        let text = format!("{method} {path} HTTP/1.1\r\nhost: mock\r\nconnection: close\r\n\r\n");
         stream.write_all(text.as_bytes()).unwrap();
         Reply::read(stream)
     }
