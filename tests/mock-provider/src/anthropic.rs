@@ -118,12 +118,58 @@ pub fn respond(app: &App, http: &Request<'_>, body: &Value, directives: &Directi
     let conversation = converse(&request);
     let said = say(app, &request, &conversation, directives);
     let id = app.id("msg_01", 22);
-    let reply = if request.stream {
-        Reply::stream("text/event-stream; charset=utf-8", stream(&request, &said, &id, directives))
+    Ok(answered(&request, &said, &id, directives))
+}
+
+/// Answers for another host, which has the model in the path, another version in the body and no beta fields.
+///
+/// Without a model the request asks for a count of its tokens.
+pub fn respond_hosted(
+    app: &App,
+    http: &Request<'_>,
+    body: &Value,
+    directives: &Directives,
+    version: &str,
+    model: Option<&str>,
+) -> Result<Reply, ApiError> {
+    let mut body = body.clone();
+    let fields =
+        body.as_object_mut().ok_or_else(|| ApiError::invalid("Input should be a valid dictionary or object"))?;
+    let counts = model.is_none();
+    if let Some(model) = model {
+        match fields.remove("anthropic_version") {
+            None => return Err(required("anthropic_version")),
+            Some(Value::String(given)) if given == version => {}
+            Some(_) => return Err(expected("anthropic_version", &format!("'{version}'"))),
+        }
+        for foreign in ["model", "cache_control"] {
+            if fields.contains_key(foreign) {
+                return Err(extra(foreign));
+            }
+        }
+        fields.insert("model".to_owned(), Value::from(model));
     } else {
-        Reply::json(200, whole(&request, &said, &id, directives))
-    };
-    Ok(reply)
+        fields.remove("anthropic_version");
+    }
+    let beta = http.header("anthropic-beta").is_some() || fields.remove("anthropic_beta").is_some();
+    if counts {
+        let request = check(&body, &COUNT_FIELDS, beta, false)?;
+        let tokens = directives.usage_in.unwrap_or(converse(&request).prompt_tokens);
+        return Ok(Reply::json(200, format!(r#"{{"input_tokens":{tokens}}}"#)));
+    }
+    let request = check(&body, &FIELDS, beta, true)?;
+    let conversation = converse(&request);
+    let said = say(app, &request, &conversation, directives);
+    let id = app.id("msg_vrtx_01", 22);
+    Ok(answered(&request, &said, &id, directives))
+}
+
+fn answered(request: &MessagesRequest<'_>, said: &Said<'_>, id: &str, directives: &Directives) -> Reply {
+    if request.stream {
+        Reply::stream("text/event-stream; charset=utf-8", stream(request, said, id, directives))
+    } else {
+        Reply::json(200, whole(request, said, id, directives))
+    }
 }
 
 /// Answers `/v1/messages/count_tokens`.

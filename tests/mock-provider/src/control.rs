@@ -4,6 +4,7 @@ use crate::directives::percent_decode;
 use crate::http::Request;
 use crate::reply::Reply;
 use crate::server::App;
+use crate::tokens;
 
 /// Entries that a journal request gets without `limit`.
 const DEFAULT_LIMIT: usize = 1000;
@@ -14,13 +15,16 @@ pub fn handle(app: &App, request: &Request<'_>) -> Reply {
         "/_mock/health" if read => Reply::json(200, r#"{"status":"ok"}"#),
         "/_mock/journal" if read => journal(app, request.query),
         "/_mock/stats" if read => Reply::json(200, app.journal.stats().to_string()),
+        "/_mock/service-account" if read => Reply::json(200, tokens::service_account()),
         "/_mock/reset" if request.method == "POST" => {
             app.reset();
             Reply::json(200, r#"{"status":"reset"}"#)
         }
-        "/_mock/health" | "/_mock/journal" | "/_mock/stats" => problem(405, "use GET").header("allow", "GET"),
+        "/_mock/health" | "/_mock/journal" | "/_mock/stats" | "/_mock/service-account" => {
+            problem(405, "use GET").header("allow", "GET")
+        }
         "/_mock/reset" => problem(405, "use POST").header("allow", "POST"),
-        _ => problem(404, "no such control: there are health, journal, stats and reset"),
+        _ => problem(404, "no such control: there are health, journal, stats, service-account and reset"),
     }
 }
 

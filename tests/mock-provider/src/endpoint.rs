@@ -7,12 +7,15 @@ use serde_json::Value;
 
 use crate::completions::Completions;
 use crate::directives::Directives;
+use crate::gemini::Gemini;
 use crate::http::Request;
 use crate::journal::Route;
 use crate::openai;
 use crate::reply::{ApiError, Reply};
 use crate::responses::{self, Strictness};
 use crate::server::App;
+use crate::tokens::{self, TokenEndpoint};
+use crate::vertex;
 
 /// One endpoint in the words of one provider. What is not said otherwise is as at OpenAI.
 pub trait Endpoint: Debug {
@@ -26,6 +29,16 @@ pub trait Endpoint: Debug {
     /// Whether a POST without a body is a mistake.
     fn needs_body(&self) -> bool {
         true
+    }
+
+    /// Whether the body of a request is JSON.
+    fn takes_json(&self) -> bool {
+        true
+    }
+
+    /// The model that is asked for.
+    fn model<'a>(&'a self, body: &'a Value) -> &'a str {
+        body.get("model").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// The text in which directives stand.
@@ -47,6 +60,16 @@ pub trait Endpoint: Debug {
         openai::error_body(error)
     }
 
+    /// An error as a reply.
+    fn error(&self, error: &ApiError) -> Reply {
+        Reply::json(error.status, self.error_body(error))
+    }
+
+    /// What is to be said of the request's credential in the journal.
+    fn verdict(&self, _: &App, _: &Request<'_>) -> Option<String> {
+        None
+    }
+
     /// Adds the headers that every reply has.
     fn headers(&self, app: &App, reply: Reply) -> Reply {
         openai::headers(app, reply)
@@ -64,8 +87,17 @@ pub trait Endpoint: Debug {
 
 /// The endpoint a path names, if it is none of the first three dialects'. Paths count by their end, so that the
 /// mock can stand for providers with another prefix.
-pub fn find(path: &str) -> Option<Box<dyn Endpoint>> {
-    let path = path.strip_suffix('/').unwrap_or(path);
+pub fn find(request: &Request<'_>) -> Option<Box<dyn Endpoint>> {
+    if let Some(issuer) = tokens::issuer(request.path) {
+        return Some(Box::new(TokenEndpoint(issuer)));
+    }
+    if let Some(gemini) = Gemini::find(request) {
+        return Some(Box::new(gemini));
+    }
+    if let Some(claude) = vertex::Claude::find(request) {
+        return Some(Box::new(claude));
+    }
+    let path = request.path.strip_suffix('/').unwrap_or(request.path);
     let strictness = if path.starts_with("/p/") { Strictness::Open } else { Strictness::Closed };
     if let Some(endpoint) = responses::find(path, strictness) {
         return Some(Box::new(endpoint));

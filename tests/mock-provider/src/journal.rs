@@ -47,11 +47,14 @@ pub enum Route {
     Generate = 4,
     Completions = 5,
     Responses = 6,
-    Other = 7,
+    Gemini = 7,
+    Vertex = 8,
+    Tokens = 9,
+    Other = 10,
 }
 
 /// Names of the routes, in the order of [`Route`].
-const ROUTES: [&str; 8] = [
+const ROUTES: [&str; 11] = [
     "/v1/chat/completions",
     "/v1/messages",
     "/v1/messages/count_tokens",
@@ -59,6 +62,9 @@ const ROUTES: [&str; 8] = [
     "/generate",
     "/v1/completions",
     "/v1/responses",
+    "gemini",
+    "vertex",
+    "tokens",
     "other",
 ];
 
@@ -73,6 +79,7 @@ struct Entry {
     head: Box<[u8]>,
     body: Box<[u8]>,
     tag: Option<String>,
+    credential: Option<String>,
     status: AtomicU16,
     outcome: AtomicU8,
     chunks_sent: AtomicU32,
@@ -95,6 +102,7 @@ impl Entry {
             headers: headers(&self.head),
             body: String::from_utf8_lossy(&self.body).into_owned(),
             tag: self.tag.clone(),
+            credential: self.credential.clone(),
             status: self.status.load(Relaxed),
             outcome: ENDINGS.iter().find(|(ending, _)| *ending as u8 == outcome).map_or("open", |(_, name)| name),
             chunks_sent: self.chunks_sent.load(Relaxed),
@@ -113,6 +121,8 @@ pub struct EntryView {
     pub headers: Map<String, Value>,
     pub body: String,
     pub tag: Option<String>,
+    /// What the dialect says of the credential that came with it.
+    pub credential: Option<String>,
     pub status: u16,
     pub outcome: &'static str,
     pub chunks_sent: u32,
@@ -160,7 +170,7 @@ pub struct Journal {
 }
 
 /// What a request brings into the journal.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Arrival<'a> {
     pub route: Route,
     pub method: &'a str,
@@ -168,6 +178,7 @@ pub struct Arrival<'a> {
     pub head: &'a [u8],
     pub body: &'a [u8],
     pub tag: Option<&'a str>,
+    pub credential: Option<String>,
     pub received: Instant,
 }
 
@@ -192,15 +203,9 @@ impl Journal {
         if let Some(count) = self.arrived.get(arrival.route as usize) {
             count.fetch_add(1, Relaxed);
         }
+        let (route, received) = (arrival.route, arrival.received);
         let entry = (self.capacity > 0).then(|| self.insert(arrival));
-        Ticket {
-            journal: self,
-            route: arrival.route,
-            received: arrival.received,
-            entry,
-            stream: false,
-            finished: false,
-        }
+        Ticket { journal: self, route, received, entry, stream: false, finished: false }
     }
 
     fn insert(&self, arrival: Arrival<'_>) -> Arc<Entry> {
@@ -213,6 +218,7 @@ impl Journal {
             head: arrival.head.into(),
             body: kept.into(),
             tag: arrival.tag.map(str::to_owned),
+            credential: arrival.credential,
             status: AtomicU16::new(0),
             outcome: AtomicU8::new(Outcome::Open as u8),
             chunks_sent: AtomicU32::new(0),
@@ -385,6 +391,7 @@ mod tests {
             head: b"POST /v1/messages HTTP/1.1\r\nX-A: 1\r\nx-a: 2\r\nHost: h\r\n\r\n",
             body,
             tag: Some(tag),
+            credential: None,
             received: Instant::now(),
         }
     }

@@ -1,15 +1,17 @@
 //! A stand-in for model providers.
 //!
-//! It answers in the OpenAI, Anthropic and a deliberately odd dialect, breaks on request, and keeps a journal of
+//! It answers in the dialects of the big providers and in a deliberately odd one, breaks on request, and keeps a journal of
 //! what arrived. Tests and benchmarks of the gateway run against it, and it is the provider that a newcomer's
 //! first request reaches. The README has the list of directives.
 
+mod amazon;
 mod answer;
 mod anthropic;
 mod completions;
 mod control;
 mod directives;
 mod endpoint;
+mod gemini;
 mod generic;
 mod http;
 mod journal;
@@ -20,6 +22,8 @@ mod reply;
 mod responses;
 mod schema;
 mod server;
+mod tokens;
+mod vertex;
 mod wire;
 
 use std::io::Write as _;

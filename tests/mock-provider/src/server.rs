@@ -2,7 +2,7 @@
 //!
 //! 1. Control requests are answered by [`crate::control`].
 //! 2. The path chooses the dialect.
-//! 3. Directives are collected: defaults, then the `x-mock` header, then the last user message.
+//! 3. Directives are collected: defaults, then the path, then the `x-mock` header, then the last user message.
 //! 4. The request enters the journal.
 //! 5. Credentials, then replies that are not an answer (`status`, `html`, `empty`).
 //! 6. The dialect checks the request and answers.
@@ -19,7 +19,8 @@ use crate::endpoint::{self, Endpoint};
 use crate::http::Request;
 use crate::journal::{Arrival, Journal, Route, Ticket, unix_ms};
 use crate::reply::{ApiError, Body, Reply, status_message};
-use crate::{anthropic, control, generic, openai, responses};
+use crate::tokens::Tokens;
+use crate::{anthropic, control, gemini, generic, openai, responses};
 
 /// Most tags whose failures are counted, and most prompt prefixes that are remembered. Beyond it the oldest
 /// knowledge goes, all at once.
@@ -29,6 +30,7 @@ const MAX_REMEMBERED: usize = 100_000;
 #[derive(Debug)]
 pub struct App {
     pub journal: Journal,
+    pub tokens: Tokens,
     defaults: Directives,
     api_key: Option<String>,
     /// Requests seen for each tag with `fail_times`.
@@ -43,6 +45,7 @@ impl App {
     pub fn new(journal: Journal, defaults: Directives, api_key: Option<String>) -> Self {
         Self {
             journal,
+            tokens: Tokens::default(),
             defaults,
             api_key,
             failures: Mutex::default(),
@@ -86,6 +89,7 @@ impl App {
     /// Forgets everything that requests left behind.
     pub fn reset(&self) {
         self.journal.reset();
+        self.tokens.reset();
         lock(&self.failures).clear();
         lock(&self.prefixes).clear();
         self.responses.clear();
@@ -133,7 +137,9 @@ pub fn handle<'a>(app: &'a App, request: &Request<'_>) -> Handled<'a> {
     let (route, dialect) = route(request);
     let body = match request.method {
         "POST" if request.body.is_empty() && !needs_body(&dialect) => Ok(Value::Null),
-        "POST" => serde_json::from_slice::<Value>(request.body).map_err(|error| error.to_string()),
+        "POST" if takes_json(&dialect) => {
+            serde_json::from_slice::<Value>(request.body).map_err(|error| error.to_string())
+        }
         _ => Ok(Value::Null),
     };
     let (directives, problem) = collect(app, request, &dialect, body.as_ref().unwrap_or(&Value::Null));
@@ -144,6 +150,10 @@ pub fn handle<'a>(app: &'a App, request: &Request<'_>) -> Handled<'a> {
         head: request.head,
         body: request.body,
         tag: directives.tag.as_deref(),
+        credential: match &dialect {
+            Dialect::Other(endpoint) => endpoint.verdict(app, request),
+            _ => None,
+        },
         received: request.received,
     });
     let (directives, gated) = match (&directives.tag, directives.fail_times) {
@@ -159,13 +169,13 @@ pub fn handle<'a>(app: &'a App, request: &Request<'_>) -> Handled<'a> {
     let mut reply = match result {
         Ok(reply) => reply,
         Err(error) => {
-            let body = match &dialect {
-                Dialect::OpenAi => openai::error_body(&error),
-                Dialect::Anthropic => anthropic::error_body(&error, &request_id),
-                Dialect::Generic => generic::error_body(&error),
-                Dialect::Other(endpoint) => endpoint.error_body(&error),
-            };
-            Reply::json(error.status, body)
+            let json = |body| Reply::json(error.status, body);
+            match &dialect {
+                Dialect::OpenAi => json(openai::error_body(&error)),
+                Dialect::Anthropic => json(anthropic::error_body(&error, &request_id)),
+                Dialect::Generic => json(generic::error_body(&error)),
+                Dialect::Other(endpoint) => endpoint.error(&error),
+            }
         }
     };
     if let Some(status) = directives.status.filter(|status| *status < 400 && reply.status == 200) {
@@ -187,10 +197,14 @@ fn needs_body(dialect: &Dialect) -> bool {
     }
 }
 
+fn takes_json(dialect: &Dialect) -> bool {
+    !matches!(dialect, Dialect::Other(endpoint) if !endpoint.takes_json())
+}
+
 /// Paths count by their end, so that the mock can stand for providers with another prefix.
 fn route(request: &Request<'_>) -> (Route, Dialect) {
     let path = request.path.strip_suffix('/').unwrap_or(request.path);
-    if let Some(endpoint) = endpoint::find(path) {
+    if let Some(endpoint) = endpoint::find(request) {
         (endpoint.route(), Dialect::Other(endpoint))
     } else if path.ends_with("/chat/completions") {
         (Route::ChatCompletions, Dialect::OpenAi)
@@ -212,8 +226,16 @@ fn route(request: &Request<'_>) -> (Route, Dialect) {
 /// The directives of a request, and what is wrong with them.
 fn collect(app: &App, request: &Request<'_>, dialect: &Dialect, body: &Value) -> (Directives, Option<String>) {
     let mut directives = app.defaults.clone();
-    let field = if matches!(dialect, Dialect::Generic) { "engine" } else { "model" };
-    let model = body.get(field).and_then(Value::as_str).unwrap_or_default();
+    let model = match dialect {
+        Dialect::Generic => body.get("engine").and_then(Value::as_str).unwrap_or_default(),
+        Dialect::Other(endpoint) => endpoint.model(body),
+        _ => body.get("model").and_then(Value::as_str).unwrap_or_default(),
+    };
+    for list in request.path.split('/').filter_map(|segment| segment.strip_prefix("mock;")) {
+        if let Err(problem) = directives.apply_list(list, model) {
+            return (directives, Some(problem));
+        }
+    }
     if let Some(list) = request.header("x-mock")
         && let Err(problem) = directives.apply_list(list, model)
     {
@@ -322,6 +344,7 @@ fn instead(directives: &Directives) -> Option<Result<Reply, ApiError>> {
         return Some(Err(ApiError {
             kind: directives.error_type.clone(),
             code: directives.error_code.clone(),
+            param: directives.retry_delay.map(gemini::retry_info),
             ..ApiError::new(status, message)
         }));
     }

@@ -3,6 +3,7 @@
 //! An [`EventStream`] is what a provider would say. A [`Script`] is what this request gets to see of it: a
 //! sequence of [`Step`]s that the connection loop carries out. Nothing here touches a socket.
 
+use crate::amazon;
 use crate::directives::{At, Directives, Fault, LineEnd};
 
 /// What an event is for, in the order a stream has them.
@@ -25,6 +26,10 @@ pub enum Kind {
 pub enum Framing {
     Sse,
     Ndjson,
+    /// One JSON array, an element an event.
+    JsonArray,
+    /// Amazon's binary event stream.
+    Amazon,
 }
 
 /// The bytes that all deltas of one kind share, and the text they are cut from. A long stream then costs a few
@@ -47,6 +52,9 @@ pub enum Event {
     Delta { template: usize, from: u32, to: u32 },
     /// An event written out.
     Fixed { kind: Kind, name: Option<&'static str>, data: String },
+    /// What went wrong, in Amazon's framing: an exception of the API's, or an error that the API does not know.
+    #[expect(dead_code, reason = "for the dialect that comes next")]
+    Failure { modelled: bool, code: String, data: String },
 }
 
 impl Event {
@@ -58,6 +66,7 @@ impl Event {
         match self {
             Self::Delta { .. } => Kind::Content,
             Self::Fixed { kind, .. } => *kind,
+            Self::Failure { .. } => Kind::Done,
         }
     }
 }
@@ -72,11 +81,13 @@ pub struct EventStream {
     pub error: Event,
     /// Every event, a JSON object, gets its number in sequence.
     numbered: bool,
+    /// What `exception_at` sends; None where that is nothing but `error`.
+    pub exception: Option<Event>,
 }
 
 impl EventStream {
     pub fn new(framing: Framing, error: Event) -> Self {
-        Self { framing, templates: Vec::new(), events: Vec::new(), error, numbered: false }
+        Self { framing, templates: Vec::new(), events: Vec::new(), error, exception: None, numbered: false }
     }
 
     /// Puts `sequence_number` at the end of every event.
@@ -124,6 +135,8 @@ struct Shape {
     multiline: bool,
     nospace: bool,
     retry_id: bool,
+    /// Whether this event's checksum is to be wrong.
+    bad_crc: bool,
 }
 
 /// A stream as one request sees it.
@@ -131,6 +144,8 @@ struct Shape {
 pub struct Script {
     stream: EventStream,
     shape: Shape,
+    /// The content event whose checksum is to be wrong, counted from one.
+    bad_crc: Option<u64>,
     fault: Option<(At, Fault)>,
     /// What is still to be waited before the first event, in milliseconds.
     first_ms: u64,
@@ -148,7 +163,10 @@ pub struct Script {
 impl Script {
     pub fn new(mut stream: EventStream, directives: &Directives) -> Self {
         if directives.no_done {
-            stream.events.retain(|event| event.kind() != Kind::Done);
+            // A dialect without an end mark says its end with the finish.
+            let marked = stream.framing == Framing::Ndjson || stream.events.iter().any(|e| e.kind() == Kind::Done);
+            let end = if marked { Kind::Done } else { Kind::Finish };
+            stream.events.retain(|event| event.kind() != end);
         }
         if directives.double_finish
             && let Some(at) = stream.events.iter().position(|event| event.kind() == Kind::Finish)
@@ -164,7 +182,9 @@ impl Script {
                 multiline: directives.multiline,
                 nospace: directives.nospace,
                 retry_id: directives.retry_id,
+                bad_crc: false,
             },
+            bad_crc: directives.badcrc,
             fault: directives.fault(),
             first_ms: directives.first_chunk_ms,
             gap_ms: directives.gap_ms,
@@ -199,13 +219,16 @@ impl Script {
             self.paused = true;
             return Step::Wait(self.gap_ms);
         }
-        if std::mem::take(&mut self.bom) {
+        let text = matches!(self.stream.framing, Framing::Sse | Framing::Ndjson);
+        if std::mem::take(&mut self.bom) && text {
             out.extend_from_slice("\u{feff}".as_bytes());
         }
-        render(&self.stream, event, self.shape, self.next, out);
+        let content = kind == Kind::Content;
+        let bad_crc = content && self.bad_crc == Some(self.content + 1);
+        render(&self.stream, event, Shape { bad_crc, ..self.shape }, self.next, out);
+        self.incomplete |= bad_crc && self.stream.framing == Framing::Amazon;
         self.next += 1;
         self.paused = false;
-        let content = kind == Kind::Content;
         self.content += u64::from(content);
         Step::Send { content }
     }
@@ -227,10 +250,24 @@ impl Script {
                 }
                 Step::Send { content: false }
             }
-            Fault::Error | Fault::Exception => {
+            Fault::Error => {
                 render(&self.stream, &self.stream.error, self.shape, self.next, out);
+                self.end_array(out);
                 Step::Send { content: false }
             }
+            Fault::Exception => {
+                let event = self.stream.exception.as_ref().unwrap_or(&self.stream.error);
+                render(&self.stream, event, self.shape, self.next, out);
+                self.end_array(out);
+                Step::Send { content: false }
+            }
+        }
+    }
+
+    /// The end of an array that an error is the last element of.
+    fn end_array(&self, out: &mut Vec<u8>) {
+        if self.stream.framing == Framing::JsonArray {
+            out.extend_from_slice(b"\n]");
         }
     }
 }
@@ -250,11 +287,36 @@ fn render(stream: &EventStream, event: &Event, shape: Shape, number: usize, out:
     let name = match event {
         Event::Delta { template, .. } => stream.templates.get(*template).and_then(|template| template.name),
         Event::Fixed { name, .. } => *name,
+        Event::Failure { .. } => None,
     };
-    if stream.framing == Framing::Ndjson {
-        data(stream, event, number, out);
-        out.extend_from_slice(end);
-        return;
+    match stream.framing {
+        Framing::Sse => {}
+        Framing::Ndjson => {
+            data(stream, event, number, out);
+            return out.extend_from_slice(end);
+        }
+        Framing::JsonArray => {
+            // The end of the array is an event of its own, so that `no_done` and cuts can leave it out.
+            let separator: &[u8] = match event.kind() {
+                _ if number == 0 => b"[",
+                Kind::Done if matches!(event, Event::Fixed { data, .. } if data == "]") => b"\n",
+                _ => b",\r\n",
+            };
+            out.extend_from_slice(separator);
+            return data(stream, event, number, out);
+        }
+        Framing::Amazon => {
+            let mut payload = Vec::new();
+            data(stream, event, number, &mut payload);
+            let fields = match event {
+                Event::Failure { modelled: true, code, .. } => {
+                    [(":message-type", "exception"), (":exception-type", code)]
+                }
+                Event::Failure { code, .. } => [(":message-type", "error"), (":error-code", code)],
+                _ => [(":message-type", "event"), (":event-type", name.unwrap_or_default())],
+            };
+            return amazon::push_message(out, &fields, &payload, shape.bad_crc);
+        }
     }
     let line = |parts: &[&[u8]], out: &mut Vec<u8>| {
         for part in parts {
@@ -292,7 +354,7 @@ fn render(stream: &EventStream, event: &Event, shape: Shape, number: usize, out:
 /// Writes an event's data alone.
 fn data(stream: &EventStream, event: &Event, number: usize, out: &mut Vec<u8>) {
     match event {
-        Event::Fixed { data, .. } => out.extend_from_slice(data.as_bytes()),
+        Event::Fixed { data, .. } | Event::Failure { data, .. } => out.extend_from_slice(data.as_bytes()),
         Event::Delta { template, from, to } => {
             let Some(template) = stream.templates.get(*template) else {
                 return;
@@ -496,6 +558,39 @@ mod tests {
         assert_eq!(steps.first(), Some(&Step::Wait(7)));
         assert_eq!(steps.iter().filter(|step| **step == Step::Wait(3)).count(), 4);
         assert!(matches!(steps.get(1), Some(Step::Send { .. })));
+    }
+
+    #[test]
+    fn an_array_is_json_until_its_end_is_missing() {
+        let run = |list: &str| {
+            let mut array = stream(Framing::JsonArray);
+            array.events.pop();
+            array.push(Kind::Done, None, "]".to_owned());
+            let mut script = Script::new(array, &directives(list));
+            let mut out = Vec::new();
+            while matches!(script.step(&mut out), Step::Wait(_) | Step::Send { .. }) {}
+            serde_json::from_slice::<serde_json::Value>(&out).ok().and_then(|value| Some(value.as_array()?.len()))
+        };
+        assert_eq!(run("bom=1;crlf=1"), Some(4));
+        assert_eq!(run("error_at=1"), Some(3));
+        assert_eq!(run("error_at=start"), Some(1));
+        assert_eq!(run("truncate_at=1"), None);
+        assert_eq!(run("no_done=1"), None);
+    }
+
+    #[test]
+    fn amazon_messages_are_whole_until_one_is_cut_or_spoiled() {
+        let count = |list: &str| {
+            let mut script = Script::new(stream(Framing::Amazon), &directives(list));
+            let mut out = Vec::new();
+            while matches!(script.step(&mut out), Step::Wait(_) | Step::Send { .. }) {}
+            amazon::tests::read(&out).map(|messages| messages.len())
+        };
+        assert_eq!(count("crlf=1;comments=1;multiline=1;bom=1;retry_id=1"), Ok(5));
+        assert_eq!(count("truncate_at=1"), Ok(2));
+        assert_eq!(count("cut_event_at=1"), Err(2));
+        assert_eq!(count("badcrc=2"), Err(2));
+        assert_eq!(count("error_at=1"), Ok(3));
     }
 
     #[test]

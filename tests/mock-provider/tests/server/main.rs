@@ -10,4 +10,5 @@ mod connection;
 mod dialects;
 mod endpoints;
 mod faults;
+mod google;
 mod support;
