@@ -14,6 +14,7 @@ use crate::openai;
 use crate::reply::{ApiError, Reply};
 use crate::responses::{self, Strictness};
 use crate::server::App;
+use crate::side;
 use crate::tokens::{self, TokenEndpoint};
 use crate::vertex;
 
@@ -101,6 +102,9 @@ pub fn find(request: &Request<'_>) -> Option<Box<dyn Endpoint>> {
     let strictness = if path.starts_with("/p/") { Strictness::Open } else { Strictness::Closed };
     if let Some(endpoint) = responses::find(path, strictness) {
         return Some(Box::new(endpoint));
+    }
+    if let Some(endpoint) = side::find(path) {
+        return Some(endpoint);
     }
     // `/chat/completions` is what it ends with, too.
     if path.ends_with("/completions") && !path.ends_with("/chat/completions") {

@@ -13,7 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 
 use crate::directives::{At, Directives, Fault};
-use crate::journal::{Outcome, Ticket};
+use crate::journal::{Outcome, Ticket, Upload};
+use crate::multipart::{self, Form, Reader};
 use crate::reply::{Body, Reply, reason};
 use crate::server::{self, App, Handled};
 use crate::wire::{EventStream, LAST_CHUNK, Script, Step, push_chunk};
@@ -24,6 +25,8 @@ pub const MAX_HEADERS: usize = 128;
 const MAX_HEAD: usize = 64 * 1024;
 /// Longest body of a request, in bytes.
 const MAX_BODY: usize = 64 * 1024 * 1024;
+/// Longest form, which is read as it arrives, in bytes.
+const MAX_FORM: usize = 1024 * 1024 * 1024;
 /// Longest line of a chunked body that is not data, in bytes.
 const MAX_CHUNK_LINE: usize = 4 * 1024;
 /// How much a client may send ahead while its reply is still being made, in bytes.
@@ -51,6 +54,8 @@ pub struct Request<'a> {
     /// The head as it arrived.
     pub head: &'a [u8],
     pub body: &'a [u8],
+    /// A body of `multipart/form-data`, or what is wrong with it; `body` is empty then.
+    pub form: Option<&'a Result<Form, String>>,
     pub received: Instant,
 }
 
@@ -100,6 +105,41 @@ struct Head {
     http11: bool,
     expects_continue: bool,
     is_head: bool,
+    is_form: bool,
+}
+
+impl Head {
+    fn longest_body(self) -> usize {
+        if self.is_form { MAX_FORM } else { MAX_BODY }
+    }
+}
+
+const TOO_LONG: &str = "the request body is longer than 64 MiB";
+
+/// Where a body goes as it is read.
+#[derive(Debug)]
+enum Sink<'a> {
+    /// Into memory.
+    Kept(&'a mut Vec<u8>),
+    Form {
+        reader: &'a mut Reader,
+        upload: &'a Upload,
+        problem: &'a mut Option<String>,
+    },
+}
+
+impl Sink<'_> {
+    fn take(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Kept(body) => body.extend_from_slice(bytes),
+            Self::Form { reader, upload, problem } => {
+                upload.arrived(bytes.len());
+                if problem.is_none() {
+                    **problem = reader.push(bytes).err();
+                }
+            }
+        }
+    }
 }
 
 /// A request that cannot be read.
@@ -138,11 +178,28 @@ async fn connection(mut stream: TcpStream, app: &App) -> io::Result<()> {
             Err(problem) => return refuse(stream, problem).await,
         };
         let mut decoded = Vec::new();
-        let consumed = match read_body(&stream, &mut buffer, head, &mut decoded).await {
+        let mut form = None;
+        let mut ticket = None;
+        let read = if head.is_form {
+            let upload = Arc::new(Upload::new(Instant::now()));
+            ticket = with_request(&buffer, head, &[], None, |request| server::open_form(app, request, &upload));
+            let (read, result) = read_form(&stream, &mut buffer, head, &upload).await;
+            form = Some(result);
+            read
+        } else {
+            read_body(&stream, &mut buffer, head, &mut decoded).await
+        };
+        let consumed = match read {
             Ok(consumed) => consumed,
             Err(problem) => return refuse(stream, problem).await,
         };
-        let Some(Handled { reply, directives, mut ticket }) = answer(app, &buffer, head, &decoded, consumed) else {
+        let body = match head.body {
+            Length::Known(_) if form.is_none() => buffer.get(head.length..consumed).unwrap_or_default(),
+            Length::Known(_) | Length::Chunked => decoded.as_slice(),
+        };
+        let answer = |request: &Request<'_>| server::handle(app, request, ticket);
+        let Some(Handled { reply, directives, mut ticket }) = with_request(&buffer, head, body, form.as_ref(), answer)
+        else {
             return refuse(stream, Problem::Refused(400, "malformed request")).await;
         };
         discard(&mut buffer, consumed);
@@ -244,6 +301,7 @@ fn parse_head(buffer: &[u8]) -> Result<Option<Head>, Problem> {
         http11,
         expects_continue: false,
         is_head: request.method == Some("HEAD"),
+        is_form: false,
     };
     let (mut content_length, mut chunked) = (None, false);
     for header in request.headers.iter() {
@@ -269,6 +327,8 @@ fn parse_head(buffer: &[u8]) -> Result<Option<Head>, Problem> {
                     head.keep_alive = true;
                 }
             }
+        } else if header.name.eq_ignore_ascii_case("content-type") {
+            head.is_form = multipart::boundary(value()?).is_some();
         } else if header.name.eq_ignore_ascii_case("expect") {
             head.expects_continue = value()?.eq_ignore_ascii_case("100-continue");
         }
@@ -277,8 +337,8 @@ fn parse_head(buffer: &[u8]) -> Result<Option<Head>, Problem> {
         // Both at once is how requests are smuggled.
         (Some(_), true) => return Err(MALFORMED),
         (None, true) => Length::Chunked,
-        (Some(length), false) if length > MAX_BODY => {
-            return Err(Problem::Refused(413, "the request body is longer than 64 MiB"));
+        (Some(length), false) if length > head.longest_body() => {
+            return Err(Problem::Refused(413, TOO_LONG));
         }
         (length, false) => Length::Known(length.unwrap_or(0)),
     };
@@ -301,7 +361,7 @@ async fn read_body(
         write_all(stream, b"HTTP/1.1 100 Continue\r\n\r\n").await?;
     }
     if head.body == Length::Chunked {
-        return read_chunked(stream, buffer, head.length, decoded).await;
+        return read_chunked(stream, buffer, head, &mut Sink::Kept(decoded)).await;
     }
     if wanted > buffer.capacity() {
         buffer.reserve_exact(wanted - buffer.len());
@@ -314,13 +374,64 @@ async fn read_body(
     Ok(wanted)
 }
 
+/// Reads a form as it arrives: how it ended, and what it is.
+async fn read_form(
+    stream: &TcpStream,
+    buffer: &mut Vec<u8>,
+    head: Head,
+    upload: &Upload,
+) -> (Result<usize, Problem>, Result<Form, String>) {
+    let boundary = with_request(buffer, head, &[], None, |request| {
+        request.header("content-type").and_then(multipart::boundary).unwrap_or_default()
+    });
+    let mut reader = Reader::new(&boundary.unwrap_or_default());
+    let mut problem = None;
+    let mut sink = Sink::Form { reader: &mut reader, upload, problem: &mut problem };
+    let read = read_into(stream, buffer, head, &mut sink).await;
+    let form = problem.map_or_else(|| reader.finish(), Err);
+    if let Ok(form) = &form {
+        upload.complete(&form.parts);
+    }
+    (read, form)
+}
+
+/// Reads a body without keeping it.
+async fn read_into(
+    stream: &TcpStream,
+    buffer: &mut Vec<u8>,
+    head: Head,
+    sink: &mut Sink<'_>,
+) -> Result<usize, Problem> {
+    if head.expects_continue && buffer.len() <= head.length {
+        write_all(stream, b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+    }
+    let Length::Known(mut missing) = head.body else {
+        return read_chunked(stream, buffer, head, sink).await;
+    };
+    loop {
+        let here = missing.min(buffer.len().saturating_sub(head.length));
+        sink.take(buffer.get(head.length..head.length + here).unwrap_or_default());
+        buffer.drain(head.length..head.length + here);
+        missing -= here;
+        if missing == 0 {
+            return Ok(head.length);
+        }
+        if read_more(stream, buffer).await? == 0 {
+            return Err(Problem::Closed);
+        }
+    }
+}
+
 async fn read_chunked(
     stream: &TcpStream,
     buffer: &mut Vec<u8>,
-    start: usize,
-    decoded: &mut Vec<u8>,
+    head: Head,
+    sink: &mut Sink<'_>,
 ) -> Result<usize, Problem> {
     const MALFORMED: Problem = Problem::Refused(400, "malformed chunked body");
+    let start = head.length;
+    let longest = head.longest_body();
+    let mut total = 0_usize;
     let mut at = start;
     loop {
         let rest = buffer.get(at..).unwrap_or_default();
@@ -335,24 +446,35 @@ async fn read_chunked(
             _ => return Err(MALFORMED),
         };
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        if size > MAX_BODY || decoded.len().saturating_add(size) > MAX_BODY {
-            return Err(Problem::Refused(413, "the request body is longer than 64 MiB"));
+        total = total.saturating_add(size);
+        if total > longest {
+            return Err(Problem::Refused(413, TOO_LONG));
         }
         at += line;
         if size == 0 {
             return read_trailers(stream, buffer, at).await;
         }
-        while buffer.len() < at + size + 2 {
+        // What has been taken is no longer needed; the head is.
+        let mut missing = size;
+        while missing > 0 {
+            let here = missing.min(buffer.len().saturating_sub(at));
+            sink.take(buffer.get(at..at + here).unwrap_or_default());
+            buffer.drain(start..at + here);
+            at = start;
+            missing -= here;
+            if missing > 0 && read_more(stream, buffer).await? == 0 {
+                return Err(Problem::Closed);
+            }
+        }
+        while buffer.len() < at + 2 {
             if read_more(stream, buffer).await? == 0 {
                 return Err(Problem::Closed);
             }
         }
-        decoded.extend_from_slice(buffer.get(at..at + size).unwrap_or_default());
-        if buffer.get(at + size..at + size + 2) != Some(b"\r\n".as_slice()) {
+        if buffer.get(at..at + 2) != Some(b"\r\n".as_slice()) {
             return Err(MALFORMED);
         }
-        // What has been decoded is no longer needed; the head is.
-        buffer.drain(start..at + size + 2);
+        buffer.drain(start..at + 2);
         at = start;
     }
 }
@@ -394,7 +516,14 @@ fn discard(buffer: &mut Vec<u8>, consumed: usize) {
     }
 }
 
-fn answer<'a>(app: &'a App, buffer: &[u8], head: Head, decoded: &[u8], consumed: usize) -> Option<Handled<'a>> {
+/// Does something with a request whose head lies at the beginning of the buffer.
+fn with_request<T>(
+    buffer: &[u8],
+    head: Head,
+    body: &[u8],
+    form: Option<&Result<Form, String>>,
+    act: impl FnOnce(&Request<'_>) -> T,
+) -> Option<T> {
     let received = Instant::now();
     let mut storage = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut storage);
@@ -402,13 +531,8 @@ fn answer<'a>(app: &'a App, buffer: &[u8], head: Head, decoded: &[u8], consumed:
     parsed.parse(bytes).ok()?;
     let target = parsed.path?;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let body = match head.body {
-        Length::Chunked => decoded,
-        Length::Known(_) => buffer.get(head.length..consumed)?,
-    };
-    let request =
-        Request { method: parsed.method?, target, path, query, headers: parsed.headers, head: bytes, body, received };
-    Some(server::handle(app, &request))
+    let method = parsed.method?;
+    Some(act(&Request { method, target, path, query, headers: parsed.headers, head: bytes, body, form, received }))
 }
 
 /// Tells the client why its request cannot be read, and waits for it to read that.

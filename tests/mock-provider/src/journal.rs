@@ -5,11 +5,13 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
+
+use crate::multipart::Part;
 
 /// How much of a request body an entry keeps, in bytes.
 const MAX_BODY: usize = 64 * 1024;
@@ -40,21 +42,26 @@ const ENDINGS: [(Outcome, &str); 3] = [
 /// The paths that are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Route {
-    ChatCompletions = 0,
-    Messages = 1,
-    CountTokens = 2,
-    Models = 3,
-    Generate = 4,
-    Completions = 5,
-    Responses = 6,
-    Gemini = 7,
-    Vertex = 8,
-    Tokens = 9,
-    Other = 10,
+    ChatCompletions,
+    Messages,
+    CountTokens,
+    Models,
+    Generate,
+    Completions,
+    Responses,
+    Gemini,
+    Vertex,
+    Tokens,
+    Embeddings,
+    Moderations,
+    Rerank,
+    Images,
+    Audio,
+    Other,
 }
 
 /// Names of the routes, in the order of [`Route`].
-const ROUTES: [&str; 11] = [
+const ROUTES: &[&str] = &[
     "/v1/chat/completions",
     "/v1/messages",
     "/v1/messages/count_tokens",
@@ -65,6 +72,11 @@ const ROUTES: [&str; 11] = [
     "gemini",
     "vertex",
     "tokens",
+    "/v1/embeddings",
+    "/v1/moderations",
+    "/v1/rerank",
+    "/v1/images",
+    "/v1/audio",
     "other",
 ];
 
@@ -78,8 +90,10 @@ struct Entry {
     /// The request's head as it arrived; taken apart only when somebody reads the journal.
     head: Box<[u8]>,
     body: Box<[u8]>,
-    tag: Option<String>,
     credential: Option<String>,
+    tag: OnceLock<String>,
+    /// Of a form that is read as it arrives.
+    upload: Option<Arc<Upload>>,
     status: AtomicU16,
     outcome: AtomicU8,
     chunks_sent: AtomicU32,
@@ -101,8 +115,9 @@ impl Entry {
             path: self.path.clone(),
             headers: headers(&self.head),
             body: String::from_utf8_lossy(&self.body).into_owned(),
-            tag: self.tag.clone(),
             credential: self.credential.clone(),
+            tag: self.tag.get().cloned(),
+            upload: self.upload.as_deref().map(Upload::view),
             status: self.status.load(Relaxed),
             outcome: ENDINGS.iter().find(|(ending, _)| *ending as u8 == outcome).map_or("open", |(_, name)| name),
             chunks_sent: self.chunks_sent.load(Relaxed),
@@ -123,10 +138,68 @@ pub struct EntryView {
     pub tag: Option<String>,
     /// What the dialect says of the credential that came with it.
     pub credential: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upload: Option<UploadView>,
     pub status: u16,
     pub outcome: &'static str,
     pub chunks_sent: u32,
     pub closed_after_ms: Option<u32>,
+}
+
+/// A form on its way in.
+#[derive(Debug)]
+pub struct Upload {
+    started: Instant,
+    bytes: AtomicU64,
+    first_ms: AtomicU32,
+    last_ms: AtomicU32,
+    /// What it consisted of, once all of it has come.
+    parts: OnceLock<Vec<Part>>,
+}
+
+impl Upload {
+    pub fn new(started: Instant) -> Self {
+        Self {
+            started,
+            bytes: AtomicU64::new(0),
+            first_ms: AtomicU32::new(NOT_CLOSED),
+            last_ms: AtomicU32::new(NOT_CLOSED),
+            parts: OnceLock::new(),
+        }
+    }
+
+    /// Notes that so many bytes more have come.
+    pub fn arrived(&self, bytes: usize) {
+        let now = u32::try_from(self.started.elapsed().as_millis()).unwrap_or(NOT_CLOSED - 1);
+        if self.bytes.fetch_add(bytes as u64, Relaxed) == 0 {
+            self.first_ms.store(now, Relaxed);
+        }
+        self.last_ms.store(now, Relaxed);
+    }
+
+    pub fn complete(&self, parts: &[Part]) {
+        let _ = self.parts.set(parts.to_vec());
+    }
+
+    fn view(&self) -> UploadView {
+        let time = |ms: &AtomicU32| Some(ms.load(Relaxed)).filter(|ms| *ms != NOT_CLOSED);
+        UploadView {
+            bytes: self.bytes.load(Relaxed),
+            first_byte_ms: time(&self.first_ms),
+            last_byte_ms: time(&self.last_ms),
+            parts: self.parts.get().cloned(),
+        }
+    }
+}
+
+/// An upload as the control plane shows it. Times are milliseconds after the head had come.
+#[derive(Debug, Serialize)]
+pub struct UploadView {
+    pub bytes: u64,
+    pub first_byte_ms: Option<u32>,
+    pub last_byte_ms: Option<u32>,
+    /// None while the form is still arriving, or when it broke off.
+    pub parts: Option<Vec<Part>>,
 }
 
 /// The header fields of a request's head, with lower-case names; a name that occurs twice has its values joined.
@@ -179,6 +252,7 @@ pub struct Arrival<'a> {
     pub body: &'a [u8],
     pub tag: Option<&'a str>,
     pub credential: Option<String>,
+    pub upload: Option<&'a Arc<Upload>>,
     pub received: Instant,
 }
 
@@ -217,8 +291,9 @@ impl Journal {
             path: arrival.path.to_owned(),
             head: arrival.head.into(),
             body: kept.into(),
-            tag: arrival.tag.map(str::to_owned),
             credential: arrival.credential,
+            tag: arrival.tag.map(|tag| OnceLock::from(tag.to_owned())).unwrap_or_default(),
+            upload: arrival.upload.cloned(),
             status: AtomicU16::new(0),
             outcome: AtomicU8::new(Outcome::Open as u8),
             chunks_sent: AtomicU32::new(0),
@@ -252,7 +327,7 @@ impl Journal {
             let matching = ring
                 .entries
                 .iter()
-                .filter(|entry| tag.is_none_or(|tag| entry.tag.as_deref() == Some(tag)))
+                .filter(|entry| tag.is_none_or(|tag| entry.tag.get().map(String::as_str) == Some(tag)))
                 .filter(|entry| since.is_none_or(|since| entry.seq > since));
             if since.is_some() {
                 matching.take(limit).cloned().collect()
@@ -323,6 +398,13 @@ pub struct Ticket<'a> {
 }
 
 impl Ticket<'_> {
+    /// Names the request, where that could not be done when it was opened.
+    pub fn tag(&self, tag: &str) {
+        if let Some(entry) = &self.entry {
+            let _ = entry.tag.set(tag.to_owned());
+        }
+    }
+
     pub fn status(&self, status: u16) {
         if let Some(entry) = &self.entry {
             entry.status.store(status, Relaxed);
@@ -392,6 +474,7 @@ mod tests {
             body,
             tag: Some(tag),
             credential: None,
+            upload: None,
             received: Instant::now(),
         }
     }

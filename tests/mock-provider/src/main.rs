@@ -7,6 +7,7 @@
 mod amazon;
 mod answer;
 mod anthropic;
+mod audio;
 mod completions;
 mod control;
 mod directives;
@@ -14,7 +15,9 @@ mod endpoint;
 mod gemini;
 mod generic;
 mod http;
+mod images;
 mod journal;
+mod multipart;
 mod openai;
 #[cfg(test)]
 mod recorded;
@@ -22,6 +25,7 @@ mod reply;
 mod responses;
 mod schema;
 mod server;
+mod side;
 mod tokens;
 mod vertex;
 mod wire;

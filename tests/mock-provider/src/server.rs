@@ -10,14 +10,15 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 
 use crate::directives::{self, Directives};
 use crate::endpoint::{self, Endpoint};
 use crate::http::Request;
-use crate::journal::{Arrival, Journal, Route, Ticket, unix_ms};
+use crate::journal::{Arrival, Journal, Route, Ticket, Upload, unix_ms};
+use crate::multipart::Form;
 use crate::reply::{ApiError, Body, Reply, status_message};
 use crate::tokens::Tokens;
 use crate::{anthropic, control, gemini, generic, openai, responses};
@@ -129,13 +130,29 @@ pub struct Handled<'a> {
     pub ticket: Option<Ticket<'a>>,
 }
 
-/// Answers a request.
-pub fn handle<'a>(app: &'a App, request: &Request<'_>) -> Handled<'a> {
+/// Notes a form whose head has come.
+pub fn open_form<'a>(app: &'a App, request: &Request<'_>, upload: &Arc<Upload>) -> Ticket<'a> {
+    app.journal.open(Arrival {
+        route: route(request).0,
+        method: request.method,
+        path: request.target,
+        head: request.head,
+        body: &[],
+        tag: None,
+        credential: None,
+        upload: Some(upload),
+        received: request.received,
+    })
+}
+
+/// Answers a request. `opened` is its entry, if it has one already.
+pub fn handle<'a>(app: &'a App, request: &Request<'_>, opened: Option<Ticket<'a>>) -> Handled<'a> {
     if request.path.starts_with("/_mock/") {
         return Handled { reply: control::handle(app, request), directives: Directives::default(), ticket: None };
     }
     let (route, dialect) = route(request);
     let body = match request.method {
+        _ if let Some(form) = request.form => form.as_ref().map(Form::fields).map_err(Clone::clone),
         "POST" if request.body.is_empty() && !needs_body(&dialect) => Ok(Value::Null),
         "POST" if takes_json(&dialect) => {
             serde_json::from_slice::<Value>(request.body).map_err(|error| error.to_string())
@@ -143,19 +160,23 @@ pub fn handle<'a>(app: &'a App, request: &Request<'_>) -> Handled<'a> {
         _ => Ok(Value::Null),
     };
     let (directives, problem) = collect(app, request, &dialect, body.as_ref().unwrap_or(&Value::Null));
-    let ticket = app.journal.open(Arrival {
-        route,
-        method: request.method,
-        path: request.target,
-        head: request.head,
-        body: request.body,
-        tag: directives.tag.as_deref(),
-        credential: match &dialect {
-            Dialect::Other(endpoint) => endpoint.verdict(app, request),
-            _ => None,
-        },
-        received: request.received,
+    let tag = directives.tag.as_deref();
+    let ticket = opened.unwrap_or_else(|| {
+        app.journal.open(Arrival {
+            route,
+            method: request.method,
+            path: request.target,
+            head: request.head,
+            body: request.body,
+            tag,
+            credential: verdict(app, &dialect, request),
+            upload: None,
+            received: request.received,
+        })
     });
+    if let Some(tag) = tag {
+        ticket.tag(tag);
+    }
     let (directives, gated) = match (&directives.tag, directives.fail_times) {
         (Some(tag), Some(times)) if !app.still_fails(tag, times) => (directives.without_faults(), None),
         (None, Some(_)) => (directives, Some("mock directive 'fail_times' needs a tag".to_owned())),
@@ -188,6 +209,14 @@ pub fn handle<'a>(app: &'a App, request: &Request<'_>) -> Handled<'a> {
         Dialect::Other(endpoint) => endpoint.headers(app, reply),
     };
     Handled { reply, directives, ticket: Some(ticket) }
+}
+
+/// What the dialect says of the credential that came with a request.
+fn verdict(app: &App, dialect: &Dialect, request: &Request<'_>) -> Option<String> {
+    match dialect {
+        Dialect::Other(endpoint) => endpoint.verdict(app, request),
+        _ => None,
+    }
 }
 
 fn needs_body(dialect: &Dialect) -> bool {

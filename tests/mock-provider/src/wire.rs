@@ -30,6 +30,8 @@ pub enum Framing {
     JsonArray,
     /// Amazon's binary event stream.
     Amazon,
+    /// No events at all: the data's bytes with their highest bit turned over, so that letters become what is no text.
+    Raw,
 }
 
 /// The bytes that all deltas of one kind share, and the text they are cut from. A long stream then costs a few
@@ -291,6 +293,15 @@ fn render(stream: &EventStream, event: &Event, shape: Shape, number: usize, out:
     };
     match stream.framing {
         Framing::Sse => {}
+        Framing::Raw => {
+            if let Event::Delta { template, from, to } = event
+                && let Some(template) = stream.templates.get(*template)
+            {
+                let part = template.source.get(*from as usize..*to as usize).unwrap_or_default();
+                out.extend(part.bytes().map(|byte| byte ^ 0x80));
+            }
+            return;
+        }
         Framing::Ndjson => {
             data(stream, event, number, out);
             return out.extend_from_slice(end);

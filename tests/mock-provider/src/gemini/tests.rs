@@ -60,6 +60,7 @@ fn paths_are_read_with_what_stands_before_them() {
             headers: &[],
             head: b"",
             body: b"",
+            form: None,
             received: std::time::Instant::now(),
         })
     };

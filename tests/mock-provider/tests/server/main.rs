@@ -11,4 +11,5 @@ mod dialects;
 mod endpoints;
 mod faults;
 mod google;
+mod sides;
 mod support;
