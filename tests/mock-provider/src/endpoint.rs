@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use serde_json::Value;
 
+use crate::cohere;
 use crate::completions::Completions;
 use crate::directives::Directives;
 use crate::gemini::Gemini;
@@ -101,6 +102,9 @@ pub fn find(request: &Request<'_>) -> Option<Box<dyn Endpoint>> {
     let path = request.path.strip_suffix('/').unwrap_or(request.path);
     let strictness = if path.starts_with("/p/") { Strictness::Open } else { Strictness::Closed };
     if let Some(endpoint) = responses::find(path, strictness) {
+        return Some(Box::new(endpoint));
+    }
+    if let Some(endpoint) = cohere::find(path) {
         return Some(Box::new(endpoint));
     }
     if let Some(endpoint) = side::find(path) {

@@ -57,6 +57,7 @@ pub enum Route {
     Rerank,
     Images,
     Audio,
+    CohereChat,
     Other,
 }
 
@@ -77,6 +78,7 @@ const ROUTES: &[&str] = &[
     "/v1/rerank",
     "/v1/images",
     "/v1/audio",
+    "/v2/chat",
     "other",
 ];
 

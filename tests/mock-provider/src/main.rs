@@ -8,6 +8,7 @@ mod amazon;
 mod answer;
 mod anthropic;
 mod audio;
+mod cohere;
 mod completions;
 mod control;
 mod directives;

@@ -28,43 +28,43 @@ const MAX_CALL_ID: usize = 40;
 const MAX_CHOICES: u64 = 128;
 
 /// A request that passed the checks.
-struct ChatRequest<'a> {
-    model: &'a str,
-    messages: &'a [Value],
-    stream: bool,
-    include_usage: bool,
-    choices: usize,
-    limits: Limits,
-    tools: Vec<(&'a str, &'a Value)>,
-    forbidden: bool,
-    forced: bool,
-    parallel: bool,
-    want: Want<'a>,
+pub struct ChatRequest<'a> {
+    pub model: &'a str,
+    pub messages: &'a [Value],
+    pub stream: bool,
+    pub include_usage: bool,
+    pub choices: usize,
+    pub limits: Limits,
+    pub tools: Vec<(&'a str, &'a Value)>,
+    pub forbidden: bool,
+    pub forced: bool,
+    pub parallel: bool,
+    pub want: Want<'a>,
 }
 
 /// One tool call of an answer.
-struct Call<'a> {
-    id: String,
-    name: &'a str,
-    arguments: String,
-    pieces: Vec<Span>,
+pub struct Call<'a> {
+    pub id: String,
+    pub name: &'a str,
+    pub arguments: String,
+    pub pieces: Vec<Span>,
 }
 
 /// Token counts of one reply.
-struct Usage {
-    prompt: u64,
-    completion: u64,
-    cached: u64,
-    cache_write: u64,
-    reasoning: u64,
+pub struct Usage {
+    pub prompt: u64,
+    pub completion: u64,
+    pub cached: u64,
+    pub cache_write: u64,
+    pub reasoning: u64,
 }
 
 /// Everything that is said in one reply.
-struct Said<'a> {
-    answers: Vec<Answer>,
-    calls: Vec<Call<'a>>,
-    reasoning: Option<Answer>,
-    usage: Usage,
+pub struct Said<'a> {
+    pub answers: Vec<Answer>,
+    pub calls: Vec<Call<'a>>,
+    pub reasoning: Option<Answer>,
+    pub usage: Usage,
 }
 
 /// Answers a request whose directives are known.
@@ -214,7 +214,7 @@ pub fn content_text(content: &Value) -> Option<Cow<'_, str>> {
     }
 }
 
-fn role(message: &Value) -> &str {
+pub fn role(message: &Value) -> &str {
     message.get("role").and_then(Value::as_str).unwrap_or_default()
 }
 
@@ -765,7 +765,7 @@ fn check_format<'a>(format: Option<&'a Value>, messages: &[Value]) -> Result<Wan
     }
 }
 
-fn converse(request: &ChatRequest<'_>) -> Conversation {
+pub fn converse(request: &ChatRequest<'_>) -> Conversation {
     let mut conversation = Conversation::default();
     for message in request.messages {
         let role = role(message);
@@ -807,7 +807,7 @@ fn converse(request: &ChatRequest<'_>) -> Conversation {
 
 // --- What is said --------------------------------------------------------------------------------------------
 
-fn say<'a>(app: &App, request: &ChatRequest<'a>, conversation: &Conversation, directives: &Directives) -> Said<'a> {
+pub fn say<'a>(app: &App, request: &ChatRequest<'a>, conversation: &Conversation, directives: &Directives) -> Said<'a> {
     let question = ToolQuestion {
         tools: request.tools.len(),
         forbidden: request.forbidden,
@@ -865,7 +865,7 @@ fn say<'a>(app: &App, request: &ChatRequest<'a>, conversation: &Conversation, di
     }
 }
 
-fn arguments(parameters: &Value, conversation: &Conversation, variant: usize) -> String {
+pub fn arguments(parameters: &Value, conversation: &Conversation, variant: usize) -> String {
     if parameters.is_null() {
         return "{}".to_owned();
     }

@@ -195,3 +195,70 @@ fn responses_are_kept_listed_and_deleted() {
     assert_eq!(server.post("/_mock/reset", "", &Value::Null).status, 200);
     assert_eq!(server.get(&path).status, 404);
 }
+
+#[test]
+fn cohere_names_its_events() {
+    let server = Server::start(&[]);
+    let mut body = json!({
+        "model": "command-a", "messages": [{"role": "user", "content": "Hello [[mock reasoning=2 citations=1]]"}],
+    });
+    let whole = server.post("/v2/chat", "", &body).json();
+    assert_eq!(
+        (&whole["finish_reason"], &whole["message"]["content"][0]["type"]),
+        (&json!("COMPLETE"), &json!("thinking"))
+    );
+    body["stream"] = json!(true);
+    let events = server.post("/v2/chat", "", &body).events();
+    assert_eq!(
+        types(&events),
+        [
+            "message-start",
+            "content-start",
+            "content-delta",
+            "content-end",
+            "content-start",
+            "content-delta",
+            "content-end",
+            "citation-start",
+            "citation-end",
+            "message-end",
+        ]
+    );
+    assert_eq!(told(&events, "/delta/message/content/text"), whole["message"]["content"][1]["text"].as_str().unwrap());
+    assert_eq!(events.last().unwrap()["delta"]["usage"], whole["usage"]);
+    body["messages"][0]["content"] = json!("Use a tool [[mock tools=2]]");
+    body["tools"] = json!([
+        {"type": "function", "function": {"name": "f", "parameters": {
+            "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
+        }}},
+        {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}},
+    ]);
+    let events = server.post("/v2/chat", "", &body).events();
+    assert_eq!(events.last().unwrap()["delta"]["finish_reason"], "TOOL_CALL");
+    let names: Vec<&Value> =
+        events.iter().filter_map(|event| event.pointer("/delta/message/tool_calls/function/name")).collect();
+    assert_eq!(names, ["f", "now"]);
+    assert!(told(&events, "/delta/message/tool_calls/function/arguments").ends_with("}null"));
+    body["messages"][0]["content"] = json!("Hi [[mock error_at=1 text=a%20b]]");
+    let events = server.post("/v2/chat", "", &body).events();
+    assert_eq!(events.last().unwrap()["delta"]["finish_reason"], "ERROR");
+    let refused = server.post("/v2/chat", "", &json!({"model": "m", "messages": [], "n": 2}));
+    assert_eq!((refused.status, refused.json()["message"].is_string()), (422, true));
+}
+
+#[test]
+fn cohere_embeds_and_ranks() {
+    let server = Server::start(&["--api-key", "k"]);
+    let body = json!({"model": "embed-v4.0", "texts": ["a", "b"], "input_type": "search_document", "embedding_types": ["float", "base64"]});
+    assert_eq!(server.post("/v2/embed", "", &body).json()["message"], "no api key supplied");
+    let key = "authorization: Bearer k\r\n";
+    let embedded = server.post("/v2/embed", key, &body).json();
+    assert_eq!(embedded["embeddings"]["float"][1].as_array().unwrap().len(), 1536);
+    assert_eq!(embedded["meta"]["billed_units"]["input_tokens"], 2);
+    let body = json!({"model": "rerank-v4", "query": "b", "documents": ["a", "b"]});
+    let ranked = server.post("/v2/rerank", key, &body).json();
+    assert_eq!(
+        (&ranked["results"][0]["index"], &ranked["meta"]["billed_units"]["search_units"]),
+        (&json!(1), &json!(1))
+    );
+}
