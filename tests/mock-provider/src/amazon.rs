@@ -4,7 +4,6 @@
 //! headers, the payload, and the CRC-32 of everything before.
 
 /// The media type of a stream of such messages.
-#[expect(dead_code, reason = "for the dialect that comes next")]
 pub const CONTENT_TYPE: &str = "application/vnd.amazon.eventstream";
 /// Bytes of a message beside its headers and its payload.
 const FRAME: usize = 16;

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use crate::answer::{self, Answer, Conversation, Ending, Limits, Span, ToolQuestion, Want};
+use crate::claude;
 use crate::directives::{self, Directives};
 use crate::http::Request;
 use crate::openai::is_base64;
@@ -151,7 +152,10 @@ pub fn respond_hosted(
     } else {
         fields.remove("anthropic_version");
     }
-    let beta = http.header("anthropic-beta").is_some() || fields.remove("anthropic_beta").is_some();
+    // Bedrock took a system message in the middle of a conversation without any beta.
+    let beta = fields.remove("anthropic_beta").is_some()
+        || http.header("anthropic-beta").is_some()
+        || version.starts_with("bedrock");
     if counts {
         let request = check(&body, &COUNT_FIELDS, beta, false)?;
         let tokens = directives.usage_in.unwrap_or(converse(&request).prompt_tokens);
@@ -331,9 +335,21 @@ fn check<'a>(body: &'a Value, fields: &[&str], beta: bool, generates: bool) -> R
     let tools = check_tools(body.get("tools"))?;
     let any_tools = body.get("tools").and_then(Value::as_array).is_some_and(|tools| !tools.is_empty());
     let choice = check_tool_choice(body.get("tool_choice"), &tools, any_tools)?;
+    let sampling = ["temperature", "top_p", "top_k"].map(|name| (name, body.get(name)));
+    claude::check(&claude::Wishes {
+        model,
+        thinking: body.get("thinking"),
+        effort: body.get("output_config").and_then(|config| config.get("effort")),
+        max_tokens,
+        sampling: &sampling,
+        forced: choice.forced,
+    })?;
     if thinking == Thinking::Enabled && choice.forced {
         return Err(ApiError::invalid("Thinking may not be enabled when tool_choice forces tool use."));
     }
+    let last = messages.last().and_then(|message| message.get("role")).and_then(Value::as_str);
+    claude::check_prefill(model, last.unwrap_or_default())?;
+    check_cache_marks(body)?;
     let omitted =
         body.get("thinking").and_then(|thinking| thinking.get("display")).and_then(Value::as_str) == Some("omitted");
     Ok(MessagesRequest {
@@ -409,6 +425,35 @@ fn check_system(system: &Value) -> Result<(), ApiError> {
         if text_of(block, "text", &path)?.is_empty() {
             return Err(ApiError::invalid("system: text content blocks must be non-empty"));
         }
+    }
+    Ok(())
+}
+
+/// Most places up to which a prompt can be cached.
+const MAX_CACHE_MARKS: usize = 4;
+
+/// Counts the cache marks of a request, wherever they stand.
+fn check_cache_marks(body: &Map<String, Value>) -> Result<(), ApiError> {
+    fn count(value: &Value) -> usize {
+        match value {
+            Value::Array(items) => items.iter().map(count).sum(),
+            Value::Object(fields) => {
+                let own = usize::from(fields.get("cache_control").is_some_and(Value::is_object));
+                // What a tool is called with has no marks, whatever its members are called.
+                let inner = fields
+                    .iter()
+                    .filter(|(key, _)| !["input", "input_schema", "cache_control"].contains(&key.as_str()));
+                own + inner.map(|(_, value)| count(value)).sum::<usize>()
+            }
+            _ => 0,
+        }
+    }
+    let parts = ["tools", "system", "messages"].iter().filter_map(|name| body.get(*name));
+    let marks = parts.map(count).sum::<usize>() + usize::from(body.get("cache_control").is_some_and(Value::is_object));
+    if marks > MAX_CACHE_MARKS {
+        return Err(ApiError::invalid(format!(
+            "A maximum of {MAX_CACHE_MARKS} blocks with cache_control may be provided. Found {marks}."
+        )));
     }
     Ok(())
 }
@@ -685,8 +730,7 @@ fn check_block(path: &str, role: &str, block: &Value) -> Result<(), ApiError> {
             known(fields, &["type", "thinking", "signature"], &inner)?;
             let thinking = text_of(fields, "thinking", &inner)?;
             let given = text_of(fields, "signature", &inner)?;
-            // Omitted thinking comes back empty, under the signature of what was omitted.
-            if given.starts_with(SIGNATURE_PREFIX) && !thinking.is_empty() && given != signature(thinking) {
+            if !is_proof_of(given, thinking) {
                 return Err(ApiError::invalid(format!("{path}: Invalid `signature` in `thinking` block")));
             }
             Ok(())
@@ -1133,8 +1177,14 @@ fn say<'a>(app: &App, request: &MessagesRequest<'a>, conversation: &Conversation
     }
 }
 
+/// Whether a signature may be the one of this thinking. Those of others are taken; omitted thinking comes back empty,
+/// under the signature of what was omitted.
+pub fn is_proof_of(given: &str, thinking: &str) -> bool {
+    !given.starts_with(SIGNATURE_PREFIX) || thinking.is_empty() || given == proof(thinking)
+}
+
 /// The signature of a thinking block: letters that depend on every letter of it.
-fn signature(thinking: &str) -> String {
+pub fn proof(thinking: &str) -> String {
     let mut signature = SIGNATURE_PREFIX.to_owned();
     let mut hash = answer::fnv(7, thinking.as_bytes());
     for _ in 0..4 {
@@ -1184,7 +1234,7 @@ fn whole(request: &MessagesRequest<'_>, said: &Said<'_>, id: &str, directives: &
             Block::Thinking { answer, omitted } => format!(
                 r#"{{"type":"thinking","thinking":{},"signature":"{}"}}"#,
                 json_string(if *omitted { "" } else { &answer.text }),
-                signature(&answer.text)
+                proof(&answer.text)
             ),
             Block::Text(answer) => {
                 format!(r#"{{"type":"text","text":{}}}"#, json_string(&answer.text))
@@ -1288,7 +1338,7 @@ fn push_block(events: &mut EventStream, index: usize, block: &Block<'_>) {
             let pieces: &[Span] = if *omitted { &[] } else { &answer.pieces };
             push_all(events, delta("thinking_delta", "thinking"), &answer.text, pieces);
             let head = delta("signature_delta", "signature");
-            events.push(Kind::Opening, DELTA, format!(r#"{head}"{}"}}}}"#, signature(&answer.text)));
+            events.push(Kind::Opening, DELTA, format!(r#"{head}"{}"}}}}"#, proof(&answer.text)));
         }
     }
     events.push(
@@ -1301,7 +1351,55 @@ fn push_block(events: &mut EventStream, index: usize, block: &Block<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recorded;
     use serde_json::json;
+
+    /// Anthropic took these: the checks take them as well.
+    #[test]
+    fn every_recorded_request_passes() {
+        let mut seen = 0;
+        for (id, exchange, _) in recorded::exchanges("anthropic") {
+            let body = &exchange["request"]["body"];
+            if body.is_object() && exchange["response"]["status"] == 200 {
+                let told = check(body, &FIELDS, true, true).err().map(|error| error.message);
+                assert_eq!(told, None, "{id}");
+                seen += 1;
+            }
+        }
+        assert!(seen >= 20 || !recorded::present(), "{seen}");
+    }
+
+    #[test]
+    fn a_fifth_cache_mark_is_one_too_many() {
+        let told = |marks: usize| {
+            let block = json!({"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}});
+            let body = json!({
+                "model": "m", "max_tokens": 10,
+                "messages": [{"role": "user", "content": vec![block; marks]}],
+                "cache_control": {"type": "ephemeral"},
+            });
+            check(&body, &FIELDS, false, true).err().map(|error| error.message)
+        };
+        assert_eq!(told(3), None);
+        assert!(told(4).unwrap().contains("maximum of 4 blocks with cache_control may be provided. Found 5"));
+    }
+
+    #[test]
+    fn the_generations_of_claude_have_rules_of_their_own() {
+        let told = |model: &str, more: Value| {
+            let mut body = json!({"model": model, "max_tokens": 3000, "messages": [{"role": "user", "content": "a"}]});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            check(&body, &FIELDS, false, true).map_or_else(|error| error.message, |_| String::new())
+        };
+        let budget = json!({"thinking": {"type": "enabled", "budget_tokens": 1024}});
+        assert_eq!(told("claude-sonnet-4-5", budget.clone()), "");
+        assert!(told("claude-opus-4-7", budget).contains("thinking.type.adaptive"));
+        assert!(told("claude-opus-4-7", json!({"temperature": 0.2})).contains("`temperature` is deprecated"));
+        assert!(told("claude-opus-4-5", json!({"output_config": {"effort": "max"}})).contains("effort"));
+        let prefill = json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]});
+        assert!(told("claude-opus-4-6", prefill.clone()).contains("does not support assistant message prefill"));
+        assert_eq!(told("claude-sonnet-4-5", prefill), "");
+    }
 
     fn refusal(messages: Value) -> String {
         let body = json!({"model": "m", "max_tokens": 10, "messages": messages});
@@ -1344,7 +1442,7 @@ mod tests {
     #[test]
     fn a_changed_thinking_block_is_noticed() {
         let with = |thinking: &str| {
-            let block = json!({"type": "thinking", "thinking": thinking, "signature": signature("so it is")});
+            let block = json!({"type": "thinking", "thinking": thinking, "signature": proof("so it is")});
             refusal(json!([
                 {"role": "user", "content": "x"},
                 {"role": "assistant", "content": [block, {"type": "text", "text": "y"}]},

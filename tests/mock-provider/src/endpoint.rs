@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use serde_json::Value;
 
+use crate::bedrock::Bedrock;
 use crate::cohere;
 use crate::completions::Completions;
 use crate::directives::Directives;
@@ -98,6 +99,9 @@ pub fn find(request: &Request<'_>) -> Option<Box<dyn Endpoint>> {
     }
     if let Some(claude) = vertex::Claude::find(request) {
         return Some(Box::new(claude));
+    }
+    if let Some(bedrock) = Bedrock::find(request) {
+        return Some(Box::new(bedrock));
     }
     let path = request.path.strip_suffix('/').unwrap_or(request.path);
     let strictness = if path.starts_with("/p/") { Strictness::Open } else { Strictness::Closed };

@@ -58,6 +58,7 @@ pub enum Route {
     Images,
     Audio,
     CohereChat,
+    Bedrock,
     Other,
 }
 
@@ -79,6 +80,7 @@ const ROUTES: &[&str] = &[
     "/v1/images",
     "/v1/audio",
     "/v2/chat",
+    "bedrock",
     "other",
 ];
 

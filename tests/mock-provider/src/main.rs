@@ -8,6 +8,8 @@ mod amazon;
 mod answer;
 mod anthropic;
 mod audio;
+mod bedrock;
+mod claude;
 mod cohere;
 mod completions;
 mod control;

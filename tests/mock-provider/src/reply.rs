@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::wire::EventStream;
+use crate::wire::{Event, EventStream, Framing};
 
 /// A reply before directives shape it.
 #[derive(Debug)]
@@ -38,6 +38,17 @@ impl Reply {
 
     pub fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Puts a stream into another framing, with its own errors. A whole reply stays as it is.
+    pub fn framed(mut self, framing: Framing, content_type: &'static str, error: Event, exception: Event) -> Self {
+        if let Body::Stream(stream) = &mut self.body {
+            stream.framing = framing;
+            stream.error = error;
+            stream.exception = Some(exception);
+            self.content_type = Cow::Borrowed(content_type);
+        }
         self
     }
 

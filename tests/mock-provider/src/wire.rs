@@ -3,6 +3,9 @@
 //! An [`EventStream`] is what a provider would say. A [`Script`] is what this request gets to see of it: a
 //! sequence of [`Step`]s that the connection loop carries out. Nothing here touches a socket.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::amazon;
 use crate::directives::{At, Directives, Fault, LineEnd};
 
@@ -32,6 +35,8 @@ pub enum Framing {
     Amazon,
     /// No events at all: the data's bytes with their highest bit turned over, so that letters become what is no text.
     Raw,
+    /// The same, and every event is the Base64 of another provider's.
+    AmazonChunks,
 }
 
 /// The bytes that all deltas of one kind share, and the text they are cut from. A long stream then costs a few
@@ -55,7 +60,6 @@ pub enum Event {
     /// An event written out.
     Fixed { kind: Kind, name: Option<&'static str>, data: String },
     /// What went wrong, in Amazon's framing: an exception of the API's, or an error that the API does not know.
-    #[expect(dead_code, reason = "for the dialect that comes next")]
     Failure { modelled: bool, code: String, data: String },
 }
 
@@ -228,7 +232,7 @@ impl Script {
         let content = kind == Kind::Content;
         let bad_crc = content && self.bad_crc == Some(self.content + 1);
         render(&self.stream, event, Shape { bad_crc, ..self.shape }, self.next, out);
-        self.incomplete |= bad_crc && self.stream.framing == Framing::Amazon;
+        self.incomplete |= bad_crc && matches!(self.stream.framing, Framing::Amazon | Framing::AmazonChunks);
         self.next += 1;
         self.paused = false;
         self.content += u64::from(content);
@@ -316,17 +320,10 @@ fn render(stream: &EventStream, event: &Event, shape: Shape, number: usize, out:
             out.extend_from_slice(separator);
             return data(stream, event, number, out);
         }
-        Framing::Amazon => {
+        Framing::Amazon | Framing::AmazonChunks => {
             let mut payload = Vec::new();
             data(stream, event, number, &mut payload);
-            let fields = match event {
-                Event::Failure { modelled: true, code, .. } => {
-                    [(":message-type", "exception"), (":exception-type", code)]
-                }
-                Event::Failure { code, .. } => [(":message-type", "error"), (":error-code", code)],
-                _ => [(":message-type", "event"), (":event-type", name.unwrap_or_default())],
-            };
-            return amazon::push_message(out, &fields, &payload, shape.bad_crc);
+            return amazon_message(stream.framing, event, name, &payload, shape.bad_crc, out);
         }
     }
     let line = |parts: &[&[u8]], out: &mut Vec<u8>| {
@@ -360,6 +357,35 @@ fn render(stream: &EventStream, event: &Event, shape: Shape, number: usize, out:
         out.extend_from_slice(end);
     }
     line(&[], out);
+}
+
+/// Writes an event in Amazon's framing. An error that the API does not know has its text in the headers alone.
+fn amazon_message(
+    framing: Framing,
+    event: &Event,
+    name: Option<&str>,
+    payload: &[u8],
+    bad_crc: bool,
+    out: &mut Vec<u8>,
+) {
+    let kind = |kind| (":message-type", kind);
+    match event {
+        Event::Failure { modelled: true, code, .. } => {
+            amazon::push_message(out, &[kind("exception"), (":exception-type", code)], payload, bad_crc);
+        }
+        Event::Failure { code, data, .. } => {
+            let fields = [kind("error"), (":error-code", code), (":error-message", data)];
+            amazon::push_message(out, &fields, b"", bad_crc);
+        }
+        _ if framing == Framing::AmazonChunks => {
+            let chunk = format!(r#"{{"bytes":"{}","p":"abcd"}}"#, STANDARD.encode(payload));
+            amazon::push_message(out, &[kind("event"), (":event-type", "chunk")], chunk.as_bytes(), bad_crc);
+        }
+        _ => {
+            let fields = [kind("event"), (":event-type", name.unwrap_or_default())];
+            amazon::push_message(out, &fields, payload, bad_crc);
+        }
+    }
 }
 
 /// Writes an event's data alone.
