@@ -1,6 +1,6 @@
 //! Anthropic's usage objects.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Usage;
 use super::count::count;
@@ -41,6 +41,30 @@ impl Usage {
         if let Some(searches) = count(value, "/server_tool_use/web_search_requests") {
             self.web_searches = searches;
         }
+    }
+
+    /// Anthropic's usage object. What it has no member for counts with the rest: sound and pictures as input and output.
+    pub fn to_anthropic(&self) -> Value {
+        let input = self.input.saturating_add(self.input_audio).saturating_add(self.input_image);
+        let mut usage = json!({
+            "input_tokens": input,
+            "cache_creation_input_tokens": self.cache_write_5m.saturating_add(self.cache_write_1h),
+            "cache_read_input_tokens": self.cache_read,
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": self.cache_write_5m,
+                "ephemeral_1h_input_tokens": self.cache_write_1h,
+            },
+            "output_tokens": self.output_total(),
+        });
+        if let Some(usage) = usage.as_object_mut() {
+            if self.output_reasoning > 0 {
+                usage.insert("output_tokens_details".to_owned(), json!({"thinking_tokens": self.output_reasoning}));
+            }
+            if self.web_searches > 0 {
+                usage.insert("server_tool_use".to_owned(), json!({"web_search_requests": self.web_searches}));
+            }
+        }
+        usage
     }
 
     /// What the iterations used that Anthropic's counts at the top leave out.

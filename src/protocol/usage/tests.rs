@@ -77,6 +77,14 @@ fn what_compaction_and_advisors_used_is_counted_once_however_often_it_is_told() 
 }
 
 #[test]
+fn what_anthropic_has_no_member_for_counts_with_the_rest() {
+    let usage = Usage { input: 1, input_audio: 2, input_image: 4, output: 8, output_audio: 16, ..Usage::default() };
+    let written = usage.to_anthropic();
+    assert_eq!((&written["input_tokens"], &written["output_tokens"]), (&json!(7), &json!(24)));
+    assert!(written.get("server_tool_use").is_none() && written.get("output_tokens_details").is_none());
+}
+
+#[test]
 fn what_is_not_a_usage_object_is_none() {
     assert_eq!(Usage::from_openai(&Value::Null), None);
     assert_eq!(Usage::from_openai(&json!({"prompt_tokens": -5})), None);
@@ -191,6 +199,18 @@ proptest! {
         let reply = json!({"usage": first, "service_tier": second, "serviceTier": second, "output": [first, second]});
         let _ = (Told::from_openai(&reply), Usage::from_responses_reply(&reply), BillingFacts::from_bedrock(&reply));
         let _ = (BillingFacts::from_openai(&reply), BillingFacts::from_gemini(&second));
+    }
+
+    #[test]
+    fn what_anthropic_can_say_is_read_as_it_was_written(counts in proptest::array::uniform7(0..1_u64 << 40)) {
+        let [input, cache_read, cache_write_5m, cache_write_1h, output, output_reasoning, web_searches] = counts;
+        let usage = Usage {
+            input, cache_read, cache_write_5m, cache_write_1h, output, output_reasoning, web_searches,
+            ..Usage::default()
+        };
+        let mut read = Usage::default();
+        read.merge_anthropic(&usage.to_anthropic());
+        prop_assert_eq!(read, usage);
     }
 
     #[test]
