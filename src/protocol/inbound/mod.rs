@@ -1,6 +1,8 @@
 //! The dialects that callers speak: a request is read from their bytes, a reply is written for them from events.
 
 pub mod chat;
+pub mod messages;
+mod node;
 
 use serde_json::Value;
 
