@@ -19,6 +19,8 @@ mod client;
 mod event_streams;
 #[path = "goldens/fixtures.rs"]
 mod fixtures;
+#[path = "goldens/messages.rs"]
+mod messages;
 #[path = "goldens/oracle.rs"]
 mod oracle;
 #[path = "goldens/recorded.rs"]

@@ -106,6 +106,10 @@ impl Reading<'_> {
                     self.push(PartBody::Text { text, signature: None }, block, at)?;
                 }
             }
+            ("tool_addition" | "tool_removal", Role::System) => {
+                let body = PartBody::Hosted { family: Lineage::Anthropic, value: block.value().clone() };
+                self.push(body, block, at)?;
+            }
             (_, Role::System) => return Err(kind.fault("only `text` is allowed in instructions")),
             ("thinking", Role::Assistant) => self.thinking(block, at)?,
             ("redacted_thinking", Role::Assistant) => {
