@@ -195,7 +195,7 @@ impl Problem {
             Dialect::OpenAi => json!({"error": self.openai_error()}),
             Dialect::Anthropic => json!({
                 "type": "error",
-                "error": {"type": anthropic_type(self.status), "message": self.message},
+                "error": {"type": anthropic_type(self.status), "message": self.anthropic_message()},
                 "request_id": request_id,
             }),
             Dialect::Admin => json!({
@@ -232,6 +232,15 @@ impl Problem {
         out
     }
 
+    /// The API has no codes. Its clients know a prompt that does not fit by how the message begins, and make it shorter.
+    fn anthropic_message(&self) -> String {
+        const TOO_LONG: &str = "prompt is too long";
+        if self.code == "context_length_exceeded" && !self.message.starts_with(TOO_LONG) {
+            return format!("{TOO_LONG}: {}", self.message);
+        }
+        self.message.clone()
+    }
+
     fn openai_error(&self) -> Value {
         json!({
             "message": self.message,
@@ -250,6 +259,17 @@ fn title(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_prompt_that_does_not_fit_is_told_in_the_words_that_clients_know() {
+        let told = |message: &str| {
+            let problem = Problem { code: "context_length_exceeded".into(), ..Problem::invalid("", message) };
+            let message = |dialect| problem.body(dialect, "r")["error"]["message"].as_str().map(str::to_owned).unwrap();
+            (message(Dialect::Anthropic), message(Dialect::OpenAi))
+        };
+        assert_eq!(told("9 > 8"), ("prompt is too long: 9 > 8".into(), "9 > 8".into()));
+        assert_eq!(told("prompt is too long: 9 > 8").0, "prompt is too long: 9 > 8");
+    }
 
     #[test]
     fn each_dialect_gets_its_own_shape() {
