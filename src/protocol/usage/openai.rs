@@ -1,6 +1,6 @@
 //! OpenAI's usage objects and those of the many providers that imitate them.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Usage;
 use super::count::{count, first};
@@ -62,6 +62,33 @@ impl Usage {
         };
         let usage = details.within(input.unwrap_or(0), output.unwrap_or(0), count(value, "/total_tokens"));
         Some(Self { web_searches: searches(value), ..usage })
+    }
+
+    /// The Responses usage object.
+    pub fn to_responses(&self) -> Value {
+        let (input, output) = (self.input_total(), self.output_total());
+        let mut usage = json!({
+            "input_tokens": input,
+            "input_tokens_details": {"cached_tokens": self.cache_read},
+            "output_tokens": output,
+            "output_tokens_details": {"reasoning_tokens": self.output_reasoning},
+            "total_tokens": input.saturating_add(output),
+        });
+        let written = self.cache_write_5m.saturating_add(self.cache_write_1h);
+        for (details, name, tokens) in [
+            ("input_tokens_details", "cache_write_tokens", written),
+            ("input_tokens_details", "audio_tokens", self.input_audio),
+            ("input_tokens_details", "image_tokens", self.input_image),
+            ("output_tokens_details", "audio_tokens", self.output_audio),
+            ("output_tokens_details", "image_tokens", self.output_image),
+        ] {
+            if tokens > 0
+                && let Some(details) = usage.get_mut(details).and_then(Value::as_object_mut)
+            {
+                details.insert(name.to_owned(), tokens.into());
+            }
+        }
+        usage
     }
 
     /// Reads a whole reply of the Responses API, in which what the provider's own tools did stands among the output.

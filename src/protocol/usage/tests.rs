@@ -225,4 +225,19 @@ proptest! {
         prop_assert_eq!(usage.input_total(), prompt.min(MOST));
         prop_assert!(usage.output_total() >= completion.min(MOST));
     }
+
+    #[test]
+    fn a_responses_usage_object_is_read_as_it_was_written(
+        counts in proptest::array::uniform9(0..1_u64 << 40)
+    ) {
+        let [input, cache_read, cache_write_5m, input_audio, input_image, output, output_reasoning, output_audio, output_image]
+            = counts;
+        let usage = Usage {
+            input, cache_read, cache_write_5m, input_audio, input_image, output, output_reasoning, output_audio,
+            output_image, ..Usage::default()
+        };
+        let written = usage.to_responses();
+        prop_assert_eq!(Usage::from_responses(&written), Some(usage));
+        prop_assert_eq!(&written["total_tokens"], &json!(counts.iter().sum::<u64>()));
+    }
 }
