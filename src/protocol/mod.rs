@@ -8,6 +8,7 @@ pub mod frames;
 pub mod inbound;
 pub mod json_scan;
 pub mod multipart;
+pub mod responses;
 pub mod sse;
 pub mod usage;
 

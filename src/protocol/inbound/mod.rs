@@ -3,6 +3,7 @@
 pub mod chat;
 pub mod messages;
 mod node;
+pub mod responses;
 
 use serde_json::Value;
 
@@ -10,7 +11,7 @@ use super::Api;
 use super::chat::{ChatEvent, ChatRequest};
 use super::cost_tag::CostTag;
 use super::usage::Told;
-use crate::error::Problem;
+use crate::error::{Dialect, Problem};
 
 /// What stands in every chunk and body of one reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub struct Echo {
     pub include_usage: bool,
     /// Members of the request that the reply repeats (Responses), ready to be written.
     pub members: serde_json::Map<String, Value>,
+    /// Whether proofs of reasoning are to come with the reply, where the API leaves that to the caller (Responses).
+    pub reasoning_proofs: bool,
 }
 
 /// A dialect that callers speak.
@@ -71,6 +74,12 @@ pub trait StreamWriter {
     /// Writes the end of a complete reply. The usage is written where the caller wants it and the provider told it
     /// (zeros would be believed), with the cost if that is given.
     fn end(&mut self, told: Option<&Told>, cost: Option<CostTag>, out: &mut Vec<u8>);
+
+    /// Writes that the reply breaks off: the dialect's own error event, behind which nothing comes. Chat Completions'
+    /// unless the dialect has another.
+    fn fail(&mut self, problem: &Problem, request_id: &str, out: &mut Vec<u8>) {
+        out.extend(problem.stream_event(Dialect::OpenAi, request_id));
+    }
 }
 
 /// Collects a reply's events into one body.
