@@ -5,6 +5,8 @@
 
 mod reply;
 pub mod request;
+pub mod responses_reply;
+pub mod responses_request;
 
 use serde_json::{Value, json};
 

@@ -1,0 +1,327 @@
+//! Writes requests of the Responses API.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use crate::error::Problem;
+use crate::protocol::chat::ids::fit;
+use crate::protocol::chat::{
+    ChatRequest, Effort, Format, Function, Lineage, Message, Part, PartBody, Role, Signature, Source, Tool, ToolBody,
+};
+use crate::protocol::{Api, responses as wire};
+use crate::providers::notes::{Notes, Param};
+use crate::providers::{Target, UpstreamRequest};
+
+/// The path below a base URL that ends in `/v1`.
+pub const RESPONSES_PATH: &str = "/responses";
+
+/// The fewest output tokens that OpenAI takes.
+const LEAST_OUTPUT: f64 = 16.0;
+
+/// The longest id of a call.
+const MAX_CALL_ID: usize = 64;
+
+/// The request.
+///
+/// # Errors
+/// A 400 naming what this API cannot say.
+pub fn request(chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
+    leave_out(chat, notes)?;
+    let mut body = Map::new();
+    let mut set = |name: &str, value: Option<Value>| {
+        body.extend(value.map(|value| (name.to_owned(), value)));
+    };
+    set("model", Some(target.upstream_model.into()));
+    let instructions: Vec<&str> = chat.instructions.iter().map(|part| part.text.as_str()).collect();
+    set("instructions", (!instructions.is_empty()).then(|| instructions.join("\n\n").into()));
+    set("input", Some(input(chat, notes)?.into()));
+    set("stream", chat.stream.then(|| true.into()));
+    // What is kept there is kept under the operator's account, for nobody.
+    set("store", Some(chat.caller.store.unwrap_or(false).into()));
+
+    let sampling = &chat.sampling;
+    set("temperature", sampling.temperature.map(Value::from));
+    set("top_p", sampling.top_p.map(Value::from));
+    set("top_logprobs", sampling.top_logprobs.map(Value::from));
+    if let Some(most) = chat.output.max_tokens {
+        let most = notes.clamp(Param::MaxTokens, most as f64, LEAST_OUTPUT, f64::MAX)?;
+        set("max_output_tokens", Some((most as u64).into()));
+    }
+    let mut text = Map::new();
+    if chat.output.format != Format::Text {
+        text.insert("format".to_owned(), wire::format(&chat.output.format));
+    }
+    text.extend(chat.output.verbosity.as_deref().map(|word| ("verbosity".to_owned(), word.into())));
+    set("text", (!text.is_empty()).then(|| text.into()));
+
+    let reasoning = reasoning(chat);
+    set("include", include(chat, !reasoning.is_empty()));
+    set("reasoning", (!reasoning.is_empty()).then(|| reasoning.into()));
+
+    let tools = tools(chat)?;
+    set("tools", (!tools.is_empty()).then(|| tools.into()));
+    let choice = chat.tools.choice.as_ref();
+    set("tool_choice", choice.map(|choice| wire::tool_choice(choice, &chat.tools.offered)));
+    set("parallel_tool_calls", chat.tools.parallel.map(Value::from));
+
+    let caller = &chat.caller;
+    let text = |text: &Option<String>| text.as_deref().map(Value::from);
+    set("user", text(&caller.user));
+    set("safety_identifier", text(&caller.safety_identifier));
+    set("metadata", caller.metadata.clone().map(Value::Object));
+    set("service_tier", text(&caller.service_tier));
+    set("prompt_cache_key", text(&caller.prompt_cache_key));
+    set("prompt_cache_retention", text(&caller.prompt_cache_retention));
+    Ok(UpstreamRequest::post(RESPONSES_PATH, Value::Object(body).to_string().into_bytes()))
+}
+
+/// What this API has no place for.
+fn leave_out(chat: &ChatRequest, notes: &mut Notes) -> Result<(), Problem> {
+    let (sampling, output) = (&chat.sampling, &chat.output);
+    if sampling.n.is_some_and(|n| n > 1) {
+        return Err(notes.refuse(Param::N, "this model gives one choice only; ask again for another."));
+    }
+    if sampling.logit_bias.as_ref().is_some_and(|bias| !bias.is_empty()) {
+        return Err(notes.refuse(Param::LogitBias, "this model does not have it; leave it out."));
+    }
+    if output.modalities.iter().any(|kind| kind != "text") {
+        return Err(notes.refuse(Param::Modalities, "this model gives text only."));
+    }
+    for (param, is_given) in [
+        (Param::TopK, sampling.top_k.is_some()),
+        (Param::MinP, sampling.min_p.is_some()),
+        (Param::PresencePenalty, sampling.presence_penalty.is_some_and(|penalty| penalty != 0.0)),
+        (Param::FrequencyPenalty, sampling.frequency_penalty.is_some_and(|penalty| penalty != 0.0)),
+        (Param::RepetitionPenalty, sampling.repetition_penalty.is_some_and(|penalty| penalty != 1.0)),
+        (Param::Seed, sampling.seed.is_some()),
+        (Param::Stop, !sampling.stop.is_empty()),
+        (Param::Prediction, output.prediction.is_some()),
+    ] {
+        if is_given {
+            notes.drop(param)?;
+        }
+    }
+    chat.extra.keys().try_for_each(|name| notes.drop_named(name))
+}
+
+fn reasoning(chat: &ChatRequest) -> Map<String, Value> {
+    let asked = &chat.reasoning;
+    let effort = asked.effort.or_else(|| asked.budget_tokens.map(Effort::of_budget));
+    let mut reasoning = Map::new();
+    reasoning.extend(effort.map(|effort| ("effort".to_owned(), effort.as_str().into())));
+    reasoning.extend(asked.summary.as_deref().map(|word| ("summary".to_owned(), word.into())));
+    reasoning
+}
+
+/// Models that do not reason refuse to be asked for proofs of it.
+fn include(chat: &ChatRequest, asks_to_reason: bool) -> Option<Value> {
+    let is_ours =
+        |part: &Part| matches!(&part.body, PartBody::Reasoning(block) if proof(block.signature.as_ref()).is_some());
+    let has_reasoned = || chat.messages.iter().flat_map(|message| &message.parts).any(is_ours);
+    let mut wishes = Vec::new();
+    if chat.reasoning.include_encrypted || asks_to_reason || has_reasoned() {
+        wishes.push("reasoning.encrypted_content");
+    }
+    if chat.sampling.logprobs == Some(true) {
+        wishes.push("message.output_text.logprobs");
+    }
+    (!wishes.is_empty()).then(|| wishes.into())
+}
+
+fn proof(signature: Option<&Signature>) -> Option<&str> {
+    signature.filter(|signature| signature.family == Lineage::OpenAi).map(|signature| signature.value.as_str())
+}
+
+fn tools(chat: &ChatRequest) -> Result<Vec<Value>, Problem> {
+    let tool = |tool: &Tool| match &tool.body {
+        // Here schemas are strict unless it is said that they are not.
+        ToolBody::Function(function) => Ok(wire::tool(&ToolBody::Function(Function {
+            parameters: Some(
+                function.parameters.clone().unwrap_or_else(|| json!({"type": "object", "properties": {}})),
+            ),
+            strict: Some(function.strict.unwrap_or(false)),
+            ..function.clone()
+        }))),
+        ToolBody::Hosted { kind, .. } if chat.origin == Api::Messages => {
+            let at = format!("{}.type", tool.at);
+            Err(Problem::invalid(&at, format!("{at}: this model has no `{kind}` tools; leave it out.")))
+        }
+        body => Ok(wire::tool(body)),
+    };
+    chat.tools.offered.iter().map(tool).collect()
+}
+
+// === The conversation ===
+
+fn input(chat: &ChatRequest, notes: &mut Notes) -> Result<Vec<Value>, Problem> {
+    let parts = chat.messages.iter().flat_map(|message| &message.parts);
+    let custom: BTreeSet<&str> = parts
+        .filter_map(|part| match &part.body {
+            PartBody::Call { id, custom: true, .. } => Some(id.as_str()),
+            _ => None,
+        })
+        .collect();
+    let mut items = Vec::new();
+    for message in &chat.messages {
+        if message.role == Role::Assistant {
+            said(message, &mut items, notes)?;
+        } else {
+            asked(message, &custom, &mut items, notes)?;
+        }
+    }
+    Ok(items)
+}
+
+/// What the model said, item by item.
+fn said(message: &Message, items: &mut Vec<Value>, notes: &mut Notes) -> Result<(), Problem> {
+    let mut content = Vec::new();
+    for part in &message.parts {
+        let item = match &part.body {
+            PartBody::Text { text, .. } => {
+                content.push(json!({"type": "output_text", "text": text}));
+                continue;
+            }
+            PartBody::Refusal(refusal) => {
+                content.push(json!({"type": "refusal", "refusal": refusal}));
+                continue;
+            }
+            PartBody::Reasoning(block) => {
+                // Only their own proof makes reasoning worth anything to these models.
+                let Some(proof) = proof(block.signature.as_ref()) else { continue };
+                let mut item = json!({"type": "reasoning", "summary": [], "encrypted_content": proof});
+                if !block.text.is_empty() {
+                    let (name, kind) =
+                        if block.summary { ("summary", "summary_text") } else { ("content", "reasoning_text") };
+                    item.as_object_mut()
+                        .and_then(|item| item.insert(name.to_owned(), json!([{"type": kind, "text": block.text}])));
+                }
+                if let (Some(id), Some(item)) = (&block.id, item.as_object_mut()) {
+                    item.insert("id".to_owned(), id.as_str().into());
+                }
+                item
+            }
+            PartBody::Call { id, name, arguments, custom, .. } => {
+                let (kind, member) =
+                    if *custom { ("custom_tool_call", "input") } else { ("function_call", "arguments") };
+                json!({"type": kind, "call_id": call_id(id), "name": name, member: arguments})
+            }
+            PartBody::Hosted { family: Lineage::OpenAi, value } => value.clone(),
+            PartBody::Hosted { .. } => {
+                notes.drop_named(&part.at.to_string())?;
+                continue;
+            }
+            _ => return Err(misplaced(part, "is nothing that a model of this provider can have said")),
+        };
+        speak("assistant", &mut content, items);
+        items.push(item);
+    }
+    speak("assistant", &mut content, items);
+    Ok(())
+}
+
+/// What the model was told, and the results of its calls.
+fn asked(message: &Message, custom: &BTreeSet<&str>, items: &mut Vec<Value>, notes: &mut Notes) -> Result<(), Problem> {
+    let role = match message.role {
+        Role::System => "system",
+        Role::Developer => "developer",
+        Role::User | Role::Assistant | Role::Tool => "user",
+    };
+    let mut content = Vec::new();
+    for part in &message.parts {
+        match &part.body {
+            PartBody::Result { id, parts, .. } => {
+                speak(role, &mut content, items);
+                let is_custom = custom.contains(id.as_str());
+                let kind = if is_custom { "custom_tool_call_output" } else { "function_call_output" };
+                items.push(json!({"type": kind, "call_id": call_id(id), "output": output(parts)?}));
+            }
+            PartBody::Hosted { family: Lineage::OpenAi, value } => {
+                speak(role, &mut content, items);
+                items.push(value.clone());
+            }
+            PartBody::Hosted { .. } => notes.drop_named(&part.at.to_string())?,
+            _ => content.extend(input_parts(part)?),
+        }
+    }
+    speak(role, &mut content, items);
+    Ok(())
+}
+
+/// A message of what was gathered, if anything was.
+fn speak(role: &str, content: &mut Vec<Value>, items: &mut Vec<Value>) {
+    if !content.is_empty() {
+        items.push(json!({"type": "message", "role": role, "content": std::mem::take(content)}));
+    }
+}
+
+fn output(parts: &[Part]) -> Result<Value, Problem> {
+    let texts: Option<String> = parts
+        .iter()
+        .map(|part| match &part.body {
+            PartBody::Text { text, .. } => Some(text.as_str()),
+            _ => None,
+        })
+        .collect();
+    if let Some(text) = texts {
+        return Ok(text.into());
+    }
+    let parts: Result<Vec<Vec<Value>>, Problem> = parts.iter().map(input_parts).collect();
+    Ok(parts?.into_iter().flatten().collect())
+}
+
+fn input_parts(part: &Part) -> Result<Vec<Value>, Problem> {
+    let text = |text: &str| json!({"type": "input_text", "text": text});
+    let with = |mut value: Value, name: &str, member: Option<&str>| {
+        if let (Some(member), Some(value)) = (member, value.as_object_mut()) {
+            value.insert(name.to_owned(), member.into());
+        }
+        value
+    };
+    let elsewhere = || misplaced(part, "is a file that was uploaded elsewhere, which this model cannot read");
+    Ok(match &part.body {
+        PartBody::Text { text: words, .. } => vec![text(words)],
+        PartBody::Image { source, detail } => {
+            let image = match source {
+                Source::File { family: Lineage::OpenAi, id } => json!({"type": "input_image", "file_id": id}),
+                other => json!({"type": "input_image", "image_url": other.to_url().ok_or_else(elsewhere)?}),
+            };
+            vec![with(image, "detail", detail.as_deref())]
+        }
+        PartBody::Document { source, name, context, .. } => {
+            let file = match source {
+                Source::File { family: Lineage::OpenAi, id } => json!({"type": "input_file", "file_id": id}),
+                Source::Url(url) => json!({"type": "input_file", "file_url": url}),
+                Source::Base64 { media_type, data } => {
+                    let media_type = if media_type.is_empty() { "application/pdf" } else { media_type };
+                    let file = json!({"type": "input_file", "file_data": format!("data:{media_type};base64,{data}")});
+                    with(file, "filename", Some(name.as_deref().unwrap_or("document.pdf")))
+                }
+                Source::Text { text: words, .. } => text(&match name {
+                    Some(name) => format!("{name}\n{words}"),
+                    None => words.clone(),
+                }),
+                Source::File { .. } => return Err(elsewhere()),
+            };
+            context.as_deref().map(text).into_iter().chain([file]).collect()
+        }
+        PartBody::Audio { source: Source::Base64 { data, .. }, format } => {
+            vec![json!({"type": "input_audio", "input_audio": {"data": data, "format": format}})]
+        }
+        PartBody::Audio { .. } => return Err(misplaced(part, "must be given as base64 here")),
+        PartBody::Video { .. } => return Err(misplaced(part, "is a video, which this model does not take")),
+        _ => return Err(misplaced(part, "is nothing that this model can be told in this place")),
+    })
+}
+
+fn call_id(id: &str) -> std::borrow::Cow<'_, str> {
+    fit(id, |_| true, MAX_CALL_ID)
+}
+
+fn misplaced(part: &Part, what: &str) -> Problem {
+    let at = part.at.to_string();
+    Problem::invalid(&at, format!("{at}: this part {what}."))
+}

@@ -1,0 +1,149 @@
+use super::*;
+use crate::config::{Provider, StructuredOutput};
+use crate::protocol::chat::{List, Place, ReasoningPart, TextPart};
+
+fn sent(chat: &ChatRequest) -> Result<(Value, Vec<String>), Problem> {
+    let provider: Provider =
+        serde_json::from_value(json!({"dialect": "openai", "base_url": "https://provider.example/v1"})).unwrap();
+    let target = Target {
+        provider: &provider,
+        upstream_model: "up",
+        max_output_tokens: 64,
+        structured_output: StructuredOutput::Native,
+    };
+    let mut notes = Notes::new(chat.origin, false);
+    let request = request(chat, target, &mut notes)?;
+    Ok((serde_json::from_slice(&request.body).unwrap(), notes.into_dropped()))
+}
+
+fn message(role: Role, bodies: Vec<PartBody>) -> Message {
+    let at = Place::item(List::Messages, 0);
+    let part = |(nth, body)| Part { body, cache: None, at: at.part(nth) };
+    Message { role, parts: bodies.into_iter().enumerate().map(part).collect(), name: None, at }
+}
+
+fn text(text: &str) -> PartBody {
+    PartBody::Text { text: text.to_owned(), signature: None }
+}
+
+fn call(id: &str, custom: bool) -> PartBody {
+    PartBody::Call { id: id.into(), name: "f".into(), arguments: "{}".into(), custom, signature: None }
+}
+
+fn result(id: &str, bodies: Vec<PartBody>) -> PartBody {
+    PartBody::Result { id: id.into(), name: None, parts: message(Role::Tool, bodies).parts, is_error: false }
+}
+
+fn reasoned(family: Lineage) -> PartBody {
+    let signature = Some(Signature { family, value: "proof".into() });
+    PartBody::Reasoning(ReasoningPart {
+        text: "hm".into(),
+        signature,
+        summary: true,
+        id: Some("rs".into()),
+        redacted: None,
+    })
+}
+
+fn chat(messages: Vec<Message>) -> ChatRequest {
+    ChatRequest { messages, ..ChatRequest::new(Api::ChatCompletions, "m".to_owned()) }
+}
+
+#[test]
+fn a_conversation_becomes_items_in_its_order() {
+    let image = PartBody::Image { source: Source::Url("https://i".into()), detail: Some("low".into()) };
+    let pdf = PartBody::Document {
+        source: Source::Base64 { media_type: "application/pdf".into(), data: "AAAA".into() },
+        name: None,
+        context: None,
+        cite: false,
+    };
+    let mut chat = chat(vec![
+        message(Role::Developer, vec![text("rules")]),
+        message(Role::User, vec![text("look"), image.clone(), pdf]),
+        message(
+            Role::Assistant,
+            vec![
+                reasoned(Lineage::OpenAi),
+                reasoned(Lineage::Anthropic),
+                text("so"),
+                call("c1", false),
+                call("c2", true),
+                PartBody::Refusal("no".into()),
+            ],
+        ),
+        message(Role::Tool, vec![result("c1", vec![text("one"), text("two")])]),
+        message(Role::Tool, vec![result("c2", vec![text("see"), image])]),
+    ]);
+    chat.instructions.push(TextPart { text: "be brief".into(), cache: None });
+    let (body, dropped) = sent(&chat).unwrap();
+    let picture = json!({"type": "input_image", "image_url": "https://i", "detail": "low"});
+    let file =
+        json!({"type": "input_file", "file_data": "data:application/pdf;base64,AAAA", "filename": "document.pdf"});
+    let words = |text: &str| json!({"type": "input_text", "text": text});
+    assert_eq!(
+        body["input"],
+        json!([
+            {"type": "message", "role": "developer", "content": [words("rules")]},
+            {"type": "message", "role": "user", "content": [words("look"), picture, file]},
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}], "encrypted_content": "proof", "id": "rs"},
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "so"}]},
+            {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+            {"type": "custom_tool_call", "call_id": "c2", "name": "f", "input": "{}"},
+            {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]},
+            {"type": "function_call_output", "call_id": "c1", "output": "onetwo"},
+            {"type": "custom_tool_call_output", "call_id": "c2", "output": [words("see"), picture]},
+        ])
+    );
+    assert_eq!(
+        (&body["instructions"], &body["model"], &body["store"]),
+        (&json!("be brief"), &json!("up"), &json!(false))
+    );
+    assert_eq!(body["include"], json!(["reasoning.encrypted_content"]));
+    assert!(dropped.is_empty());
+}
+
+#[test]
+fn parameters_have_their_places() {
+    let mut chat = chat(vec![message(Role::User, vec![text("x")])]);
+    chat.output.max_tokens = Some(5);
+    chat.output.format = Format::Schema { name: None, description: None, schema: json!({}), strict: Some(true) };
+    chat.reasoning.budget_tokens = Some(5000);
+    chat.sampling.logprobs = Some(true);
+    chat.sampling.stop = vec!["x".into()];
+    chat.sampling.seed = Some(1);
+    chat.stream = true;
+    let tool = |body| Tool { body, cache: None, at: Place::item(List::Tools, 0) };
+    let function = Function { name: "f".into(), description: None, parameters: None, strict: None };
+    chat.tools.offered = vec![tool(ToolBody::Function(function))];
+    let (body, dropped) = sent(&chat).unwrap();
+    assert_eq!(body["text"]["format"], json!({"type": "json_schema", "name": "answer", "schema": {}, "strict": true}));
+    assert_eq!((&body["max_output_tokens"], &body["stream"]), (&json!(16), &json!(true)));
+    assert_eq!(body["reasoning"], json!({"effort": "medium"}));
+    assert_eq!(body["include"], json!(["reasoning.encrypted_content", "message.output_text.logprobs"]));
+    assert_eq!(
+        (&body["tools"][0]["strict"], &body["tools"][0]["parameters"]["type"]),
+        (&json!(false), &json!("object"))
+    );
+    assert_eq!(dropped, ["seed", "stop", "max_tokens=16"]);
+}
+
+#[test]
+fn what_cannot_be_said_is_refused_by_its_place() {
+    let mut several = chat(Vec::new());
+    several.sampling.n = Some(2);
+    let video = PartBody::Video { source: Source::Url("https://v".into()) };
+    let mut hosted = chat(Vec::new());
+    hosted.origin = Api::Messages;
+    let body = ToolBody::Hosted { kind: "bash_20250124".into(), value: json!({}) };
+    hosted.tools.offered = vec![Tool { body, cache: None, at: Place::item(List::Tools, 0) }];
+    for (chat, place) in [
+        (several, "n"),
+        (chat(vec![message(Role::User, vec![text("x"), video])]), "messages[0].content[1]"),
+        (chat(vec![message(Role::Assistant, vec![result("c", Vec::new())])]), "messages[0].content[0]"),
+        (hosted, "tools[0].type"),
+    ] {
+        let problem = sent(&chat).unwrap_err();
+        assert_eq!((problem.status, problem.param.as_deref()), (400, Some(place)));
+    }
+}
