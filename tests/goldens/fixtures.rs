@@ -9,7 +9,7 @@ pub(crate) const EXCLUDED: &[(&str, &str, &str)] = &[
     ("cohere", "chat", "Cohere's own dialect: it gets an adapter of its own"),
     ("baidu-v1", "chat", "Baidu's wenxinworkshop dialect: it gets an adapter of its own"),
     ("workersai", "run", "Workers AI's own dialect: a mapping of the generic adapter"),
-    ("*", "responses", "the Responses API is another endpoint"),
+    ("*", "responses", "the Responses API has goldens of its own"),
     ("*", "completions", "the older Completions API is another endpoint"),
     ("*", "embeddings", "embeddings are another endpoint"),
     ("*", "images", "images are another endpoint"),
