@@ -8,6 +8,7 @@ pub mod generic;
 pub mod notes;
 pub mod openai;
 pub mod outbound;
+pub mod schema;
 pub mod turns;
 
 use http::HeaderMap;
