@@ -108,6 +108,8 @@ struct Said<'a> {
     blocks: Vec<Block<'a>>,
     stop_reason: String,
     stop_sequence: Option<String>,
+    /// Pages that the text cites, written out.
+    citations: Vec<String>,
     usage: Usage,
 }
 
@@ -1119,7 +1121,7 @@ fn input_usage(app: &App, request: &MessagesRequest<'_>, total: u64) -> Usage {
 fn say<'a>(app: &App, request: &MessagesRequest<'a>, conversation: &Conversation, directives: &Directives) -> Said<'a> {
     let mut blocks = Vec::new();
     let asked = request.thinking && directives.reasoning != Some(0);
-    if asked || directives.reasoning.is_some_and(|words| words > 0) {
+    if asked || directives.reasoning.map_or(directives.signature, |words| words > 0) {
         blocks.push(Block::Thinking {
             answer: answer::thinking(conversation, directives.reasoning),
             omitted: request.thinking_omitted,
@@ -1135,7 +1137,10 @@ fn say<'a>(app: &App, request: &MessagesRequest<'a>, conversation: &Conversation
     };
     let calls = answer::tool_calls(question, directives);
     let (mut stop_reason, mut stop_sequence) = ("end_turn", None);
-    if calls == 0 {
+    if directives.block {
+        stop_reason = "refusal";
+        blocks.clear();
+    } else if calls == 0 {
         let answer = answer::compose(conversation, directives, request.want, &request.limits, 0);
         match &answer.ending {
             Ending::Stop => {}
@@ -1173,8 +1178,15 @@ fn say<'a>(app: &App, request: &MessagesRequest<'a>, conversation: &Conversation
         blocks,
         stop_reason: directives.finish.clone().unwrap_or_else(|| stop_reason.to_owned()),
         stop_sequence,
+        citations: (0..directives.citations.unwrap_or(0)).map(citation).collect(),
         usage,
     }
+}
+
+fn citation(number: usize) -> String {
+    format!(
+        r#"{{"type":"web_search_result_location","url":"https://example.com/{number}","title":"Source {number}","encrypted_index":"mock","cited_text":"mock"}}"#
+    )
 }
 
 /// Whether a signature may be the one of this thinking. Those of others are taken; omitted thinking comes back empty,
@@ -1219,8 +1231,12 @@ fn usage_json(usage: &Usage, output: u64, full: bool) -> String {
 }
 
 fn stop_json(said: &Said<'_>) -> String {
+    let details = match said.stop_reason.as_str() {
+        "refusal" => r#","stop_details":{"type":"refusal","category":"cyber","explanation":null}"#,
+        _ => "",
+    };
     format!(
-        r#""stop_reason":{},"stop_sequence":{}"#,
+        r#""stop_reason":{},"stop_sequence":{}{details}"#,
         json_string(&said.stop_reason),
         said.stop_sequence.as_deref().map_or_else(|| "null".to_owned(), json_string)
     )
@@ -1235,6 +1251,11 @@ fn whole(request: &MessagesRequest<'_>, said: &Said<'_>, id: &str, directives: &
                 r#"{{"type":"thinking","thinking":{},"signature":"{}"}}"#,
                 json_string(if *omitted { "" } else { &answer.text }),
                 proof(&answer.text)
+            ),
+            Block::Text(answer) if !said.citations.is_empty() => format!(
+                r#"{{"type":"text","text":{},"citations":[{}]}}"#,
+                json_string(&answer.text),
+                said.citations.join(",")
             ),
             Block::Text(answer) => {
                 format!(r#"{{"type":"text","text":{}}}"#, json_string(&answer.text))
@@ -1283,7 +1304,7 @@ fn stream(request: &MessagesRequest<'_>, said: &Said<'_>, id: &str, directives: 
         ),
     );
     for (index, block) in said.blocks.iter().enumerate() {
-        push_block(&mut events, index, block);
+        push_block(&mut events, index, block, &said.citations);
     }
     let usage = if directives.no_usage {
         String::new()
@@ -1299,7 +1320,7 @@ fn stream(request: &MessagesRequest<'_>, said: &Said<'_>, id: &str, directives: 
     events
 }
 
-fn push_block(events: &mut EventStream, index: usize, block: &Block<'_>) {
+fn push_block(events: &mut EventStream, index: usize, block: &Block<'_>, citations: &[String]) {
     const DELTA: Option<&str> = Some("content_block_delta");
     let start = match block {
         Block::Thinking { .. } => r#"{"type":"thinking","thinking":"","signature":""}"#.to_owned(),
@@ -1327,7 +1348,12 @@ fn push_block(events: &mut EventStream, index: usize, block: &Block<'_>) {
         }
     };
     match block {
-        Block::Text(answer) => push_all(events, delta("text_delta", "text"), &answer.text, &answer.pieces),
+        Block::Text(answer) => {
+            push_all(events, delta("text_delta", "text"), &answer.text, &answer.pieces);
+            for citation in citations {
+                events.push(Kind::Opening, DELTA, format!("{}{citation}}}}}", delta("citations_delta", "citation")));
+            }
+        }
         Block::ToolUse { input, pieces, .. } => {
             // The real API opens arguments with an empty delta.
             let head = delta("input_json_delta", "partial_json");

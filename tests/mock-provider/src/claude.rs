@@ -17,7 +17,8 @@ pub struct Family {
 impl Family {
     /// Reads a name such as `claude-opus-4-7` or `claude-sonnet-4-5@20250929`.
     pub fn of(model: &str) -> Self {
-        let Some((_, name)) = model.split_once("claude-") else {
+        let own = |before: &str| before.is_empty() || before.ends_with(['.', '/']);
+        let Some((_, name)) = model.split_once("claude-").filter(|(before, _)| own(before)) else {
             return Self::default();
         };
         // `-v1:0` is the version of the host's own id; what is longer than two digits is a date.
@@ -180,6 +181,8 @@ mod tests {
             ("claude-sonnet-4-20250514-v1:0", (4, 0)),
             ("claude-3-7-sonnet-20250219", (3, 7)),
             ("claude-sonnet-5", (5, 0)),
+            ("us.anthropic.claude-opus-4-8", (4, 8)),
+            ("demo-claude-1", (0, 0)),
             ("mock-small", (0, 0)),
         ] {
             assert_eq!(Family::of(name).version, version, "{name}");

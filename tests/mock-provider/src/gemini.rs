@@ -54,12 +54,17 @@ pub struct Gemini {
     events: bool,
     /// Whether a key stands in the URL.
     key_in_query: bool,
+    /// Most models that are to be listed.
+    page: usize,
 }
 
 impl Gemini {
     /// Reads the path, whatever stands before the version.
     pub fn find(request: &Request<'_>) -> Option<Self> {
         let path = request.path.strip_suffix('/').unwrap_or(request.path);
+        if !path.contains("odels") && !path.contains("/endpoints/") {
+            return None;
+        }
         let segments: Vec<&str> = path.split('/').collect();
         let start = segments.iter().position(|segment| matches!(*segment, "v1" | "v1beta" | "v1beta1" | "v1alpha"))?;
         let version = segments.get(start).copied()?;
@@ -83,6 +88,7 @@ impl Gemini {
             model: percent_decode(model),
             verb,
             events: pairs().any(|pair| pair == ("alt", "sse")),
+            page: pairs().find(|(name, _)| *name == "pageSize").and_then(|(_, size)| size.parse().ok()).unwrap_or(50),
             key_in_query: pairs().any(|(name, _)| name == "key" || name == "access_token"),
         })
     }
@@ -156,6 +162,10 @@ impl Gemini {
             })
         };
         let body = match self.verb {
+            Verb::List if self.page < MODELS.len() => {
+                let page: Vec<Value> = MODELS.iter().take(self.page).map(|id| model(id)).collect();
+                json!({"models": page, "nextPageToken": "mock"})
+            }
             Verb::List => json!({"models": MODELS.map(model)}),
             _ if MODELS.contains(&self.model.as_str()) => model(&self.model),
             _ => return Err(self.not_found("GetModel")),

@@ -62,6 +62,44 @@ fn recorded_requests_are_taken_and_refused_as_they_were() {
     assert!(seen >= 27 || !recorded::present(), "{seen}");
 }
 
+/// What models took in their own words is answered in the members they answered with.
+#[test]
+fn recorded_requests_to_models_are_answered() {
+    let app = App::new(crate::journal::Journal::new(0), Directives::default(), None);
+    let mut seen = 0;
+    for (id, exchange, _) in recorded::exchanges("bedrock") {
+        if exchange["api"] != "invoke" {
+            continue;
+        }
+        let path = exchange["request"]["path"].as_str().unwrap();
+        let request = Request {
+            method: "POST",
+            target: path,
+            path,
+            query: "",
+            headers: &[],
+            head: b"",
+            body: b"",
+            form: None,
+            received: std::time::Instant::now(),
+        };
+        let endpoint = Bedrock::find(&request).unwrap();
+        let body = &exchange["request"]["body"];
+        let reply = endpoint.invoke(&app, &request, body, &Directives::default());
+        let crate::reply::Body::Whole(bytes) = reply.unwrap_or_else(|error| panic!("{id}: {error:?}")).body else {
+            panic!("{id}: a stream");
+        };
+        let reply: Value = serde_json::from_slice(&bytes).unwrap();
+        let told = &exchange["response"]["body"];
+        for name in ["embedding", "embeddings", "inputTextTokenCount", "response_type", "content", "stop_reason"] {
+            assert_eq!(reply[name].is_null(), told[name].is_null(), "{id}: {name}");
+            assert_eq!(reply[name].is_array(), told[name].is_array(), "{id}: {name}");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 6 || !recorded::present(), "{seen}");
+}
+
 #[test]
 fn members_are_known_and_have_their_types() {
     for (body, expected) in [

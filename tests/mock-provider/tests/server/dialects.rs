@@ -411,3 +411,19 @@ fn a_key_can_be_demanded() {
     assert_eq!(server.post("/v1/messages", &format!("{version}x-api-key: secret\r\n"), &body).status, 200);
     assert_eq!(server.post("/v1/messages", &format!("{version}{key}"), &body).status, 200);
 }
+
+#[test]
+fn messages_are_cited_and_refused_on_request() {
+    let server = Server::start(&[]);
+    let whole = server.messages(&message("Hi [[mock citations=2]]", false)).json();
+    let citations = whole["content"][0]["citations"].clone();
+    assert_eq!(citations.as_array().unwrap().len(), 2);
+    let events = server.messages(&message("Hi [[mock citations=2]]", true)).events();
+    let streamed: Vec<&Value> = events.iter().filter_map(|event| event.pointer("/delta/citation")).collect();
+    assert_eq!(json!(streamed), citations);
+    let refused = server.messages(&message("Hi [[mock block=1]]", false)).json();
+    assert_eq!((&refused["stop_reason"], &refused["content"]), (&json!("refusal"), &json!([])));
+    assert_eq!(refused["stop_details"]["type"], "refusal");
+    let signed = server.messages(&message("Hi [[mock signature=1]]", false)).json();
+    assert_eq!(signed["content"][0]["type"], "thinking");
+}

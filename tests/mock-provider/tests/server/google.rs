@@ -139,6 +139,22 @@ fn keys_stand_in_their_header() {
     assert_eq!(ask(&format!("{path}?key=right"), "x-goog-api-key: right\r\n").status, 400);
 }
 
+#[test]
+fn models_are_listed_by_the_page() {
+    let server = Server::start(&[]);
+    let get = |target: &str| {
+        let mut stream = server.connect();
+        let text = format!("GET {target} HTTP/1.1\r\nhost: mock\r\nconnection: close\r\n{KEY}\r\n");
+        std::io::Write::write_all(&mut stream, text.as_bytes()).unwrap();
+        Reply::read(stream)
+    };
+    assert_eq!(get("/v1beta/models?pageSize=1").json()["models"].as_array().unwrap().len(), 1);
+    assert!(get("/v1beta/models").json()["nextPageToken"].is_null());
+    assert_eq!(get(MODEL).json()["name"], "models/gemini-3-flash-preview");
+    assert_eq!(get("/v1beta/models/none").status, 404);
+    assert_eq!(server.get("/v1beta/models").status, 403);
+}
+
 /// A token as a service account gets it, with the key that the mock hands out.
 fn token(server: &Server, endpoint: &str) -> String {
     let account = server.get("/_mock/service-account").json();
