@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use serde_json::Value;
 
+use crate::azure;
 use crate::bedrock::Bedrock;
 use crate::cohere;
 use crate::completions::Completions;
@@ -13,6 +14,7 @@ use crate::gemini::Gemini;
 use crate::http::Request;
 use crate::journal::Route;
 use crate::openai;
+use crate::presets;
 use crate::reply::{ApiError, Reply};
 use crate::responses::{self, Strictness};
 use crate::server::App;
@@ -104,8 +106,13 @@ pub fn find(request: &Request<'_>) -> Option<Box<dyn Endpoint>> {
         return Some(Box::new(bedrock));
     }
     let path = request.path.strip_suffix('/').unwrap_or(request.path);
-    let strictness = if path.starts_with("/p/") { Strictness::Open } else { Strictness::Closed };
-    if let Some(endpoint) = responses::find(path, strictness) {
+    if let Some(endpoint) = azure::find(path) {
+        return Some(Box::new(endpoint));
+    }
+    if let Some(endpoint) = presets::find(path) {
+        return Some(Box::new(endpoint));
+    }
+    if let Some(endpoint) = responses::find(path, Strictness::Closed) {
         return Some(Box::new(endpoint));
     }
     if let Some(endpoint) = cohere::find(path) {

@@ -8,6 +8,7 @@ mod amazon;
 mod answer;
 mod anthropic;
 mod audio;
+mod azure;
 mod bedrock;
 mod claude;
 mod cohere;
@@ -22,6 +23,7 @@ mod images;
 mod journal;
 mod multipart;
 mod openai;
+mod presets;
 #[cfg(test)]
 mod recorded;
 mod reply;

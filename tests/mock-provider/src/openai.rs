@@ -72,11 +72,7 @@ pub fn respond(app: &App, body: &Value, directives: &Directives) -> Result<Reply
     let request = check(body)?;
     let conversation = converse(&request);
     let said = say(app, &request, &conversation, directives);
-    let head = Head {
-        id: app.id("chatcmpl-", 29),
-        created: crate::journal::unix_ms() / 1000,
-        model: json_string(request.model),
-    };
+    let head = Head::new(app, &request);
     let reply = if request.stream {
         Reply::stream("text/event-stream; charset=utf-8", stream(&request, &said, &head, directives))
     } else {
@@ -220,7 +216,8 @@ pub fn role(message: &Value) -> &str {
 
 // --- What is asked -------------------------------------------------------------------------------------------
 
-fn check(body: &Value) -> Result<ChatRequest<'_>, ApiError> {
+/// Checks a request.
+pub fn check(body: &Value) -> Result<ChatRequest<'_>, ApiError> {
     let Some(fields) = body.as_object() else {
         return Err(ApiError::invalid("Invalid type for request body: expected an object."));
     };
@@ -899,14 +896,25 @@ fn usage_json(usage: &Usage) -> String {
 }
 
 /// What all parts of one reply have in common.
-struct Head {
+pub struct Head {
     id: String,
     created: u64,
     /// As JSON.
     model: String,
 }
 
-fn whole(said: &Said<'_>, head: &Head, directives: &Directives) -> String {
+impl Head {
+    pub fn new(app: &App, request: &ChatRequest<'_>) -> Self {
+        Self {
+            id: app.id("chatcmpl-", 29),
+            created: crate::journal::unix_ms() / 1000,
+            model: json_string(request.model),
+        }
+    }
+}
+
+/// A whole reply.
+pub fn whole(said: &Said<'_>, head: &Head, directives: &Directives) -> String {
     let mut choices = String::new();
     for (index, answer) in said.answers.iter().enumerate() {
         let content = if said.calls.is_empty() || !answer.text.is_empty() {
@@ -946,7 +954,8 @@ fn whole(said: &Said<'_>, head: &Head, directives: &Directives) -> String {
     )
 }
 
-fn stream(request: &ChatRequest<'_>, said: &Said<'_>, head: &Head, directives: &Directives) -> EventStream {
+/// A reply in chunks.
+pub fn stream(request: &ChatRequest<'_>, said: &Said<'_>, head: &Head, directives: &Directives) -> EventStream {
     let separate_usage = request.include_usage && !directives.usage_inline && !directives.no_usage;
     let usage_null = if separate_usage { r#","usage":null"# } else { "" };
     let start = format!(

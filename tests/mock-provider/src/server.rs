@@ -191,12 +191,13 @@ pub fn handle<'a>(app: &'a App, request: &Request<'_>, opened: Option<Ticket<'a>
         Ok(reply) => reply,
         Err(error) => {
             let json = |body| Reply::json(error.status, body);
-            match &dialect {
+            let reply = match &dialect {
                 Dialect::OpenAi => json(openai::error_body(&error)),
                 Dialect::Anthropic => json(anthropic::error_body(&error, &request_id)),
                 Dialect::Generic => json(generic::error_body(&error)),
                 Dialect::Other(endpoint) => endpoint.error(&error),
-            }
+            };
+            Reply { status: if directives.error_at_200 { 200 } else { reply.status }, ..reply }
         }
     };
     if let Some(status) = directives.status.filter(|status| *status < 400 && reply.status == 200) {

@@ -12,5 +12,6 @@ mod dialects;
 mod endpoints;
 mod faults;
 mod google;
+mod presets;
 mod sides;
 mod support;
