@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use serde_json::Value;
 
 use crate::azure;
+use crate::baidu;
 use crate::bedrock::Bedrock;
 use crate::cohere;
 use crate::completions::Completions;
@@ -106,6 +107,9 @@ pub fn find(request: &Request<'_>) -> Option<Box<dyn Endpoint>> {
         return Some(Box::new(bedrock));
     }
     let path = request.path.strip_suffix('/').unwrap_or(request.path);
+    if let Some(endpoint) = baidu::find(path) {
+        return Some(Box::new(endpoint));
+    }
     if let Some(endpoint) = azure::find(path) {
         return Some(Box::new(endpoint));
     }

@@ -58,6 +58,7 @@ pub enum Route {
     Images,
     Audio,
     CohereChat,
+    Wenxin,
     Bedrock,
     Other,
 }
@@ -80,6 +81,7 @@ const ROUTES: &[&str] = &[
     "/v1/images",
     "/v1/audio",
     "/v2/chat",
+    "wenxin",
     "bedrock",
     "other",
 ];

@@ -9,6 +9,7 @@ mod answer;
 mod anthropic;
 mod audio;
 mod azure;
+mod baidu;
 mod bedrock;
 mod claude;
 mod cohere;

@@ -225,3 +225,58 @@ fn azure_takes_minted_tokens() {
     assert_eq!(server.entry("minted", |entry| entry["outcome"] == "completed")["credential"], "token good");
     assert_eq!(server.post(&path, "authorization: Bearer eyJx\r\n", &body).status, 401);
 }
+
+const WENXIN: &str = "/rpc/2.0/ai_custom/v1/wenxinworkshop/chat";
+
+fn baidu_token(server: &Server) -> String {
+    let path = "/oauth/2.0/token?grant_type=client_credentials&client_id=a&client_secret=b";
+    let minted = Reply::read(server.open(path, "", "")).json();
+    minted["access_token"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn baidu_tells_errors_with_success() {
+    let server = Server::start(&[]);
+    let body = json!({"messages": [{"role": "user", "content": "Hi"}], "stream": true});
+    let refused = server.post(&format!("{WENXIN}/completions_pro?access_token=x"), "", &body);
+    assert_eq!((refused.status, &refused.json()["error_code"]), (200, &json!(110)));
+    let token = baidu_token(&server);
+    let missing = server.post(&format!("{WENXIN}/missing?access_token={token}"), "", &body);
+    assert_eq!(missing.json()["error_code"], 3);
+    let path = format!("{WENXIN}/completions_pro?access_token={token}");
+    let even = json!({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]});
+    assert_eq!(server.post(&path, "", &even).json()["error_msg"], "the length of messages must be an odd number");
+    let limited = json!({"messages": [{"role": "user", "content": "Hi [[mock status=429]]"}], "stream": true});
+    let limited = server.post(&path, "", &limited);
+    assert!(limited.head.contains("application/json"));
+    assert_eq!(limited.json()["error_code"], 18);
+}
+
+#[test]
+fn baidu_ends_with_its_last_piece() {
+    let server = Server::start(&[]);
+    let path = format!("{WENXIN}/completions_pro?access_token={}", baidu_token(&server));
+    let ask = |text: &str, more: &[(&str, Value)]| {
+        let mut body = json!({"messages": [{"role": "user", "content": text}]});
+        for (name, value) in more {
+            body[name] = value.clone();
+        }
+        server.post(&path, "", &body)
+    };
+    let whole = ask("Hello", &[]).json();
+    let events = ask("Hello", &[("stream", json!(true))]).events();
+    let said: String = events.iter().map(|event| event["result"].as_str().unwrap()).collect();
+    assert_eq!(whole["result"], said);
+    let last = events.last().unwrap();
+    assert_eq!((&last["is_end"], &last["finish_reason"], last["result"] != ""), (&json!(true), &json!("normal"), true));
+    assert_eq!((&last["usage"], &last["sentence_id"]), (&whole["usage"], &json!(events.len() - 1)));
+    let open = ask("Hello [[mock no_done=1]]", &[("stream", json!(true))]).events();
+    assert!(open.iter().all(|event| event["is_end"] == false));
+    let broken = ask("Hello [[mock error_at=2]]", &[("stream", json!(true))]).events();
+    assert_eq!((broken.len(), &broken[2]["error_code"]), (3, &json!(336_100)));
+    let blocked = ask("Hello [[mock block=1]]", &[]).json();
+    assert_eq!((&blocked["need_clear_history"], &blocked["finish_reason"]), (&json!(true), &json!("content_filter")));
+    let functions = json!([{"name": "f", "parameters": {"type": "object", "properties": {}}}]);
+    let called = ask("Use the tool", &[("functions", functions)]).json();
+    assert_eq!((&called["function_call"]["name"], &called["finish_reason"]), (&json!("f"), &json!("function_call")));
+}
