@@ -874,6 +874,7 @@ fn finish_reason<'a>(said: &Said<'_>, answer: &Answer, directives: &'a Directive
         return finish;
     }
     match answer.ending {
+        _ if directives.block => "content_filter",
         _ if !said.calls.is_empty() => "tool_calls",
         Ending::Length => "length",
         Ending::Stop | Ending::StopSequence(_) => "stop",
@@ -913,14 +914,28 @@ impl Head {
     }
 }
 
+/// The pages that an answer cites, as a list.
+fn annotations(answer: &Answer, directives: &Directives) -> String {
+    let end = answer.text.chars().count();
+    let cited: Vec<String> = (1..=directives.citations.unwrap_or(0))
+        .map(|number| {
+            format!(
+                r#"{{"type":"url_citation","url_citation":{{"start_index":0,"end_index":{end},"title":"Source {number}","url":"https://example.com/{number}"}}}}"#
+            )
+        })
+        .collect();
+    format!("[{}]", cited.join(","))
+}
+
 /// A whole reply.
 pub fn whole(said: &Said<'_>, head: &Head, directives: &Directives) -> String {
     let mut choices = String::new();
     for (index, answer) in said.answers.iter().enumerate() {
-        let content = if said.calls.is_empty() || !answer.text.is_empty() {
-            json_string(&answer.text)
-        } else {
-            "null".to_owned()
+        let text = json_string(&answer.text);
+        let (content, refusal) = match said.calls.is_empty() || !answer.text.is_empty() {
+            true if directives.refusal => ("null", text.as_str()),
+            true => (text.as_str(), "null"),
+            false => ("null", "null"),
         };
         let reasoning = said
             .reasoning
@@ -943,7 +958,8 @@ pub fn whole(said: &Said<'_>, head: &Head, directives: &Directives) -> String {
             choices.push(',');
         }
         choices.push_str(&format!(
-            r#"{{"index":{index},"message":{{"role":"assistant","content":{content}{reasoning}{calls},"refusal":null,"annotations":[]}},"logprobs":null,"finish_reason":{}}}"#,
+            r#"{{"index":{index},"message":{{"role":"assistant","content":{content}{reasoning}{calls},"refusal":{refusal},"annotations":{}}},"logprobs":null,"finish_reason":{}}}"#,
+            annotations(answer, directives),
             json_string(finish_reason(said, answer, directives)),
         ));
     }
@@ -989,11 +1005,12 @@ pub fn stream(request: &ChatRequest<'_>, said: &Said<'_>, head: &Head, directive
             }
         }
     }
+    let open = if directives.refusal { r#"{"refusal":"# } else { r#"{"content":"# };
     let templates: Vec<usize> = said
         .answers
         .iter()
         .enumerate()
-        .map(|(index, answer)| delta(&mut events, index, r#"{"content":"#, &answer.text, "}"))
+        .map(|(index, answer)| delta(&mut events, index, open, &answer.text, "}"))
         .collect();
     // The choices of one reply are written at the same time, so their pieces take turns.
     let longest = said.answers.iter().map(|answer| answer.pieces.len()).max().unwrap_or(0);
@@ -1005,23 +1022,37 @@ pub fn stream(request: &ChatRequest<'_>, said: &Said<'_>, head: &Head, directive
         }
     }
     for (index, answer) in said.answers.iter().enumerate() {
-        for (number, call) in said.calls.iter().enumerate() {
-            let role = if number == 0 && answer.text.is_empty() && said.reasoning.is_none() {
-                r#""role":"assistant","content":null,"#
-            } else {
-                ""
-            };
-            let opening = format!(
-                r#"{{{role}"tool_calls":[{{"index":{number},"id":"{}","type":"function","function":{{"name":{},"arguments":""}}}}]}}"#,
-                call.id,
-                json_string(call.name)
-            );
-            events.push(Kind::Opening, None, chunk(index, &opening, "null", usage_null));
-            let open = format!(r#"{{"tool_calls":[{{"index":{number},"function":{{"arguments":"#);
-            let template = delta(&mut events, index, &open, &call.arguments, "}}]}");
-            for piece in &call.pieces {
-                events.push_delta(template, *piece);
+        let together = if directives.interleave { said.calls.len().max(1) } else { 1 };
+        for (group, calls) in said.calls.chunks(together).enumerate() {
+            let mut open_calls = Vec::new();
+            for (number, call) in calls.iter().enumerate() {
+                let number = group * together + number;
+                let role = if number == 0 && answer.text.is_empty() && said.reasoning.is_none() {
+                    r#""role":"assistant","content":null,"#
+                } else {
+                    ""
+                };
+                let opening = format!(
+                    r#"{{{role}"tool_calls":[{{"index":{number},"id":"{}","type":"function","function":{{"name":{},"arguments":""}}}}]}}"#,
+                    call.id,
+                    json_string(call.name)
+                );
+                events.push(Kind::Opening, None, chunk(index, &opening, "null", usage_null));
+                let open = format!(r#"{{"tool_calls":[{{"index":{number},"function":{{"arguments":"#);
+                open_calls.push((delta(&mut events, index, &open, &call.arguments, "}}]}"), &call.pieces));
             }
+            let longest = open_calls.iter().map(|(_, pieces)| pieces.len()).max().unwrap_or(0);
+            for at in 0..longest {
+                for (template, pieces) in &open_calls {
+                    if let Some(piece) = pieces.get(at) {
+                        events.push_delta(*template, *piece);
+                    }
+                }
+            }
+        }
+        if directives.citations.is_some_and(|count| count > 0) {
+            let cited = format!(r#"{{"annotations":{}}}"#, annotations(answer, directives));
+            events.push(Kind::Opening, None, chunk(index, &cited, "null", usage_null));
         }
     }
     let last = said.answers.len().saturating_sub(1);
@@ -1036,7 +1067,9 @@ pub fn stream(request: &ChatRequest<'_>, said: &Said<'_>, head: &Head, directive
     }
     if separate_usage {
         let usage = usage_json(&said.usage);
-        events.push(Kind::Usage, None, format!(r#"{start}],"usage":{usage}}}"#));
+        for _ in 0..=usize::from(directives.two_usage) {
+            events.push(Kind::Usage, None, format!(r#"{start}],"usage":{usage}}}"#));
+        }
     }
     events.push(Kind::Done, None, "[DONE]".to_owned());
     events

@@ -262,3 +262,26 @@ fn cohere_embeds_and_ranks() {
         (&json!(1), &json!(1))
     );
 }
+
+#[test]
+fn chat_refuses_cites_and_weaves_its_calls() {
+    let server = Server::start(&[]);
+    let refused = server.chat("Hi [[mock refusal=1 text=no]]").json()["choices"][0]["message"].clone();
+    assert_eq!((&refused["content"], &refused["refusal"]), (&Value::Null, &json!("no")));
+    let events = server.chat_stream("Hi [[mock refusal=1 text=no]]").events();
+    assert_eq!(told(&events, "/choices/0/delta/refusal"), "no");
+    let cited = server.chat("Hi [[mock citations=2]]").json();
+    assert_eq!(cited["choices"][0]["message"]["annotations"].as_array().unwrap().len(), 2);
+    let events = server.chat_stream("Hi [[mock citations=2 two_usage=1]]").events();
+    assert!(events.iter().any(|event| event.pointer("/choices/0/delta/annotations/1").is_some()));
+    assert_eq!(events.iter().filter(|event| event["usage"].is_object()).count(), 2);
+    assert_eq!(server.chat("Hi [[mock block=1]]").json()["choices"][0]["finish_reason"], "content_filter");
+    let mut body = crate::support::chat("Use tools [[mock tools=2 interleave=1]]", true);
+    body["tools"] = json!([{"type": "function", "function": {"name": "f", "parameters": {
+        "type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
+    }}}]);
+    let events = server.post("/v1/chat/completions", "", &body).events();
+    let order: Vec<u64> =
+        events.iter().filter_map(|event| event.pointer("/choices/0/delta/tool_calls/0/index")?.as_u64()).collect();
+    assert!(order.starts_with(&[0, 1, 0, 1, 0, 1]), "{order:?}");
+}
