@@ -322,30 +322,29 @@ fn check_config(body: &Value, family: Family, host: Host, declared: bool) -> Res
     let Some(config) = member(body, "generation_config") else {
         return Ok(());
     };
-    for (name, least, most, kind) in [
-        ("temperature", 0.0, 2.0, "float"),
-        ("top_p", 0.0, 1.0, "float"),
-        ("candidate_count", 1.0, 8.0, "integer"),
-        ("max_output_tokens", 1.0, f64::INFINITY, "integer"),
+    let stops = elements(config, "stop_sequences").len();
+    let stops = u32::try_from(stops).ok().filter(|stops| *stops > 0).map(f64::from);
+    for (name, shown, least, end, most) in [
+        ("temperature", "temperature", 0.0, "2.0001", 2.0),
+        ("top_p", "topP", 0.0, "1.0001", 1.0),
+        ("candidate_count", "candidateCount", 1.0, "9", 8.0),
+        ("max_output_tokens", "maxOutputTokens", 1.0, "65537", f64::INFINITY),
+        ("stop_sequences", "stopSequences", 1.0, "6", 5.0),
     ] {
-        let value = member(config, name).and_then(Value::as_f64);
-        if let Some(value) = value.filter(|value| !(least..=most).contains(value)) {
-            return Err(ApiError::invalid(if host.is_vertex() {
-                format!(
-                    "Unable to submit request because it has a {name} value of {value} but the supported range is from \
-                     {least} (inclusive) to {most} (inclusive). Update the value and try again."
-                )
-            } else {
-                format!(
-                    "* GenerateContentRequest.generation_config.{name}: {name} must be a {kind} in the range [{least}, {most}].\n"
-                )
-            }));
-        }
-    }
-    if elements(config, "stop_sequences").len() > 5 {
-        return Err(ApiError::invalid(
-            "* GenerateContentRequest.generation_config.stop_sequences: at most 5 stop sequences may be specified.\n",
-        ));
+        let value = if name == "stop_sequences" { stops } else { member(config, name).and_then(Value::as_f64) };
+        let Some(value) = value.filter(|value| !(least..=most).contains(value)) else { continue };
+        return Err(ApiError::invalid(if host.is_vertex() {
+            format!(
+                "Unable to submit request because it has a {shown} value of {value} but the supported range is from \
+                 {least} (inclusive) to {end} (exclusive). Update the value and try again."
+            )
+        } else if name == "stop_sequences" {
+            "the number of stop_sequences must not exceed 5".to_owned()
+        } else {
+            format!(
+                "* GenerateContentRequest.generation_config.{name}: {name} must be in the range [{least}, {most}].\n"
+            )
+        }));
     }
     let json = member(config, "response_mime_type").and_then(Value::as_str) == Some("application/json");
     let schema = ["response_schema", "response_json_schema"].into_iter().find(|name| member(config, name).is_some());

@@ -163,12 +163,14 @@ fn numbers_have_the_ranges_of_the_api() {
         [("temperature", 2.1), ("topP", 1.5), ("candidateCount", 9.0), ("maxOutputTokens", 0.0), ("temperature", -0.1)]
     {
         let body = json!({"contents": [user("a")], "generationConfig": {name: value}});
-        assert!(refusal("m", body.clone()).contains("must be a"), "{name}");
+        assert!(refusal("m", body.clone()).contains("must be in the range"), "{name}");
         let told = rules::check(&body, "m", Host::Vertex).unwrap_err().message;
         assert!(told.starts_with("Unable to submit request because it has a"), "{told}");
     }
     let stops = json!({"contents": [user("a")], "generationConfig": {"stopSequences": ["1", "2", "3", "4", "5", "6"]}});
-    assert!(refusal("m", stops).contains("at most 5"));
+    let told = rules::check(&stops, "m", Host::Vertex).unwrap_err().message;
+    assert!(told.contains("stopSequences value of 6 but the supported range is from 1 (inclusive) to 6 (exclusive)"));
+    assert!(refusal("m", stops).contains("must not exceed 5"));
 }
 
 #[test]
