@@ -10,6 +10,7 @@ mod bedrock;
 mod connection;
 mod dialects;
 mod endpoints;
+mod everywhere;
 mod faults;
 mod google;
 mod presets;
