@@ -176,7 +176,7 @@ impl Unusable {
             .final_answer(),
             Self::WrongApi => {
                 let message = format!(
-                    "The model `{name}` is served by a provider that does not speak Anthropic's Messages. Call it by \
+                    "The model `{name}` is served by a provider that does not serve this API. Call it by \
                      POST /v1/chat/completions."
                 );
                 Problem { code: "unsupported_api_for_model".to_owned(), ..Problem::invalid("model", message) }
@@ -339,6 +339,7 @@ mod tests {
         assert_eq!(lane(Chat, "loose", true, true), Lane::Translated);
         assert_eq!(lane(Chat, "a", true, true), Lane::Translated);
         assert_eq!(lane(Messages, "a", true, false), Lane::Native);
+        assert_eq!(lane(Messages, "o", true, false), Lane::Translated);
     }
 
     #[test]
@@ -393,7 +394,6 @@ mod tests {
         assert_eq!(told(chat("theirs")), (503, "provider_unavailable".into()));
         assert_eq!(told(chat("off")), (404, "model_not_found".into()));
         assert_eq!(told(chat("closed")), (404, "model_not_found".into()));
-        assert_eq!(told(asked(Api::Messages, "o")), (400, "unsupported_api_for_model".into()));
     }
 
     #[test]

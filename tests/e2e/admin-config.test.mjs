@@ -301,7 +301,7 @@ describe("the draft", () => {
     assert.ok(scoped.limits.includes(budget.id));
     assert.equal(foreign.error.code, "model_not_found");
     assert.deepEqual([body.max_output_tokens, body.error], [3, null]);
-    assert.equal(messages.error.code, "unsupported_api_for_model");
+    assert.deepEqual([messages.error, messages.target.lane], [null, "translated"]);
 
     const invalid = await owner.post(`${V1}/config/simulate`, { document: { models: { m: { provider: "x" } } }, requests: [{ model: "m" }] });
     assert.deepEqual([invalid.results, invalid.errors[0].path], [[], "models.m.provider"]);

@@ -408,15 +408,6 @@ describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
     assert.match(wrong.message, /messages/);
   });
 
-  test("is told by a 400 that a model's provider does not speak Messages", async () => {
-    const error = await anthropic.messages
-      .create({ model: "gpt-test", max_tokens, messages: ask() })
-      .catch((error) => error);
-    assert.ok(error instanceof Anthropic.BadRequestError);
-    assert.match(error.message, /gpt-test/);
-    assert.match(error.message, /chat\/completions/);
-  });
-
   test("gets an error in the middle of a stream", async () => {
     for (const fault of [{ error_at: 2 }, { truncate_at: 2 }, { reset_at: 2 }]) {
       const messages = ask({ text: TEXT, gap_ms: 5, ...fault });

@@ -62,7 +62,7 @@ pub trait Inbound: Sync {
 pub fn inbound(api: Api) -> Option<&'static dyn Inbound> {
     match api {
         Api::ChatCompletions => Some(&chat::Chat),
-        Api::Messages => None,
+        Api::Messages => Some(&messages::Messages),
     }
 }
 
