@@ -204,7 +204,7 @@ fn message(message: &Value) -> Expected {
 }
 
 /// Puts the message together that a stream tells of, as a whole reply would have it.
-fn assembled_message(stream: &[u8]) -> Value {
+pub(crate) fn assembled_message(stream: &[u8]) -> Value {
     let mut message = Value::Null;
     let mut fragments: BTreeMap<u64, String> = BTreeMap::new();
     for event in events(stream).into_iter().filter_map(data) {
