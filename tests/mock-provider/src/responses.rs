@@ -4,6 +4,7 @@
 //! calls it belongs to, and one that was not made here is refused.
 
 mod check;
+mod items;
 mod reply;
 #[cfg(test)]
 mod tests;
@@ -307,7 +308,7 @@ fn create(app: &App, body: &Value, directives: &Directives, strictness: Strictne
         && strictness == Strictness::Closed
     {
         if !asked.fields.contains_key("conversation") {
-            check::check_results(items, &earlier)?;
+            items::check_results(items, &earlier)?;
         }
         app.responses.check_proofs(items)?;
     }

@@ -137,7 +137,7 @@ impl Preset {
                 }],
             });
         }
-        let mut body = self.error(&error);
+        let mut body = self.errors.body(&error);
         if self.replies.contains(&Shape::Groq)
             && let Some(error) = body.get_mut("error")
         {

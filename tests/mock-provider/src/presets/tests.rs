@@ -75,12 +75,12 @@ fn mistral_knows_its_members() {
     ] {
         let error = refusal("mistral", &chat(&[(name, value)]));
         assert_eq!(error.status, 422);
-        let body = preset("mistral").error(&error);
+        let body = preset("mistral").errors.body(&error);
         assert_eq!((&body["object"], &body["message"]["detail"][0]["loc"]), (&json!("error"), &json!(["body", name])));
         assert_eq!(body["message"]["detail"][0]["type"], "extra_forbidden");
     }
     let named = conversation(json!([{"role": "user", "content": "Hi", "name": "Ada"}]), &[]);
-    let body = preset("mistral").error(&refusal("mistral", &named));
+    let body = preset("mistral").errors.body(&refusal("mistral", &named));
     assert_eq!(body["message"]["detail"][0]["loc"], json!(["body", "messages", 0, "user", "name"]));
     assert_eq!(refusal("mistral", &conversation(json!([{"role": "developer", "content": "x"}]), &[])).status, 422);
     taken_by("mistral", &chat(&[("random_seed", json!(1)), ("max_tokens", json!(5))]));
@@ -138,7 +138,7 @@ fn kimi_has_sampling_of_its_own() {
     taken_by("moonshot", &conversation(history, &[kimi, off]));
     let tool = json!([{"type": "function", "function": {"name": "f", "parameters": {"anyOf": []}}}]);
     assert!(refusal("moonshot", &chat(&[("tools", tool)])).message.contains("moonshot flavored"));
-    let body = preset("moonshot").error(&ApiError::new(429, "slow down"));
+    let body = preset("moonshot").errors.body(&ApiError::new(429, "slow down"));
     assert_eq!(body, json!({"error": {"message": "slow down", "type": "rate_limit_reached_error"}}));
 }
 
@@ -164,7 +164,7 @@ fn xai_has_no_penalties_where_it_reasons() {
     let grok = |model: &str, name: &str, value: Value| chat(&[("model", json!(model)), (name, value)]);
     let error = refusal("xai", &grok("grok-4.3", "presence_penalty", json!(0)));
     assert_eq!(
-        preset("xai").error(&error),
+        preset("xai").errors.body(&error),
         json!({
             "code": "Client specified an invalid argument",
             "error": "Argument not supported on this model: presencePenalty",
@@ -189,7 +189,7 @@ fn perplexity_takes_turns() {
         json!([say("user"), say("system"), say("user")]),
     ] {
         let error = refusal("perplexity", &conversation(wrong, &[]));
-        assert_eq!(preset("perplexity").error(&error)["error"]["code"], 400);
+        assert_eq!(preset("perplexity").errors.body(&error)["error"]["code"], 400);
     }
     taken_by("perplexity", &conversation(json!([say("system"), say("user"), say("assistant"), say("user")]), &[]));
 }
@@ -197,10 +197,10 @@ fn perplexity_takes_turns() {
 #[test]
 fn chinese_providers_have_rules_and_codes_of_their_own() {
     let error = refusal("zhipu", &chat(&[("tool_choice", json!("required"))]));
-    assert_eq!(preset("zhipu").error(&error)["error"]["code"], "1210");
+    assert_eq!(preset("zhipu").errors.body(&error)["error"]["code"], "1210");
     taken_by("zhipu", &chat(&[("tool_choice", json!("auto"))]));
     let silent = conversation(json!([{"role": "system", "content": "x"}]), &[]);
-    assert_eq!(preset("zhipu").error(&refusal("zhipu", &silent))["error"]["code"], "1214");
+    assert_eq!(preset("zhipu").errors.body(&refusal("zhipu", &silent))["error"]["code"], "1214");
     let file = conversation(json!([{"role": "user", "content": [{"type": "file"}]}]), &[]);
     assert!(refusal("dashscope", &file).message.contains("file"));
     let json_mode = ("response_format", json!({"type": "json_object"}));
@@ -209,10 +209,10 @@ fn chinese_providers_have_rules_and_codes_of_their_own() {
     assert!(refusal("dashscope", &chat(&open)).message.contains("non-streaming"));
     let plus = [("model", json!("qwen-plus")), ("enable_thinking", json!(true)), ("tool_choice", json!("required"))];
     assert!(refusal("dashscope", &chat(&plus)).message.contains("thinking mode"));
-    assert!(preset("dashscope").error(&ApiError::invalid("x"))["request_id"].is_string());
+    assert!(preset("dashscope").errors.body(&ApiError::invalid("x"))["request_id"].is_string());
     for warmth in [json!(0), json!(1.1), json!("warm")] {
         let error = refusal("qianfan", &chat(&[("temperature", warmth)]));
-        assert_eq!(preset("qianfan").error(&error)["error"]["code"], "invalid_argument");
+        assert_eq!(preset("qianfan").errors.body(&error)["error"]["code"], "invalid_argument");
     }
     taken_by("qianfan", &chat(&[("temperature", json!(0.01))]));
 }
@@ -221,7 +221,7 @@ fn chinese_providers_have_rules_and_codes_of_their_own() {
 fn others_refuse_what_they_lack() {
     for name in ["frequency_penalty", "presence_penalty", "logit_bias", "parallel_tool_calls", "service_tier"] {
         let error = refusal("cerebras", &chat(&[(name, json!(0))]));
-        assert_eq!(preset("cerebras").error(&error)["param"], name);
+        assert_eq!(preset("cerebras").errors.body(&error)["param"], name);
     }
     let image = |url: &str| {
         conversation(json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]), &[])
@@ -231,12 +231,12 @@ fn others_refuse_what_they_lack() {
     taken_by("ollama", &chat(&[("tool_choice", json!("required"))]));
     let named = json!({"type": "function", "function": {"name": "f"}});
     let error = refusal("lmstudio", &chat(&[("tool_choice", named)]));
-    assert!(preset("lmstudio").error(&error)["error"].is_string());
+    assert!(preset("lmstudio").errors.body(&error)["error"].is_string());
     let error = refusal("workersai", &chat(&[]));
-    assert_eq!(preset("workersai").error(&error)["errors"][0]["code"], 5007);
+    assert_eq!(preset("workersai").errors.body(&error)["errors"][0]["code"], 5007);
     taken_by("workersai", &chat(&[("model", json!("@cf/openai/gpt-oss-20b"))]));
-    assert_eq!(preset("vllm").error(&ApiError::invalid("x"))["code"], 400);
-    assert_eq!(preset("openrouter").error(&ApiError::new(402, "x"))["error"]["code"], 402);
+    assert_eq!(preset("vllm").errors.body(&ApiError::invalid("x"))["code"], 400);
+    assert_eq!(preset("openrouter").errors.body(&ApiError::new(402, "x"))["error"]["code"], 402);
 }
 
 #[test]

@@ -137,9 +137,9 @@ fn calls_and_results_belong_together() {
     let error = refusal(&asked(json!([call])));
     assert_eq!(error.message, "No tool output found for function call a.");
     let alone = [result.clone()];
-    let error = check::check_results(&alone, &[]).err().unwrap();
+    let error = items::check_results(&alone, &[]).err().unwrap();
     assert_eq!(error.message, "No tool call found for function call output with call_id a.");
-    assert!(check::check_results(&alone, std::slice::from_ref(&call)).is_ok());
+    assert!(items::check_results(&alone, std::slice::from_ref(&call)).is_ok());
     assert!(check(&asked(json!([call, result])), Strictness::Closed).is_ok());
 }
 
