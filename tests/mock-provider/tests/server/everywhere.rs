@@ -12,45 +12,90 @@ struct Dialect {
     headers: &'static str,
     stream: &'static str,
     whole: &'static str,
-    body: fn(&str) -> Value,
-    /// What every content event has.
+    /// The request for a text, streamed or not.
+    body: fn(&str, bool) -> Value,
+    /// What every content event has, and how often it stands elsewhere.
     mark: &'static str,
+    more: usize,
 }
 
-const DIALECTS: [Dialect; 3] = [
+const DIALECTS: [Dialect; 7] = [
     Dialect {
         name: "gemini",
         headers: "x-goog-api-key: k\r\n",
         stream: "/v1beta/models/gemini-2.5-flash:streamGenerateContent?alt=sse",
         whole: "/v1beta/models/gemini-2.5-flash:generateContent",
-        body: |text| json!({"contents": [{"role": "user", "parts": [{"text": text}]}]}),
+        body: |text, _| json!({"contents": [{"role": "user", "parts": [{"text": text}]}]}),
         mark: "\"parts\":[{\"text\":\"",
+        more: 1,
     },
     Dialect {
         name: "gemini-array",
         headers: "x-goog-api-key: k\r\n",
         stream: "/v1beta/models/gemini-2.5-flash:streamGenerateContent",
         whole: "/v1beta/models/gemini-2.5-flash:generateContent",
-        body: |text| json!({"contents": [{"role": "user", "parts": [{"text": text}]}]}),
+        body: |text, _| json!({"contents": [{"role": "user", "parts": [{"text": text}]}]}),
         mark: "\"parts\":[{\"text\":\"",
+        more: 1,
     },
     Dialect {
         name: "bedrock",
         headers: "authorization: Bearer k\r\n",
         stream: "/model/amazon.nova-pro-v1%3A0/converse-stream",
         whole: "/model/amazon.nova-pro-v1%3A0/converse",
-        body: |text| json!({"messages": [{"role": "user", "content": [{"text": text}]}]}),
+        body: |text, _| json!({"messages": [{"role": "user", "content": [{"text": text}]}]}),
         mark: "\"delta\":{\"text\":\"",
+        more: 0,
+    },
+    Dialect {
+        name: "completions",
+        headers: "",
+        stream: "/v1/completions",
+        whole: "/v1/completions",
+        body: |text, stream| json!({"model": "mock-small", "prompt": text, "stream": stream}),
+        mark: "\"finish_reason\":null",
+        more: 0,
+    },
+    Dialect {
+        name: "responses",
+        headers: "",
+        stream: "/v1/responses",
+        whole: "/v1/responses",
+        body: |text, stream| json!({"model": "mock-small", "input": text, "stream": stream}),
+        mark: "\"type\":\"response.output_text.delta\"",
+        more: 0,
+    },
+    Dialect {
+        name: "cohere",
+        headers: "",
+        stream: "/v2/chat",
+        whole: "/v2/chat",
+        body: chat,
+        mark: "\"type\":\"content-delta\"",
+        more: 0,
+    },
+    Dialect {
+        name: "azure",
+        headers: "api-key: k\r\n",
+        stream: "/openai/deployments/d/chat/completions?api-version=2024-10-21",
+        whole: "/openai/deployments/d/chat/completions?api-version=2024-10-21",
+        body: chat,
+        mark: "\"delta\":{\"content\":",
+        more: 0,
     },
 ];
 
+fn chat(text: &str, stream: bool) -> Value {
+    json!({"model": "m", "messages": [{"role": "user", "content": text}], "stream": stream})
+}
+
 impl Dialect {
     fn stream(&self, server: &Server, directives: &str) -> Reply {
-        server.post(self.stream, self.headers, &(self.body)(&format!("Hi [[mock chunks=4 {directives}]]")))
+        server.post(self.stream, self.headers, &(self.body)(&format!("Hi [[mock chunks=4 {directives}]]"), true))
     }
 
     fn whole(&self, server: &Server, directives: &str) -> Reply {
-        server.post(self.whole, self.headers, &(self.body)(&format!("Hi [[mock {directives}]]")))
+        server.post(self.whole, self.headers, &(self.body)(&format!("Hi [[mock {directives}]]"), false))
     }
 
     fn count(&self, reply: &Reply) -> usize {
@@ -78,8 +123,7 @@ fn the_shape_on_the_wire_changes_no_byte_of_it() {
 fn faults_strike_where_they_are_told_to() {
     let server = Server::start(&[]);
     for dialect in DIALECTS {
-        let finish = usize::from(dialect.name != "bedrock");
-        assert_eq!(dialect.count(&dialect.stream(&server, "")), 4 + finish, "{}", dialect.name);
+        assert_eq!(dialect.count(&dialect.stream(&server, "")), 4 + dialect.more, "{}", dialect.name);
         for (fault, complete, end) in [
             ("truncate_at", true, End::Closed),
             ("cut_event_at", true, End::Closed),
