@@ -1,6 +1,6 @@
 //! What a translation could not carry over.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::answer_tool;
 use crate::error::Problem;
@@ -195,9 +195,27 @@ impl Notes {
                 _ => self.drop(*param)?,
             }
         }
-        let others =
-            chat.extra.iter().filter(|(name, value)| !extras.contains(&name.as_str()) && says_something(value));
-        others.map(|(name, _)| name).try_for_each(|name| self.drop_named(name))
+        self.foreign(&chat.extra, extras)
+    }
+
+    /// Judges members that no dialect shares, but for those of a `known` name: what asks for something that only
+    /// another provider does is refused, all else that asks for anything is left out.
+    ///
+    /// # Errors
+    /// A 400 naming the member.
+    pub fn foreign(&mut self, members: &Map<String, Value>, known: &[&str]) -> Result<(), Problem> {
+        for (name, _) in members.iter().filter(|(_, value)| says_something(value)) {
+            match name.as_str() {
+                known_name if known.contains(&known_name) => {}
+                "mcp_servers" | "container" => {
+                    let advice = "only Anthropic does this for a model; leave it out, or call one of its models";
+                    let code = "unsupported_parameter".to_owned();
+                    return Err(Problem { code, ..Problem::invalid(name, format!("{name}: {advice}.")) });
+                }
+                _ => self.drop_named(name)?,
+            }
+        }
+        Ok(())
     }
 
     /// The request with a tool in place of the schema that its answer must follow, for models that have no such mode;

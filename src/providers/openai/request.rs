@@ -104,9 +104,7 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
             body.entry(name.clone()).or_insert_with(|| value.clone());
         }
     } else {
-        for name in chat.extra.keys() {
-            notes.drop_named(name)?;
-        }
+        notes.foreign(&chat.extra, &[])?;
     }
     Ok(Value::Object(body))
 }
