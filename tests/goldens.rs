@@ -49,12 +49,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("openrouter/openrouter-openrouter_video_url_public_api", "messages[0].content[1]", "Messages take no video"),
     ("openrouter/openrouter-openrouter_web_search_tool_usage_stream", "tools[0].type", "a tool of OpenRouter's own"),
     ("zai/zai-zai_clear_thinking_without_thinking", "thinking.type", ZHIPU_THINKING),
-    ("zai/zai-zai_reasoning_effort", "thinking.budget_tokens", ZHIPU_THINKING),
-    ("zai/zai-zai_thinking_mode", "thinking.budget_tokens", ZHIPU_THINKING),
-    ("zai/zai-zai_thinking_stream", "thinking.budget_tokens", ZHIPU_THINKING),
 ];
-const ZHIPU_THINKING: &str = "Zhipu's `thinking`, which has no budget, is not Anthropic's";
+const ZHIPU_THINKING: &str = "Zhipu's `thinking` without a `type`, which Anthropic's must have";
 
+/// A Claude that takes budgets for thinking.
+const UPSTREAM: &str = "claude-sonnet-4-5";
 const ASKED_MODEL: &str = "the-model-that-was-asked-for";
 
 fn provider(wire: Wire) -> Provider {
@@ -66,7 +65,7 @@ fn provider(wire: Wire) -> Provider {
 }
 
 fn target(provider: &Provider, structured_output: StructuredOutput) -> Target<'_> {
-    Target { provider, upstream_model: "upstream", max_output_tokens: Model::MAX_OUTPUT_TOKENS, structured_output }
+    Target { provider, upstream_model: UPSTREAM, max_output_tokens: Model::MAX_OUTPUT_TOKENS, structured_output }
 }
 
 fn api(wire: Wire) -> Api {
@@ -444,7 +443,7 @@ fn every_chat_request_is_translated_to_one_that_anthropic_takes_or_refused_by_fi
                 Ok(translated) => {
                     let translated: Value = serde_json::from_slice(&translated.body).unwrap();
                     assert_eq!(anthropic_rules::violations(&translated), Vec::<String>::new(), "{id}: {translated:#}");
-                    assert_eq!(translated["model"], "upstream", "{id}");
+                    assert_eq!(translated["model"], UPSTREAM, "{id}");
                     assert_eq!(translated["stream"].as_bool().unwrap_or(false), envelope.stream, "{id}");
                     assert_says_the_same(id, request, &translated);
                 }
@@ -550,9 +549,13 @@ fn requests_in_the_providers_own_dialect_change_in_the_model_alone() {
                 }
             } else {
                 let model = request["model"].to_string();
-                assert_eq!(sent, body.replacen(&format!("\"model\": {model}"), "\"model\": \"upstream\"", 1), "{id}");
+                assert_eq!(
+                    sent,
+                    body.replacen(&format!("\"model\": {model}"), &format!("\"model\": \"{UPSTREAM}\""), 1),
+                    "{id}"
+                );
             }
-            assert_eq!(changed["model"], "upstream", "{id}");
+            assert_eq!(changed["model"], UPSTREAM, "{id}");
             changed["model"] = request["model"].clone();
             assert_eq!(changed, *request, "{id}");
             seen += 1;

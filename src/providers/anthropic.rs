@@ -2,6 +2,7 @@
 
 mod reply;
 mod request;
+mod thinking;
 
 use serde_json::Value;
 

@@ -5,50 +5,64 @@ use serde_json::{Map, Value, json};
 
 use super::super::Target;
 use super::super::answer_tool::with_object_type;
+use super::super::families::{Taken, Traits, traits};
 use super::super::notes::{Notes, Param};
+use super::super::schema::{self, Subset};
 use super::super::turns::{Speaker, Turn, hoist, turns};
+use super::thinking::{self, Thinking};
 use crate::config::StructuredOutput;
 use crate::error::Problem;
 use crate::protocol::chat::{
-    CacheMark, ChatRequest, Effort, Format, Lineage, Part, PartBody, Place, ReasoningPart, Role, Source, TextPart,
-    Tool, ToolBody, ToolChoice, ids,
+    CacheMark, ChatRequest, Format, Lineage, Message, Part, PartBody, Place, ReasoningPart, Source, TextPart, Tool,
+    ToolBody, ToolChoice, ids,
 };
-
-/// The least thinking budget that the API accepts, in tokens.
-const MIN_THINKING_BUDGET: u64 = 1024;
 
 /// What the dialect has, in its own form.
 const HAS: &[Param] = &[Param::Temperature, Param::TopP, Param::TopK, Param::Stop, Param::User, Param::ServiceTier];
 
 /// The request's body.
 pub(super) fn translate_request(chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<Value, Problem> {
-    let by_tool = match target.structured_output {
-        StructuredOutput::Tool => notes.answer_by_tool(chat)?,
-        StructuredOutput::Native => None,
+    let traits = traits(target.upstream_model);
+    let by_tool = if target.structured_output == StructuredOutput::Tool || traits.json_schema == Taken::Never {
+        notes.answer_by_tool(chat)?
+    } else {
+        None
     };
     let chat = by_tool.as_ref().unwrap_or(chat);
     notes.unsupported(chat, HAS, &[])?;
 
     let (instructions, messages) = hoist(chat)?;
     let mut system: Vec<Value> = instructions.iter().filter_map(system_block).collect();
-    let tools = chat.tools.allowed().map(translate_tool).collect::<Result<Vec<_>, _>>()?;
-    let choice = translate_choice(chat, !tools.is_empty());
-    let mut output_format = None;
+    let (tools, choice) = tools(chat, traits, notes)?;
+    let mut output_config = Map::new();
     match &chat.output.format {
         Format::Text => {}
         Format::JsonObject => system.push(json!({
             "type": "text",
             "text": "Answer with one valid JSON object and nothing else: no prose, no code fence.",
         })),
-        Format::Schema { schema, .. } => output_format = Some(json!({"type": "json_schema", "schema": schema})),
+        Format::Schema { schema, .. } => {
+            let schema = schema::fit(schema, Subset::AnthropicOutput).map_err(|fault| {
+                let name = Param::ResponseFormat.name(chat.origin);
+                Problem::invalid(name, format!("{name}: {fault}."))
+            })?;
+            output_config.insert("format".to_owned(), json!({"type": "json_schema", "schema": schema}));
+        }
     }
 
     // The caller's own thinking budget comes on top of the limit that it left to us.
     let own_budget = chat.reasoning.thinking.as_ref().and(chat.reasoning.budget_tokens).unwrap_or(0);
     let limit = chat.output.max_tokens.unwrap_or_else(|| target.max_output_tokens.saturating_add(own_budget));
     let forced = choice.as_ref().is_some_and(|c| matches!(c.get("type").and_then(Value::as_str), Some("any" | "tool")));
-    let thinking = thinking(chat, limit, forced, notes)?;
-    let thinks = thinking.as_ref().is_some_and(|t| t.get("type").and_then(Value::as_str) != Some("disabled"));
+    let Thinking { setting, effort, active } = thinking::decide(chat, traits, limit, forced, notes)?;
+    if let Some(effort) = effort {
+        output_config.insert("effort".to_owned(), effort.into());
+    }
+    let samples = match traits.sampling {
+        Taken::Never => false,
+        Taken::WithoutReasoning => !active,
+        Taken::Always | Taken::WithoutTools => true,
+    };
 
     let mut body = Map::new();
     let mut set = |name: &str, value: Value| body.insert(name.to_owned(), value);
@@ -57,14 +71,14 @@ pub(super) fn translate_request(chat: &ChatRequest, target: Target<'_>, notes: &
     if !system.is_empty() {
         set("system", system.into());
     }
-    set("messages", translate_messages(&messages)?.into());
+    set("messages", translate_messages(&messages, traits.prefill, notes)?.into());
     if chat.stream {
         set("stream", true.into());
     }
     let sampling = &chat.sampling;
     match sampling.temperature {
         // The API wants 1 while thinking, and ranges to 1 where OpenAI's ranges to 2.
-        Some(_) if thinks => notes.drop(Param::Temperature)?,
+        Some(_) if !samples => notes.drop(Param::Temperature)?,
         Some(temperature) => {
             set("temperature", json!(notes.clamp(Param::Temperature, temperature, 0.0, 1.0)?));
         }
@@ -75,7 +89,7 @@ pub(super) fn translate_request(chat: &ChatRequest, target: Target<'_>, notes: &
     for (param, name, value) in [(Param::TopP, "top_p", top_p), (Param::TopK, "top_k", sampling.top_k.map(Value::from))]
     {
         match value {
-            Some(_) if thinks => notes.drop(param)?,
+            Some(_) if !samples => notes.drop(param)?,
             Some(value) => {
                 set(name, value);
             }
@@ -96,11 +110,11 @@ pub(super) fn translate_request(chat: &ChatRequest, target: Target<'_>, notes: &
             set("tool_choice", choice);
         }
     }
-    if let Some(thinking) = thinking {
-        set("thinking", thinking);
+    if let Some(setting) = setting {
+        set("thinking", setting);
     }
-    if let Some(format) = output_format {
-        set("output_config", json!({"format": format}));
+    if !output_config.is_empty() {
+        set("output_config", output_config.into());
     }
     if let Some(user) = &chat.caller.user {
         set("metadata", json!({"user_id": user}));
@@ -115,60 +129,63 @@ pub(super) fn translate_request(chat: &ChatRequest, target: Target<'_>, notes: &
         Some(_) => notes.drop(Param::ServiceTier)?,
         None => {}
     }
+    keep_last_marks(&mut body);
     Ok(Value::Object(body))
 }
 
-/// `reasoning_effort` as a thinking budget, or the caller's own `thinking` as it is.
-fn thinking(chat: &ChatRequest, limit: u64, forced_tool: bool, notes: &mut Notes) -> Result<Option<Value>, Problem> {
-    let reasoning = &chat.reasoning;
-    let param = if reasoning.thinking.is_some() { Param::Thinking } else { Param::ReasoningEffort };
-    if reasoning.thinking.is_some() && reasoning.effort.is_some() {
-        notes.drop(Param::ReasoningEffort)?;
-    }
-    let thinking = match &reasoning.thinking {
-        Some(thinking) => Some(own_thinking(thinking)?),
-        None => budget_for_effort(chat, limit).map(|budget| json!({"type": "enabled", "budget_tokens": budget})),
-    };
-    let Some(thinking) = thinking else { return Ok(None) };
-    if thinking.get("type").and_then(Value::as_str) == Some("disabled") {
-        return Ok(Some(thinking));
-    }
-    // The API refuses thinking beside a forced tool, before an answer whose beginning is given, and in the middle of
-    // tool calls whose own thinking is not given back.
-    let last = chat.messages.iter().rev().find(|message| message.role == Role::Assistant);
-    let is_proof = |part: &Part| matches!(&part.body, PartBody::Reasoning(part) if own_reasoning(part).is_some());
-    let unsigned_call = last.is_some_and(|message| message.has_calls() && !message.parts.iter().any(is_proof));
-    let begun_answer = chat.messages.last().is_some_and(|message| message.role == Role::Assistant);
-    // And the budget must leave room for the answer.
-    let budget = thinking.get("budget_tokens").and_then(Value::as_u64);
-    let too_small = reasoning.thinking.is_none() && budget.is_some_and(|budget| budget < MIN_THINKING_BUDGET);
-    if forced_tool || unsigned_call || begun_answer || too_small {
-        notes.drop(param)?;
-        return Ok(None);
-    }
-    Ok(Some(thinking))
-}
+/// The most prompt-cache markers that the API takes.
+const MAX_MARKS: usize = 4;
 
-/// Anthropic's setting, judged only as far as other providers' settings of the same name differ from it.
-fn own_thinking(thinking: &Value) -> Result<Value, Problem> {
-    match thinking.get("type").and_then(Value::as_str) {
-        Some("enabled") if thinking.get("budget_tokens").and_then(Value::as_u64).is_none() => Err(Problem::invalid(
-            "thinking.budget_tokens",
-            "thinking.budget_tokens: this model needs a number of tokens here; or set `reasoning_effort` instead.",
-        )),
-        _ => Ok(thinking.clone()),
+/// Leaves the last markers in place: each stands for all that comes before it.
+fn keep_last_marks(body: &mut Map<String, Value>) {
+    let mut kept = 0;
+    for name in ["messages", "system", "tools"] {
+        if let Some(value) = body.get_mut(name) {
+            unmark(value, &mut kept);
+        }
     }
 }
 
-fn budget_for_effort(chat: &ChatRequest, limit: u64) -> Option<u64> {
-    let budget: u64 = match (chat.reasoning.budget_tokens, chat.reasoning.effort) {
-        (Some(budget), _) => budget,
-        (None, None | Some(Effort::None | Effort::Minimal)) => return None,
-        (None, Some(Effort::Low)) => 2048,
-        (None, Some(Effort::Medium)) => 8192,
-        (None, Some(Effort::High | Effort::XHigh | Effort::Max)) => 24_576,
+/// Goes through blocks from the last to the first. Schemas and arguments, which may have members of any name, are not
+/// looked into.
+fn unmark(value: &mut Value, kept: &mut usize) {
+    match value {
+        Value::Array(items) => items.iter_mut().rev().for_each(|item| unmark(item, kept)),
+        Value::Object(block) => {
+            if block.contains_key("cache_control") {
+                if *kept < MAX_MARKS {
+                    *kept = kept.saturating_add(1);
+                } else {
+                    block.shift_remove("cache_control");
+                }
+            }
+            if let Some(content) = block.get_mut("content") {
+                unmark(content, kept);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The tools on offer, and which are to be called.
+fn tools(chat: &ChatRequest, traits: &Traits, notes: &mut Notes) -> Result<(Vec<Value>, Option<Value>), Problem> {
+    let forced = match &chat.tools.choice {
+        Some(ToolChoice::One(_) | ToolChoice::Required | ToolChoice::Among { required: true, .. }) => true,
+        _ => false,
     };
-    Some(budget.min(limit.saturating_sub(limit.div_euclid(4).max(1))))
+    if !(forced && traits.forced_tools == Taken::Never) {
+        let tools = chat.tools.allowed().map(translate_tool).collect::<Result<Vec<_>, _>>()?;
+        let choice = translate_choice(chat, !tools.is_empty());
+        return Ok((tools, choice));
+    }
+    // The model cannot be made to call a tool: it is left none but the one to call.
+    notes.drop(Param::ToolChoice)?;
+    let only = match &chat.tools.choice {
+        Some(ToolChoice::One(name)) => Some(name.as_str()),
+        _ => None,
+    };
+    let tools = chat.tools.allowed().filter(|tool| only.is_none() || tool.body.name() == only);
+    Ok((tools.map(translate_tool).collect::<Result<Vec<_>, _>>()?, None))
 }
 
 fn translate_tool(tool: &Tool) -> Result<Value, Problem> {
@@ -204,7 +221,7 @@ fn translate_choice(chat: &ChatRequest, has_tools: bool) -> Option<Value> {
     Some(choice)
 }
 
-fn translate_messages(messages: &[&crate::protocol::chat::Message]) -> Result<Vec<Value>, Problem> {
+fn translate_messages(messages: &[&Message], prefill: bool, notes: &mut Notes) -> Result<Vec<Value>, Problem> {
     let mut out: Vec<(&'static str, Vec<Value>)> = Vec::new();
     for Turn { speaker, parts } in turns(messages) {
         let mut blocks = Vec::with_capacity(parts.len());
@@ -225,6 +242,10 @@ fn translate_messages(messages: &[&crate::protocol::chat::Message]) -> Result<Ve
         && let Some(trimmed) = text.as_str().map(|text| text.trim_end().to_owned())
     {
         *text = trimmed.into();
+    }
+    if !prefill && out.last().is_some_and(|(role, _)| *role == "assistant") {
+        notes.drop_named("prefill")?;
+        out.push(("user", vec![json!({"type": "text", "text": "Go on from where you stopped."})]));
     }
     if out.first().is_none_or(|(role, _)| *role == "assistant") {
         out.insert(0, ("user", vec![json!({"type": "text", "text": "."})]));
@@ -321,7 +342,7 @@ fn invalid(at: Place, what: &str) -> Problem {
 }
 
 /// Reasoning that the API itself has signed; other reasoning it would refuse.
-fn own_reasoning(part: &ReasoningPart) -> Option<Value> {
+pub(super) fn own_reasoning(part: &ReasoningPart) -> Option<Value> {
     if let Some(data) = &part.redacted {
         return Some(json!({"type": "redacted_thinking", "data": data}));
     }

@@ -13,7 +13,19 @@ fn provider() -> Provider {
 }
 
 fn target(provider: &Provider, structured_output: StructuredOutput) -> Target<'_> {
-    Target { provider, upstream_model: "claude", max_output_tokens: 8192, structured_output }
+    target_of(provider, "claude-sonnet-4-5", structured_output)
+}
+
+fn target_of<'a>(provider: &'a Provider, model: &'a str, structured_output: StructuredOutput) -> Target<'a> {
+    Target { provider, upstream_model: model, max_output_tokens: 8192, structured_output }
+}
+
+/// What a model of this name is asked, and what was left out.
+fn asked_of(model: &str, more: Value) -> (Value, Vec<String>) {
+    let chat = Chat.read(chat(json!([{"role": "user", "content": "hi"}]), more).to_string().as_bytes()).unwrap();
+    let provider = provider();
+    let request = translate(&Anthropic, target_of(&provider, model, StructuredOutput::Native), &chat).unwrap();
+    (serde_json::from_slice(&request.body).unwrap(), request.dropped_params)
 }
 
 fn translated(body: &Value, structured_output: StructuredOutput) -> Result<(Value, Vec<String>), Problem> {
@@ -239,7 +251,7 @@ fn sampling_and_limits_are_carried_over() {
         "user": "u", "service_tier": "default", "stream": true,
     }));
     let expected = json!({
-        "model": "claude", "max_tokens": 7, "messages": [{"role": "user", "content": [text("hi")]}], "stream": true,
+        "model": "claude-sonnet-4-5", "max_tokens": 7, "messages": [{"role": "user", "content": [text("hi")]}], "stream": true,
         "temperature": 1.0, "top_p": 0.5, "top_k": 4, "stop_sequences": ["END"],
         "metadata": {"user_id": "u"}, "service_tier": "standard_only",
     });
@@ -263,7 +275,8 @@ fn parameters_that_cannot_be_honoured_are_listed() {
 #[test]
 fn answers_in_json_are_asked_for_natively_or_by_a_tool() {
     let native = asked(json!({"response_format": schema_format()}));
-    assert_eq!(native["output_config"], json!({"format": {"type": "json_schema", "schema": {"properties": {}}}}));
+    assert_eq!(native["output_config"]["format"]["type"], "json_schema");
+    assert_eq!(native["output_config"]["format"]["schema"]["properties"], json!({}));
     assert_eq!(native.get("tools"), None);
 
     let by_tool = asked_with_answer_tool(json!({"response_format": schema_format()}));
@@ -310,10 +323,64 @@ fn effort_becomes_a_budget_that_leaves_room_for_the_answer() {
     assert_eq!(budget("high", 64_000), (Some(24_576), 0));
     assert_eq!(budget("high", 8000), (Some(6000), 0));
     assert_eq!(budget("low", 1200), (None, 1));
+    assert_eq!(asked(json!({"thinking": {"type": "enabled"}}))["thinking"]["budget_tokens"], 6144);
     assert_eq!(budget("none", 64_000), (None, 0));
     assert_eq!(budget("minimal", 64_000), (None, 0));
     let question = json!([{"role": "user", "content": "hi"}]);
     assert_eq!(refused(question, json!({"reasoning_effort": "very"})), "reasoning_effort");
+}
+
+#[test]
+fn newer_models_think_as_they_see_fit_and_are_told_how_much_in_words() {
+    let thinks = |model: &str, more: Value| {
+        let (request, dropped) = asked_of(model, more);
+        (request["thinking"].clone(), request["output_config"]["effort"].as_str().map(str::to_owned), dropped)
+    };
+    let adaptive = |effort: &str| (json!({"type": "adaptive"}), Some(effort.to_owned()), Vec::<String>::new());
+    assert_eq!(thinks("claude-opus-4-8", json!({"reasoning_effort": "xhigh"})), adaptive("xhigh"));
+    assert_eq!(thinks("claude-opus-4-6", json!({"reasoning_effort": "xhigh"})), adaptive("high"));
+    assert_eq!(thinks("claude-opus-9", json!({"reasoning_effort": "minimal"})), adaptive("low"));
+    let budget = json!({"thinking": {"type": "enabled", "budget_tokens": 10_000}});
+    assert_eq!(thinks("claude-opus-4-8", budget), adaptive("medium"));
+    let own = json!({"type": "adaptive", "display": "omitted"});
+    assert_eq!(thinks("claude-opus-4-8", json!({"thinking": own})), (own, None, vec![]));
+    let off = (json!({"type": "disabled"}), None, vec![]);
+    assert_eq!(thinks("claude-opus-4-8", json!({"reasoning_effort": "none"})), off);
+    let never = thinks("claude-fable-5", json!({"reasoning_effort": "none"}));
+    assert_eq!((never.1.as_deref(), never.2), (Some("low"), vec!["reasoning_effort".to_owned()]));
+    let oldest = thinks("claude-3-5-sonnet-20241022", json!({"reasoning_effort": "low"}));
+    assert_eq!(oldest, (Value::Null, None, vec!["reasoning_effort".to_owned()]));
+}
+
+#[test]
+fn what_a_generation_refuses_it_is_not_sent() {
+    let (request, dropped) = asked_of("claude-opus-4-8", json!({"temperature": 0.3, "top_p": 0.5, "top_k": 3}));
+    assert_eq!(dropped, ["temperature", "top_p", "top_k"]);
+    assert!(["temperature", "top_p", "top_k"].iter().all(|name| request.get(name).is_none()));
+    let one = json!({"type": "function", "function": {"name": "g"}});
+    let (request, dropped) = asked_of("claude-fable-5", json!({"tools": tools(), "tool_choice": one}));
+    assert_eq!((request["tools"].as_array().unwrap().len(), &request["tools"][0]["name"]), (1, &json!("g")));
+    assert_eq!((request.get("tool_choice"), dropped), (None, vec!["tool_choice".to_owned()]));
+    let (request, _) = asked_of("claude-3-5-haiku-latest", json!({"response_format": schema_format()}));
+    assert_eq!(request["tools"][0]["name"], ANSWER_TOOL);
+
+    let begun = chat(json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "So"}]), json!({}));
+    let begun = Chat.read(begun.to_string().as_bytes()).unwrap();
+    let provider = provider();
+    let target = target_of(&provider, "claude-opus-4-8", StructuredOutput::Native);
+    let request = translate(&Anthropic, target, &begun).unwrap();
+    let body: Value = serde_json::from_slice(&request.body).unwrap();
+    assert_eq!((&body["messages"][2]["role"], request.dropped_params), (&json!("user"), vec!["prefill".to_owned()]));
+}
+
+#[test]
+fn of_many_cache_markers_the_last_four_stay() {
+    let part = |text: &str| json!({"type": "text", "text": text, "cache_control": {"type": "ephemeral"}});
+    let said: Vec<Value> = ["a", "b", "c", "d"].iter().map(|text| part(text)).collect();
+    let body = chat(json!([{"role": "system", "content": [part("s")]}, {"role": "user", "content": said}]), json!({}));
+    let (request, _) = translated(&body, StructuredOutput::Native).unwrap();
+    assert_eq!(request["system"][0].get("cache_control"), None);
+    assert!((0..4).all(|nth| request["messages"][0]["content"][nth].get("cache_control").is_some()));
 }
 
 #[test]
@@ -332,9 +399,7 @@ fn the_callers_own_thinking_is_handed_on_with_room_for_the_answer() {
     let (request, dropped) = asked_and_dropped(json!({"thinking": own, "reasoning_effort": "low"}));
     assert_eq!((&request["thinking"], dropped), (&own, vec!["reasoning_effort".to_owned()]));
     assert_eq!(request["max_tokens"], 18_192);
-    assert_eq!(asked(json!({"thinking": {"type": "adaptive"}}))["thinking"], json!({"type": "adaptive"}));
     let question = || json!([{"role": "user", "content": "hi"}]);
-    assert_eq!(refused(question(), json!({"thinking": {"type": "enabled"}})), "thinking.budget_tokens");
     assert_eq!(refused(question(), json!({"thinking": true})), "thinking.type");
 }
 
