@@ -190,9 +190,10 @@ impl Attempting<'_, '_> {
         let body = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
         let body = body.unwrap_or_default();
         let json = serde_json::from_slice::<serde_json::Value>(&body).ok();
-        let reported =
-            json.as_ref().map(|json| self.plan.dialect.read_error(upstream.status, json, self.plan.target.provider));
-        let reported = reported.unwrap_or_default();
+        // Some say in headers alone what went wrong.
+        let said = json.as_ref().unwrap_or(&serde_json::Value::Null);
+        let (dialect, provider) = (self.plan.dialect, self.plan.target.provider);
+        let reported = dialect.read_error(upstream.status, &upstream.headers, said, provider);
         let fault = fault_of_reply(upstream.status, &reported, json.as_ref());
         self.exchange.record.error_code = reported.code.unwrap_or_default();
         self.exchange.record.error_detail = reported.message.unwrap_or_default();

@@ -4,6 +4,7 @@ mod reply;
 mod request;
 mod thinking;
 
+use http::HeaderMap;
 use serde_json::Value;
 
 use super::notes::Notes;
@@ -45,7 +46,7 @@ impl Outbound for Anthropic {
         Box::new(reply::Reader::default())
     }
 
-    fn read_error(&self, _: u16, body: &Value, _: &Provider) -> ReportedError {
+    fn read_error(&self, _: u16, _: &HeaderMap, body: &Value, _: &Provider) -> ReportedError {
         let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         ReportedError { message: text("/error/message"), code: text("/error/type"), ..ReportedError::default() }
     }

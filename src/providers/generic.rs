@@ -1,5 +1,6 @@
 //! Any provider that takes and gives JSON over HTTP, mapped by JSON pointers and a body template from the configuration.
 
+use http::HeaderMap;
 use serde_json::Value;
 
 use super::notes::Notes;
@@ -69,8 +70,8 @@ impl Outbound for Generic {
         Box::new(Reader { mapping: target.provider.generic.clone(), state: State::default() })
     }
 
-    fn read_error(&self, status: u16, body: &Value, provider: &Provider) -> ReportedError {
-        let usual = super::openai::OpenAi.read_error(status, body, provider);
+    fn read_error(&self, status: u16, headers: &HeaderMap, body: &Value, provider: &Provider) -> ReportedError {
+        let usual = super::openai::OpenAi.read_error(status, headers, body, provider);
         let Some(mapping) = &provider.generic else { return usual };
         ReportedError {
             message: text_at(body, mapping.error_message.as_deref()).or(usual.message),
@@ -510,10 +511,19 @@ mod tests {
         }
         let crashed = body_events(json!({"out": [{"text": "x"}], "end": "crash"}));
         assert!(matches!(crashed, Err(ReplyFault::Reported { .. })));
-        let decoded = Generic.read_error(400, &json!({"fault": {"say": "no", "no": 42}}), &provider(&reply_mapping()));
+        let decoded = Generic.read_error(
+            400,
+            &HeaderMap::new(),
+            &json!({"fault": {"say": "no", "no": 42}}),
+            &provider(&reply_mapping()),
+        );
         assert_eq!((decoded.message.as_deref(), decoded.code.as_deref()), (Some("no"), Some("42")));
-        let usual =
-            Generic.read_error(400, &json!({"error": {"message": "m", "type": "t"}}), &provider(&reply_mapping()));
+        let usual = Generic.read_error(
+            400,
+            &HeaderMap::new(),
+            &json!({"error": {"message": "m", "type": "t"}}),
+            &provider(&reply_mapping()),
+        );
         assert_eq!((usual.message.as_deref(), usual.code.as_deref()), (Some("m"), Some("t")));
     }
 

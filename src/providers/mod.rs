@@ -116,9 +116,8 @@ fn bearer(credential: &Secret<String>) -> CredentialHeader {
 /// the caller's) becomes a 502, or the caller would look for the fault in its own key. The provider's words then stay
 /// in the log: they may name the operator's account.
 pub fn upstream_problem(provider: &Provider, status: u16, headers: &HeaderMap, body: &[u8]) -> Problem {
-    let reported = serde_json::from_slice::<Value>(body)
-        .map(|body| outbound(provider.dialect).read_error(status, &body, provider))
-        .unwrap_or_default();
+    let body = serde_json::from_slice::<Value>(body).unwrap_or_default();
+    let reported = outbound(provider.dialect).read_error(status, headers, &body, provider);
     let retry_after = headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
     if let 401..=403 = status {
         return Problem::new(

@@ -8,6 +8,7 @@ pub mod request;
 pub mod responses_reply;
 pub mod responses_request;
 
+use http::HeaderMap;
 use serde_json::{Value, json};
 
 use super::notes::Notes;
@@ -51,7 +52,7 @@ impl Outbound for OpenAi {
         Box::new(reply::Reader::default())
     }
 
-    fn read_error(&self, _: u16, body: &Value, _: &Provider) -> ReportedError {
+    fn read_error(&self, _: u16, _: &HeaderMap, body: &Value, _: &Provider) -> ReportedError {
         // Most nest the error; some (vLLM, older Azure) put its fields at the top.
         let error = body.get("error").unwrap_or(body);
         let text = |field: &str| match error.get(field) {

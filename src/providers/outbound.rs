@@ -1,5 +1,6 @@
 //! What an upstream dialect is to the gateway.
 
+use http::HeaderMap;
 use serde_json::Value;
 
 use super::answer_tool::AnswerReader;
@@ -50,7 +51,7 @@ pub trait Outbound: Sync {
     fn reader(&self, target: Target<'_>) -> Box<dyn EventReader>;
 
     /// Reads an error reply. Must not fail: providers send anything.
-    fn read_error(&self, status: u16, body: &Value, provider: &Provider) -> ReportedError;
+    fn read_error(&self, status: u16, headers: &HeaderMap, body: &Value, provider: &Provider) -> ReportedError;
 
     /// Headers that every request needs besides the credential, where the caller does not send its own.
     fn fixed_headers(&self) -> &'static [(&'static str, &'static str)] {
