@@ -4,6 +4,7 @@
 pub mod answer_tool;
 pub mod anthropic;
 pub mod auth;
+pub mod bedrock;
 pub mod families;
 pub mod generic;
 pub mod notes;

@@ -1,0 +1,58 @@
+//! Amazon Bedrock's Converse and ConverseStream
+//! (<https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html>).
+
+mod conversation;
+mod error;
+mod media;
+mod model;
+mod reasoning;
+mod reply;
+mod request;
+#[cfg(test)]
+mod tests;
+mod tools;
+
+use http::HeaderMap;
+use serde_json::Value;
+
+use super::notes::Notes;
+use super::outbound::{Outbound, Serves};
+use super::{Api, CredentialHeader, ReportedError, Target, UpstreamRequest, bearer};
+use crate::config::Provider;
+use crate::error::Problem;
+use crate::protocol::chat::ChatRequest;
+use crate::protocol::event_stream::EventStreamDecoder;
+use crate::protocol::frames::{EventReader, Framing};
+use crate::secret::Secret;
+
+/// The dialect.
+#[derive(Debug)]
+pub struct Bedrock;
+
+impl Outbound for Bedrock {
+    fn serves(&self, _: Api, _: Target<'_>) -> Serves {
+        Serves::Translated
+    }
+
+    fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
+        let body = request::body(chat, target, notes)?.to_string().into_bytes();
+        Ok(UpstreamRequest::post(request::path(target.upstream_model, chat.stream), body))
+    }
+
+    fn framing(&self, _: Target<'_>) -> Box<dyn Framing> {
+        Box::new(EventStreamDecoder::default())
+    }
+
+    fn reader(&self, target: Target<'_>) -> Box<dyn EventReader> {
+        Box::new(reply::Reader::new(target.upstream_model))
+    }
+
+    fn read_error(&self, _: u16, headers: &HeaderMap, body: &Value, _: &Provider) -> ReportedError {
+        error::read(headers, body)
+    }
+
+    /// A key of Bedrock's own; with an access key requests are signed instead.
+    fn credential_header(&self, credential: &Secret<String>, _: &Provider) -> CredentialHeader {
+        bearer(credential)
+    }
+}
