@@ -25,7 +25,11 @@ pub enum Form {
 pub fn form(content_type: Option<&str>, stream: bool) -> Form {
     let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match essence.as_str() {
-        "text/event-stream" | "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Form::Stream,
+        "text/event-stream"
+        | "application/vnd.amazon.eventstream"
+        | "application/x-ndjson"
+        | "application/ndjson"
+        | "application/jsonl" => Form::Stream,
         "application/json" => Form::Json,
         "" if stream => Form::Stream,
         "" => Form::Json,
@@ -288,6 +292,7 @@ mod tests {
     #[test]
     fn content_types_are_told_apart() {
         assert_eq!(form(Some("text/event-stream; charset=utf-8"), true), Form::Stream);
+        assert_eq!(form(Some("application/vnd.amazon.eventstream"), true), Form::Stream);
         assert_eq!(form(Some("Application/JSON"), true), Form::Json);
         assert_eq!(form(Some("application/problem+json"), false), Form::Json);
         assert_eq!(form(Some("text/html"), false), Form::Other);

@@ -10,8 +10,8 @@ pub fn path(dialect: ProviderDialect) -> &'static str {
     match dialect {
         ProviderDialect::OpenAi => "/models",
         ProviderDialect::Anthropic => "/v1/models",
-        // Nothing is known of it but where it is.
-        ProviderDialect::Generic => "",
+        // Nothing is known of it but where it is; Bedrock has its list of models at another host.
+        ProviderDialect::Generic | ProviderDialect::Bedrock => "",
     }
 }
 
@@ -25,8 +25,8 @@ pub fn judge(dialect: ProviderDialect, status: u16) -> (bool, String) {
         (_, 401 | 403 | 407) => {
             (false, format!("It refused the credential (status {status}). Check `credential` and what it may do."))
         }
-        (ProviderDialect::Generic, 400..=499) => {
-            (true, format!("It answered (status {status}). Of a `generic` provider no more than that can be tested."))
+        (ProviderDialect::Generic | ProviderDialect::Bedrock, 400..=499) => {
+            (true, format!("It answered (status {status}). Of a provider of this dialect no more can be tested."))
         }
         (_, 404 | 405 | 410) => (
             false,
@@ -59,7 +59,7 @@ pub fn judge_probe(dialect: ProviderDialect, method: ProbeMethod, status: u16) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ProviderDialect::{Anthropic, Generic, OpenAi};
+    use ProviderDialect::{Anthropic, Bedrock, Generic, OpenAi};
 
     #[test]
     fn a_status_tells_what_is_wrong() {
@@ -69,8 +69,10 @@ mod tests {
             (Anthropic, 401, false, "credential"),
             (Generic, 403, false, "credential"),
             (OpenAi, 404, false, "base_url"),
-            (Generic, 404, true, "generic"),
-            (Generic, 405, true, "generic"),
+            (Generic, 404, true, "no more"),
+            (Generic, 405, true, "no more"),
+            (Bedrock, 404, true, "no more"),
+            (Bedrock, 403, false, "credential"),
             (OpenAi, 429, false, "fewer"),
             (OpenAi, 400, false, "refused"),
             (Generic, 500, false, "failed"),
@@ -103,6 +105,6 @@ mod tests {
 
     #[test]
     fn only_what_costs_nothing_is_asked() {
-        assert_eq!([OpenAi, Anthropic, Generic].map(path), ["/models", "/v1/models", ""]);
+        assert_eq!([OpenAi, Anthropic, Bedrock, Generic].map(path), ["/models", "/v1/models", "", ""]);
     }
 }

@@ -101,6 +101,7 @@ pub fn outbound(dialect: ProviderDialect) -> &'static dyn Outbound {
     match dialect {
         ProviderDialect::OpenAi => &openai::OpenAi,
         ProviderDialect::Anthropic => &anthropic::Anthropic,
+        ProviderDialect::Bedrock => &bedrock::Bedrock,
         ProviderDialect::Generic => &generic::Generic,
     }
 }
