@@ -6,6 +6,7 @@ pub mod anthropic;
 pub mod auth;
 pub mod bedrock;
 pub mod families;
+pub mod gemini;
 pub mod generic;
 pub mod notes;
 pub mod openai;

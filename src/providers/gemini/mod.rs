@@ -1,0 +1,90 @@
+//! Google's Gemini, as the Gemini API and Vertex AI serve it (<https://ai.google.dev/api/generate-content>). Both read
+//! protocol buffers written as JSON: a member that no message declares is refused, wherever it stands.
+
+mod contents;
+mod error;
+mod family;
+mod reply;
+mod request;
+mod schema;
+mod tools;
+
+use serde_json::Value;
+
+use self::family::Family;
+use super::notes::Notes;
+use super::outbound::{Outbound, Serves};
+use super::{Api, CredentialHeader, ReportedError, Target, UpstreamRequest, bearer};
+use crate::config::Provider;
+use crate::error::Problem;
+use crate::protocol::chat::ChatRequest;
+use crate::protocol::frames::EventReader;
+use crate::secret::Secret;
+
+/// Who serves the models.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Host {
+    /// The Gemini API. The base URL ends in the version: `https://generativelanguage.googleapis.com/v1beta`.
+    GeminiApi,
+    /// Vertex AI. The base URL ends in the location:
+    /// `https://aiplatform.googleapis.com/v1/projects/<project>/locations/global`. The credential is an access token.
+    Vertex,
+}
+
+/// The dialect.
+#[derive(Debug, Clone, Copy)]
+pub struct Gemini {
+    /// Who serves the models.
+    pub host: Host,
+}
+
+/// What a request is written for.
+#[derive(Debug, Clone, Copy)]
+struct Wire {
+    host: Host,
+    family: Family,
+}
+
+impl Outbound for Gemini {
+    fn serves(&self, _: Api, _: Target<'_>) -> Serves {
+        Serves::Translated
+    }
+
+    fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
+        let wire = Wire { host: self.host, family: Family::of(target.upstream_model) };
+        let (body, headers) = request::write(chat, wire, target.structured_output, notes)?;
+        let path = self.path(target.upstream_model, chat.stream);
+        Ok(UpstreamRequest { headers, ..UpstreamRequest::post(path, body.to_string().into_bytes()) })
+    }
+
+    fn reader(&self, _: Target<'_>) -> Box<dyn EventReader> {
+        Box::new(reply::Reader::default())
+    }
+
+    fn read_error(&self, _: u16, body: &Value, _: &Provider) -> ReportedError {
+        error::read(body)
+    }
+
+    fn credential_header(&self, credential: &Secret<String>, _: &Provider) -> CredentialHeader {
+        match self.host {
+            // Never as `?key=`: addresses are logged.
+            Host::GeminiApi => CredentialHeader { name: "x-goog-api-key", value: credential.clone() },
+            Host::Vertex => bearer(credential),
+        }
+    }
+}
+
+impl Gemini {
+    /// A model whose name is a path (`tunedModels/…`, `endpoints/…`, `publishers/…`) is found there.
+    fn path(self, model: &str, stream: bool) -> String {
+        let method = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
+        match self.host {
+            _ if model.contains('/') => format!("/{model}:{method}"),
+            Host::GeminiApi => format!("/models/{model}:{method}"),
+            Host::Vertex => format!("/publishers/google/models/{model}:{method}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,312 @@
+//! The body of a request.
+
+use serde_json::{Map, Value, json};
+
+use super::family::{Age, Thinking};
+use super::{Host, Wire, contents, schema, tools};
+use crate::config::StructuredOutput;
+use crate::error::Problem;
+use crate::protocol::chat::{ChatRequest, Effort, Format, Reasoning, ThinkMode};
+use crate::providers::notes::{Notes, Param};
+
+/// The header that asks Vertex for a service tier.
+const VERTEX_TIER: &str = "x-vertex-ai-llm-shared-request-type";
+
+/// What there is in some form, or is said for the records alone.
+const HAS: &[Param] = &[
+    Param::N,
+    Param::Logprobs,
+    Param::Modalities,
+    Param::Temperature,
+    Param::TopP,
+    Param::TopK,
+    Param::PresencePenalty,
+    Param::FrequencyPenalty,
+    Param::Seed,
+    Param::Stop,
+    Param::User,
+    Param::SafetyIdentifier,
+    Param::Metadata,
+    Param::ServiceTier,
+];
+
+/// Members of Google's own.
+const EXTRAS: &[&str] = &["google", "safety_settings", "safetySettings", "cached_content", "cachedContent"];
+
+/// The body and headers of a request.
+///
+/// # Errors
+/// A 400 naming what cannot be carried over.
+pub(super) fn write(
+    chat: &ChatRequest,
+    wire: Wire,
+    structured: StructuredOutput,
+    notes: &mut Notes,
+) -> Result<(Value, Vec<(String, String)>), Problem> {
+    // Only newer models take a schema for the answer beside tools.
+    let by_tool =
+        structured == StructuredOutput::Tool || (wire.family.age < Age::Three && !chat.tools.offered.is_empty());
+    let by_tool = if by_tool { notes.answer_by_tool(chat)? } else { None };
+    let chat = by_tool.as_ref().unwrap_or(chat);
+
+    notes.unsupported(chat, HAS, EXTRAS)?;
+    let mut body = Map::new();
+    let conversation = contents::write(chat, wire, notes)?;
+    body.insert("contents".to_owned(), conversation.contents.into());
+    if !conversation.instructions.is_empty() {
+        body.insert("systemInstruction".to_owned(), json!({"parts": conversation.instructions}));
+    }
+    tools::write(chat, wire, notes, &mut body)?;
+    let config = generation_config(chat, wire, notes)?;
+    if !config.is_empty() {
+        body.insert("generationConfig".to_owned(), config.into());
+    }
+    let mut headers = Vec::new();
+    caller(chat, wire, notes, &mut body, &mut headers)?;
+    extras(chat, &mut body)?;
+    Ok((Value::Object(body), headers))
+}
+
+fn put(map: &mut Map<String, Value>, name: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        map.insert(name.to_owned(), value.into());
+    }
+}
+
+fn generation_config(chat: &ChatRequest, wire: Wire, notes: &mut Notes) -> Result<Map<String, Value>, Problem> {
+    let (sampling, output) = (&chat.sampling, &chat.output);
+    let mut config = Map::new();
+    put(&mut config, "maxOutputTokens", output.max_tokens);
+    put(&mut config, "temperature", sampling.temperature);
+    put(&mut config, "topP", sampling.top_p);
+    put(&mut config, "topK", sampling.top_k);
+    put(&mut config, "presencePenalty", sampling.presence_penalty);
+    put(&mut config, "frequencyPenalty", sampling.frequency_penalty);
+    put(&mut config, "seed", sampling.seed.map(small_seed));
+    put(&mut config, "stopSequences", (!sampling.stop.is_empty()).then(|| sampling.stop.clone()));
+    put(&mut config, "candidateCount", sampling.n.filter(|n| *n != 1));
+    if sampling.logprobs == Some(true) {
+        config.insert("responseLogprobs".to_owned(), true.into());
+        put(&mut config, "logprobs", sampling.top_logprobs.filter(|top| *top > 0));
+    }
+    answer_format(chat, wire, notes, &mut config)?;
+    modalities(chat, notes, &mut config)?;
+    let thinking = thinking(&chat.reasoning, wire.family.thinking, notes)?;
+    if !thinking.is_empty() {
+        config.insert("thinkingConfig".to_owned(), thinking.into());
+    }
+    Ok(config)
+}
+
+/// Seeds have 32 bits here. Folding a longer one keeps what it is for: the same seed stays the same.
+fn small_seed(seed: i64) -> i64 {
+    if i32::try_from(seed).is_ok() { seed } else { seed.rem_euclid(i64::from(i32::MAX)) }
+}
+
+fn answer_format(
+    chat: &ChatRequest,
+    wire: Wire,
+    notes: &mut Notes,
+    config: &mut Map<String, Value>,
+) -> Result<(), Problem> {
+    let has_tools = !chat.tools.offered.is_empty();
+    match &chat.output.format {
+        Format::Text => return Ok(()),
+        // Older models refuse it beside tools.
+        Format::JsonObject if has_tools && wire.family.age < Age::Three => return notes.drop(Param::ResponseFormat),
+        Format::JsonObject => {}
+        Format::Schema { schema, .. } if wire.family.age >= Age::Two5 => {
+            config.insert("responseJsonSchema".to_owned(), schema::json_schema(schema));
+        }
+        Format::Schema { schema, .. } => {
+            let narrow = schema::open_api(schema).ok_or_else(|| {
+                let advice = "this model takes no schema that refers to itself or is very large; simplify it.";
+                notes.refuse(Param::ResponseFormat, advice)
+            })?;
+            config.insert("responseSchema".to_owned(), narrow);
+        }
+    }
+    config.insert("responseMimeType".to_owned(), "application/json".into());
+    Ok(())
+}
+
+fn modalities(chat: &ChatRequest, notes: &mut Notes, config: &mut Map<String, Value>) -> Result<(), Problem> {
+    let asked = |kind: &str| chat.output.modalities.iter().any(|asked| asked.eq_ignore_ascii_case(kind));
+    // Models that speak say nothing in writing beside it.
+    let kinds: Vec<&str> = match (asked("audio"), asked("image")) {
+        (true, _) => vec!["AUDIO"],
+        (false, true) if asked("text") => vec!["TEXT", "IMAGE"],
+        (false, true) => vec!["IMAGE"],
+        (false, false) => return Ok(()),
+    };
+    if let (true, Some(audio)) = (asked("audio"), &chat.output.audio) {
+        if let Some(voice) = audio.get("voice").and_then(Value::as_str) {
+            let voice = json!({"voiceConfig": {"prebuiltVoiceConfig": {"voiceName": voice}}});
+            config.insert("speechConfig".to_owned(), voice);
+        }
+        if audio.get("format").and_then(Value::as_str).is_some_and(|format| format != "pcm16") {
+            notes.drop_named("audio.format")?;
+        }
+    }
+    config.insert("responseModalities".to_owned(), json!(kinds));
+    Ok(())
+}
+
+/// How much to think. Thoughts are shown to whoever asks for them to be made.
+fn thinking(asked: &Reasoning, by: Thinking, notes: &mut Notes) -> Result<Map<String, Value>, Problem> {
+    let mut config = Map::new();
+    let off = (asked.mode == Some(ThinkMode::Disabled)).then_some(Effort::None);
+    let effort = asked.effort.or(off);
+    let wants_some = effort.is_some_and(|effort| effort != Effort::None)
+        || (off.is_none() && (asked.budget_tokens.is_some_and(|tokens| tokens > 0) || asked.mode.is_some()));
+    match by {
+        Thinking::None => {
+            if wants_some {
+                notes.drop(if asked.effort.is_some() { Param::ReasoningEffort } else { Param::Thinking })?;
+            }
+            return Ok(config);
+        }
+        Thinking::Budget { least, most, can_be_off } => {
+            let budget = match (asked.budget_tokens.filter(|_| off.is_none()), effort) {
+                (Some(0), _) | (None, Some(Effort::None)) => Some(if can_be_off { 0 } else { least }),
+                (Some(tokens), _) => Some(clamped(tokens, least, most, notes)?),
+                (None, Some(Effort::Max)) => None,
+                (None, Some(effort)) => Some(tokens_of(effort).clamp(least, most)),
+                (None, None) => {
+                    if wants_some || asked.summary.is_some() {
+                        config.insert("includeThoughts".to_owned(), true.into());
+                    }
+                    return Ok(config);
+                }
+            };
+            // −1 is as much as the model sees fit.
+            config.insert("thinkingBudget".to_owned(), budget.map_or_else(|| (-1).into(), Value::from));
+        }
+        Thinking::Level { minimal } => {
+            let effort = effort.or_else(|| asked.budget_tokens.map(Effort::of_budget));
+            let level = effort.map(|effort| match effort {
+                Effort::None | Effort::Minimal if minimal => "minimal",
+                Effort::None | Effort::Minimal | Effort::Low => "low",
+                Effort::Medium => "medium",
+                Effort::High | Effort::XHigh | Effort::Max => "high",
+            });
+            put(&mut config, "thinkingLevel", level);
+        }
+    }
+    if wants_some || (asked.summary.is_some() && effort != Some(Effort::None)) {
+        config.insert("includeThoughts".to_owned(), true.into());
+    }
+    Ok(config)
+}
+
+/// The tokens that an effort stands for.
+fn tokens_of(effort: Effort) -> u64 {
+    match effort {
+        Effort::None => 0,
+        Effort::Minimal => 512,
+        Effort::Low => 2_048,
+        Effort::Medium => 8_192,
+        Effort::High => 24_576,
+        Effort::XHigh | Effort::Max => 32_768,
+    }
+}
+
+fn clamped(tokens: u64, least: u64, most: u64, notes: &mut Notes) -> Result<u64, Problem> {
+    let within = tokens.clamp(least, most);
+    // Small numbers, which are exact as floats; what is far beyond needs no precision to be noted.
+    let float = |tokens: u64| f64::from(u32::try_from(tokens).unwrap_or(u32::MAX));
+    notes.clamp(Param::Thinking, float(tokens), float(least), float(most))?;
+    Ok(within)
+}
+
+/// What is said of the caller.
+fn caller(
+    chat: &ChatRequest,
+    wire: Wire,
+    notes: &mut Notes,
+    body: &mut Map<String, Value>,
+    headers: &mut Vec<(String, String)>,
+) -> Result<(), Problem> {
+    match (chat.caller.service_tier.as_deref(), wire.host) {
+        (None | Some("auto"), _) | (Some("default" | "standard" | "standard_only"), Host::Vertex) => {}
+        (Some("default" | "standard" | "standard_only"), Host::GeminiApi) => {
+            body.insert("serviceTier".to_owned(), "standard".into());
+        }
+        (Some(tier @ ("flex" | "priority")), Host::GeminiApi) => _ = body.insert("serviceTier".to_owned(), tier.into()),
+        (Some(tier @ ("flex" | "priority")), Host::Vertex) => headers.push((VERTEX_TIER.to_owned(), tier.to_owned())),
+        (Some(_), _) => notes.drop(Param::ServiceTier)?,
+    }
+    if let (Host::Vertex, Some(metadata)) = (wire.host, &chat.caller.metadata)
+        && !metadata.is_empty()
+        && metadata.len() <= 64
+        && metadata.iter().all(|(name, value)| is_label(name, value))
+    {
+        body.insert("labels".to_owned(), metadata.clone().into());
+    }
+    Ok(())
+}
+
+/// Vertex refuses a request for a label of another form; metadata is no reason to fail.
+fn is_label(name: &str, value: &Value) -> bool {
+    let plain = |text: &str| {
+        text.len() <= 63
+            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte))
+    };
+    name.starts_with(|first: char| first.is_ascii_lowercase()) && plain(name) && value.as_str().is_some_and(plain)
+}
+
+/// Members of Google's own.
+fn extras(chat: &ChatRequest, body: &mut Map<String, Value>) -> Result<(), Problem> {
+    for (name, value) in &chat.extra {
+        match (name.as_str(), value) {
+            (_, Value::Null) => {}
+            ("safety_settings" | "safetySettings" | "cached_content" | "cachedContent", _) => {
+                body.insert(camel(name), value.clone());
+            }
+            ("google", Value::Object(own)) => {
+                for (name, value) in own {
+                    let at = format!("google.{name}");
+                    match camel(name).as_str() {
+                        "contents" | "model" => {
+                            return Err(Problem::invalid(
+                                &at,
+                                format!("{at}: say it as the rest of the request does."),
+                            ));
+                        }
+                        "thinkingConfig" => merge(body, "generationConfig", &json!({"thinkingConfig": value})),
+                        name => merge(body, name, value),
+                    }
+                }
+            }
+            ("google", _) => return Err(Problem::invalid("google", "google: must be an object.")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Sets a member. Objects are put together, lists appended: what the rest of the request says stays.
+fn merge(into: &mut Map<String, Value>, name: &str, value: &Value) {
+    match (into.get_mut(name), value) {
+        (Some(Value::Object(known)), Value::Object(more)) => {
+            let names_are_ours = matches!(name, "generationConfig" | "toolConfig" | "thinkingConfig");
+            for (name, value) in more {
+                merge(known, &if names_are_ours { camel(name) } else { name.clone() }, value);
+            }
+        }
+        (Some(Value::Array(known)), Value::Array(more)) => known.extend(more.iter().cloned()),
+        _ => _ = into.insert(name.to_owned(), value.clone()),
+    }
+}
+
+/// Both spellings of a member are taken, but not both at once.
+fn camel(name: &str) -> String {
+    let mut words = name.split('_');
+    let mut camel = words.next().unwrap_or_default().to_owned();
+    for word in words {
+        let mut letters = word.chars();
+        camel.extend(letters.next().map(|first| first.to_ascii_uppercase()));
+        camel.push_str(letters.as_str());
+    }
+    camel
+}
