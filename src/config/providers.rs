@@ -22,6 +22,8 @@ fields! {
         /// Where it is. The dialect's path is appended: `/chat/completions` for `openai` (so this ends in `/v1` for most),
         /// `/v1/messages` for `anthropic`, `/model/<model>/converse` for `bedrock`, the `generic` section's own path for
         /// `generic`. Must be `https:` and a public host, unless the deployment names the host in
+        /// `/v1/messages` for `anthropic`, `/models/…` for `gemini` (so this ends in `/v1beta`), the `generic` section's
+        /// own path for `generic`. Must be `https:` and a public host, unless the deployment names the host in
         /// `PRIVATE_UPSTREAM_HOSTS`.
         pub base_url: String, chars 1 ..= 2048;
         /// The provider's credential: the name of a Worker secret, or `stored:` and the id of a credential that the admin
@@ -112,6 +114,9 @@ pub enum ProviderDialect {
     /// Amazon Bedrock's Converse.
     #[serde(rename = "bedrock")]
     Bedrock,
+    /// Google's Gemini API. `base_url` ends in the version: `https://generativelanguage.googleapis.com/v1beta`.
+    #[serde(rename = "gemini")]
+    Gemini,
     /// Anything that takes and gives JSON, mapped by configuration.
     #[serde(rename = "generic")]
     Generic,

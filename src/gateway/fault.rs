@@ -32,10 +32,10 @@ pub fn fault_of_reply(status: u16, reported: &ReportedError, body: Option<&Value
     let kind = body.and_then(|body| {
         ["/error/type", "/error/status", "/type"].iter().find_map(|at| body.pointer(at).and_then(Value::as_str))
     });
-    match status {
+    match reported.status.unwrap_or(status) {
         // A redirect is never followed, and nothing below is an answer to a chat.
         ..=199 | 300..=399 => Fault::BadReply,
-        _ => Fault::of_reply(status, reported.code.as_deref(), kind, reported.message.as_deref()),
+        status => Fault::of_reply(status, reported.code.as_deref(), kind, reported.message.as_deref()),
     }
 }
 
@@ -61,6 +61,8 @@ mod tests {
         assert_eq!(of(429, json!({"error": {"type": "insufficient_quota"}})), Fault::QuotaExhausted);
         assert_eq!(of(429, json!({"error": {"type": "requests"}})), Fault::RateLimited);
         assert_eq!(of(302, json!({})), Fault::BadReply);
+        let means = ReportedError { status: Some(403), ..ReportedError::default() };
+        assert_eq!(fault_of_reply(400, &means, None), Fault::Auth);
         assert_eq!(fault_of_reply(529, &ReportedError::default(), None), Fault::Overloaded);
     }
 }

@@ -12,6 +12,9 @@ pub fn path(dialect: ProviderDialect) -> &'static str {
         ProviderDialect::Anthropic => "/v1/models",
         // Nothing is known of it but where it is; Bedrock has its list of models at another host.
         ProviderDialect::Generic | ProviderDialect::Bedrock => "",
+        ProviderDialect::Gemini => "/models?pageSize=1",
+        // Nothing is known of it but where it is.
+        ProviderDialect::Generic => "",
     }
 }
 
@@ -22,7 +25,8 @@ pub fn judge(dialect: ProviderDialect, status: u16) -> (bool, String) {
         (_, 300..=399) => {
             (false, format!("It answered with status {status}, a redirect, which is never followed. Check `base_url`."))
         }
-        (_, 401 | 403 | 407) => {
+        // Google calls a wrong key an invalid argument, and this request has no other.
+        (_, 401 | 403 | 407) | (ProviderDialect::Gemini, 400) => {
             (false, format!("It refused the credential (status {status}). Check `credential` and what it may do."))
         }
         (ProviderDialect::Generic | ProviderDialect::Bedrock, 400..=499) => {
@@ -60,6 +64,7 @@ pub fn judge_probe(dialect: ProviderDialect, method: ProbeMethod, status: u16) -
 mod tests {
     use super::*;
     use ProviderDialect::{Anthropic, Bedrock, Generic, OpenAi};
+    use ProviderDialect::{Anthropic, Gemini, Generic, OpenAi};
 
     #[test]
     fn a_status_tells_what_is_wrong() {
@@ -75,6 +80,7 @@ mod tests {
             (Bedrock, 403, false, "credential"),
             (OpenAi, 429, false, "fewer"),
             (OpenAi, 400, false, "refused"),
+            (Gemini, 400, false, "credential"),
             (Generic, 500, false, "failed"),
             (Anthropic, 529, false, "failed"),
         ] {
@@ -106,5 +112,6 @@ mod tests {
     #[test]
     fn only_what_costs_nothing_is_asked() {
         assert_eq!([OpenAi, Anthropic, Bedrock, Generic].map(path), ["/models", "/v1/models", "", ""]);
+        assert_eq!([OpenAi, Anthropic, Gemini, Generic].map(path), ["/models", "/v1/models", "/models?pageSize=1", ""]);
     }
 }

@@ -103,6 +103,7 @@ pub fn outbound(dialect: ProviderDialect) -> &'static dyn Outbound {
         ProviderDialect::OpenAi => &openai::OpenAi,
         ProviderDialect::Anthropic => &anthropic::Anthropic,
         ProviderDialect::Bedrock => &bedrock::Bedrock,
+        ProviderDialect::Gemini => &gemini::Gemini { host: gemini::Host::GeminiApi },
         ProviderDialect::Generic => &generic::Generic,
     }
 }
@@ -122,6 +123,7 @@ pub fn upstream_problem(provider: &Provider, status: u16, headers: &HeaderMap, b
     let body = serde_json::from_slice::<Value>(body).unwrap_or_default();
     let reported = outbound(provider.dialect).read_error(status, headers, &body, provider);
     let retry_after = headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let status = reported.status.unwrap_or(status);
     if let 401..=403 = status {
         return Problem::new(
             Kind::Upstream,
@@ -140,7 +142,7 @@ pub fn upstream_problem(provider: &Provider, status: u16, headers: &HeaderMap, b
     let message = reported.message.unwrap_or_else(|| {
         format!("The provider answered with status {status} and no error message it could be quoted with.")
     });
-    Problem {
+    let problem = Problem {
         status,
         code: reported
             .code
@@ -153,6 +155,10 @@ pub fn upstream_problem(provider: &Provider, status: u16, headers: &HeaderMap, b
         retry_after_ms: None,
         allow: None,
         fields: Vec::new(),
+    };
+    match reported.retry_after_ms {
+        Some(millis) if problem.retry_after.is_none() => problem.retry_after_ms(millis),
+        _ => problem,
     }
 }
 
@@ -163,7 +169,7 @@ pub fn fault_problem(fault: &ReplyFault) -> Problem {
         ReplyFault::Reported { code: Some(code), .. } => match code.as_str() {
             "overloaded_error" | "overloaded" | "503" | "529" => Kind::Unavailable,
             "rate_limit_error" | "rate_limit_exceeded" | "429" => Kind::RateLimited,
-            "invalid_request_error" | "400" => Kind::InvalidRequest,
+            "invalid_request_error" | "400" | "content_filter" | "context_length_exceeded" => Kind::InvalidRequest,
             _ => Kind::Upstream,
         },
         _ => Kind::Upstream,
@@ -209,6 +215,26 @@ mod tests {
         assert_eq!(told(ReplyFault::TooLarge { max: 1 }), (502, Some(false)));
         assert_eq!(told(reported("overloaded_error")), (503, None));
         assert_eq!(told(reported("rate_limit_exceeded")), (429, None));
+        assert_eq!(told(reported("content_filter")), (400, None));
         assert_eq!(told(reported("anything")), (502, None));
+    }
+
+    #[test]
+    fn what_only_the_body_tells_is_heeded() {
+        let provider =
+            serde_json::from_value(serde_json::json!({"dialect": "gemini", "base_url": "https://a.example"}));
+        let told = |status, error: Value, headers: &HeaderMap| {
+            let body = serde_json::json!({"error": error}).to_string();
+            let problem = upstream_problem(provider.as_ref().unwrap(), status, headers, body.as_bytes());
+            (problem.status, problem.code, problem.retry_after, problem.retry_after_ms)
+        };
+        let wait = serde_json::json!({"status": "RESOURCE_EXHAUSTED", "details": [{"retryDelay": "34.4s"}]});
+        let (none, mut seven) = (HeaderMap::new(), HeaderMap::new());
+        seven.insert(http::header::RETRY_AFTER, http::HeaderValue::from_static("7"));
+        let limited = |after: &str, ms| (429, "rate_limit_exceeded".to_owned(), Some(after.to_owned()), ms);
+        assert_eq!(told(429, wait.clone(), &none), limited("35", Some(34_400)));
+        assert_eq!(told(429, wait, &seven), limited("7", None));
+        let key = serde_json::json!({"status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]});
+        assert_eq!(told(400, key, &none), (502, "upstream_credential_refused".to_owned(), None, None));
     }
 }
