@@ -97,7 +97,7 @@ pub(super) fn write(chat: &ChatRequest, wire: Wire, notes: &mut Notes) -> Result
             }
         }
     }
-    if !wire.family.instructions && !instructions.is_empty() {
+    if !wire.family.traits.system && !instructions.is_empty() {
         match contents.first_mut().and_then(|first| first.get_mut("parts")?.as_array_mut()) {
             Some(first) => _ = first.splice(0..0, instructions.drain(..)),
             None => contents.push(content("user", std::mem::take(&mut instructions))),

@@ -6,7 +6,6 @@ mod error;
 mod family;
 mod reply;
 mod request;
-mod schema;
 mod tools;
 
 use serde_json::Value;

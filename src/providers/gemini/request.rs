@@ -2,12 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::family::{Age, Thinking};
-use super::{Host, Wire, contents, schema, tools};
+use super::family::Age;
+use super::{Host, Wire, contents, tools};
 use crate::config::StructuredOutput;
 use crate::error::Problem;
 use crate::protocol::chat::{ChatRequest, Effort, Format, Reasoning, ThinkMode};
+use crate::providers::families::{SwitchedOff, Traits};
 use crate::providers::notes::{Notes, Param};
+use crate::providers::schema::{Subset, fit};
 
 /// The header that asks Vertex for a service tier.
 const VERTEX_TIER: &str = "x-vertex-ai-llm-shared-request-type";
@@ -91,7 +93,7 @@ fn generation_config(chat: &ChatRequest, wire: Wire, notes: &mut Notes) -> Resul
     }
     answer_format(chat, wire, notes, &mut config)?;
     modalities(chat, notes, &mut config)?;
-    let thinking = thinking(&chat.reasoning, wire.family.thinking, notes)?;
+    let thinking = thinking(&chat.reasoning, wire.family.traits, notes)?;
     if !thinking.is_empty() {
         config.insert("thinkingConfig".to_owned(), thinking.into());
     }
@@ -115,15 +117,14 @@ fn answer_format(
         // Older models refuse it beside tools.
         Format::JsonObject if has_tools && wire.family.age < Age::Three => return notes.drop(Param::ResponseFormat),
         Format::JsonObject => {}
-        Format::Schema { schema, .. } if wire.family.age >= Age::Two5 => {
-            config.insert("responseJsonSchema".to_owned(), schema::json_schema(schema));
-        }
         Format::Schema { schema, .. } => {
-            let narrow = schema::open_api(schema).ok_or_else(|| {
-                let advice = "this model takes no schema that refers to itself or is very large; simplify it.";
-                notes.refuse(Param::ResponseFormat, advice)
-            })?;
-            config.insert("responseSchema".to_owned(), narrow);
+            let (member, subset) = match wire.family.age {
+                Age::Old => ("responseSchema", Subset::OpenApi),
+                _ => ("responseJsonSchema", Subset::GeminiJson),
+            };
+            let fitted = fit(schema, subset)
+                .map_err(|fault| notes.refuse(Param::ResponseFormat, &format!("the schema at {fault}.")))?;
+            config.insert(member.to_owned(), fitted);
         }
     }
     config.insert("responseMimeType".to_owned(), "application/json".into());
@@ -153,62 +154,36 @@ fn modalities(chat: &ChatRequest, notes: &mut Notes, config: &mut Map<String, Va
 }
 
 /// How much to think. Thoughts are shown to whoever asks for them to be made.
-fn thinking(asked: &Reasoning, by: Thinking, notes: &mut Notes) -> Result<Map<String, Value>, Problem> {
+fn thinking(asked: &Reasoning, traits: &Traits, notes: &mut Notes) -> Result<Map<String, Value>, Problem> {
     let mut config = Map::new();
     let off = (asked.mode == Some(ThinkMode::Disabled)).then_some(Effort::None);
     let effort = asked.effort.or(off);
+    let budget = asked.budget_tokens.filter(|_| off.is_none());
     let wants_some = effort.is_some_and(|effort| effort != Effort::None)
-        || (off.is_none() && (asked.budget_tokens.is_some_and(|tokens| tokens > 0) || asked.mode.is_some()));
-    match by {
-        Thinking::None => {
-            if wants_some {
-                notes.drop(if asked.effort.is_some() { Param::ReasoningEffort } else { Param::Thinking })?;
-            }
-            return Ok(config);
+        || (off.is_none() && (budget.is_some_and(|tokens| tokens > 0) || asked.mode.is_some()));
+    if traits.thinking_level {
+        let effort = effort.or_else(|| budget.map(Effort::of_budget));
+        put(&mut config, "thinkingLevel", effort.and_then(|effort| traits.effort(effort)));
+    } else if let Some((least, most)) = traits.budgets {
+        let tokens = match (budget, effort) {
+            (Some(0), _) if traits.switched_off == SwitchedOff::Always => Some(0),
+            (Some(0), _) => Some(least),
+            (Some(tokens), _) => Some(clamped(tokens, least, most, notes)?),
+            (None, effort) => effort.and_then(|effort| traits.budget(effort)),
+        };
+        // As much as the model sees fit.
+        let dynamic = budget.is_none() && effort == Some(Effort::Max);
+        put(&mut config, "thinkingBudget", if dynamic { Some((-1).into()) } else { tokens.map(Value::from) });
+    } else {
+        if wants_some {
+            notes.drop(if asked.effort.is_some() { Param::ReasoningEffort } else { Param::Thinking })?;
         }
-        Thinking::Budget { least, most, can_be_off } => {
-            let budget = match (asked.budget_tokens.filter(|_| off.is_none()), effort) {
-                (Some(0), _) | (None, Some(Effort::None)) => Some(if can_be_off { 0 } else { least }),
-                (Some(tokens), _) => Some(clamped(tokens, least, most, notes)?),
-                (None, Some(Effort::Max)) => None,
-                (None, Some(effort)) => Some(tokens_of(effort).clamp(least, most)),
-                (None, None) => {
-                    if wants_some || asked.summary.is_some() {
-                        config.insert("includeThoughts".to_owned(), true.into());
-                    }
-                    return Ok(config);
-                }
-            };
-            // −1 is as much as the model sees fit.
-            config.insert("thinkingBudget".to_owned(), budget.map_or_else(|| (-1).into(), Value::from));
-        }
-        Thinking::Level { minimal } => {
-            let effort = effort.or_else(|| asked.budget_tokens.map(Effort::of_budget));
-            let level = effort.map(|effort| match effort {
-                Effort::None | Effort::Minimal if minimal => "minimal",
-                Effort::None | Effort::Minimal | Effort::Low => "low",
-                Effort::Medium => "medium",
-                Effort::High | Effort::XHigh | Effort::Max => "high",
-            });
-            put(&mut config, "thinkingLevel", level);
-        }
+        return Ok(config);
     }
     if wants_some || (asked.summary.is_some() && effort != Some(Effort::None)) {
         config.insert("includeThoughts".to_owned(), true.into());
     }
     Ok(config)
-}
-
-/// The tokens that an effort stands for.
-fn tokens_of(effort: Effort) -> u64 {
-    match effort {
-        Effort::None => 0,
-        Effort::Minimal => 512,
-        Effort::Low => 2_048,
-        Effort::Medium => 8_192,
-        Effort::High => 24_576,
-        Effort::XHigh | Effort::Max => 32_768,
-    }
 }
 
 fn clamped(tokens: u64, least: u64, most: u64, notes: &mut Notes) -> Result<u64, Problem> {

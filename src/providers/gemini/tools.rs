@@ -3,12 +3,13 @@
 use serde_json::{Map, Value, json};
 
 use super::family::Age;
-use super::{Host, Wire, schema};
+use super::{Host, Wire};
 use crate::error::Problem;
 use crate::protocol::Api;
 use crate::protocol::chat::{ChatRequest, Function, Place, Tool, ToolBody, ToolChoice};
 use crate::providers::answer_tool::with_object_type;
 use crate::providers::notes::{Notes, Param};
+use crate::providers::schema::{Subset, fit};
 
 /// Google's own tools, by the types that callers name them by.
 const OWN: &[(&str, &str)] = &[
@@ -140,15 +141,13 @@ fn declaration(function: &Function, wire: Wire, at: Place) -> Result<Value, Prob
     let parameters = function.parameters.as_ref().filter(|schema| words.iter().any(|word| says(word, schema)));
     if let Some(parameters) = parameters {
         let parameters = with_object_type(parameters);
-        if wire.family.age >= Age::Two5 {
-            members.insert("parametersJsonSchema".to_owned(), schema::json_schema(&parameters));
-        } else {
-            let narrow = schema::open_api(&parameters).ok_or_else(|| {
-                let why = "this model takes no schema that refers to itself or is very large; simplify the parameters.";
-                Problem::invalid(&at.to_string(), format!("{at}: {why}"))
-            })?;
-            members.insert("parameters".to_owned(), narrow);
-        }
+        let (member, subset) = match wire.family.age {
+            Age::Old => ("parameters", Subset::OpenApi),
+            _ => ("parametersJsonSchema", Subset::GeminiJson),
+        };
+        let fitted = fit(&parameters, subset)
+            .map_err(|fault| Problem::invalid(&at.to_string(), format!("{at}: the schema at {fault}.")))?;
+        members.insert(member.to_owned(), fitted);
     }
     Ok(declaration)
 }

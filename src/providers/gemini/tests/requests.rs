@@ -349,12 +349,12 @@ fn effort_is_a_level_or_a_budget() {
         (pro3, Effort::Minimal, shown(level("low"))),
         (flash, Effort::None, budget(0)),
         (pro, Effort::None, budget(128)),
-        (lite, Effort::Minimal, shown(budget(512))),
+        (lite, Effort::Minimal, shown(budget(1_024))),
         (flash, Effort::Low, shown(budget(2_048))),
         (flash, Effort::Medium, shown(budget(8_192))),
         (flash, Effort::High, shown(budget(24_576))),
         (flash, Effort::XHigh, shown(budget(24_576))),
-        (pro, Effort::XHigh, shown(budget(32_768))),
+        (pro, Effort::XHigh, shown(budget(24_576))),
         (pro, Effort::Max, shown(budget(-1))),
     ] {
         assert_eq!(thinking(model, Some(effort), None, None), (Some(expected), vec![]), "{model} {effort:?}");

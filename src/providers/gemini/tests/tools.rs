@@ -58,7 +58,7 @@ fn tools_are_declared() {
         declared("gemini-3", function("f", one(), None)).0,
         json!({"name": "f", "parametersJsonSchema": fitted})
     );
-    let narrow = json!({"type": "object", "properties": {"a": {"description": "One of: [1]"}}});
+    let narrow = json!({"type": "object", "properties": {"a": {"description": "const: 1"}}});
     assert_eq!(declared("gemini-2.0-flash", function("f", one(), None)).0, json!({"name": "f", "parameters": narrow}));
     for nothing in [json!({}), json!({"type": "object", "properties": {}}), json!({"additionalProperties": false})] {
         assert_eq!(declared("gemini-3", function("f", nothing, None)).0, bare);
