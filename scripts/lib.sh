@@ -14,6 +14,8 @@ RUST_VERSION=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
 WASM_TARGET=wasm32-unknown-unknown
 WORKER_BUILD_VERSION=0.8.7
 NEXTEST_VERSION=0.9.143
+FUZZ_TOOLCHAIN=nightly-2026-05-20
+CARGO_FUZZ_VERSION=0.13.2
 SCHEMATHESIS_VERSION=$(sed -n 's/^schemathesis==//p' scripts/fuzz-requirements.txt)
 WASM_BINDGEN_VERSION=$(sed -n '/^name = "wasm-bindgen"$/{n;s/^version = "\(.*\)"/\1/p;}' Cargo.lock 2>/dev/null || true)
 
@@ -23,6 +25,7 @@ TOOLS=$ROOT/.tools
 STATE=$ROOT/.state
 WORKER_BUILD=$TOOLS/worker-build-$WORKER_BUILD_VERSION/bin/worker-build
 SCHEMATHESIS=$TOOLS/schemathesis-$SCHEMATHESIS_VERSION/run
+CARGO_FUZZ=$TOOLS/cargo-fuzz-$CARGO_FUZZ_VERSION/bin/cargo-fuzz
 WASM_BINDGEN=$TOOLS/wasm-bindgen-cli-$WASM_BINDGEN_VERSION/bin/wasm-bindgen
 
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$ROOT/target}

@@ -8,8 +8,7 @@
 use serde_json::json;
 
 use super::chat::ReplyFault;
-use super::frames::MAX_EVENT_BYTES;
-use super::frames::{Framing, RawEvent, TakeEvent};
+use super::frames::{Framing, MAX_EVENT_BYTES, RawEvent, TakeEvent};
 
 /// Bytes before the headers: two lengths and their checksum.
 const PRELUDE: usize = 12;
