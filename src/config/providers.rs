@@ -20,11 +20,9 @@ fields! {
         /// The wire format it speaks.
         pub dialect: ProviderDialect;
         /// Where it is. The dialect's path is appended: `/chat/completions` for `openai` (so this ends in `/v1` for most),
-        /// `/v1/messages` for `anthropic`, `/model/<model>/converse` for `bedrock`, the `generic` section's own path for
-        /// `generic`. Must be `https:` and a public host, unless the deployment names the host in
-        /// `/v1/messages` for `anthropic`, `/models/…` for `gemini` (so this ends in `/v1beta`), the `generic` section's
-        /// own path for `generic`. Must be `https:` and a public host, unless the deployment names the host in
-        /// `PRIVATE_UPSTREAM_HOSTS`.
+        /// `/v1/messages` for `anthropic`, `/models/…` for `gemini` (so this ends in `/v1beta`), `/model/…` for `bedrock`,
+        /// the `generic` section's own path for `generic`. Must be `https:` and a public host, unless the deployment names
+        /// the host in `PRIVATE_UPSTREAM_HOSTS`.
         pub base_url: String, chars 1 ..= 2048;
         /// The provider's credential: the name of a Worker secret, or `stored:` and the id of a credential that the admin
         /// API keeps sealed. Left out: none is sent.

@@ -13,8 +13,6 @@ pub fn path(dialect: ProviderDialect) -> &'static str {
         // Nothing is known of it but where it is; Bedrock has its list of models at another host.
         ProviderDialect::Generic | ProviderDialect::Bedrock => "",
         ProviderDialect::Gemini => "/models?pageSize=1",
-        // Nothing is known of it but where it is.
-        ProviderDialect::Generic => "",
     }
 }
 
@@ -63,8 +61,7 @@ pub fn judge_probe(dialect: ProviderDialect, method: ProbeMethod, status: u16) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ProviderDialect::{Anthropic, Bedrock, Generic, OpenAi};
-    use ProviderDialect::{Anthropic, Gemini, Generic, OpenAi};
+    use ProviderDialect::{Anthropic, Bedrock, Gemini, Generic, OpenAi};
 
     #[test]
     fn a_status_tells_what_is_wrong() {
@@ -111,7 +108,7 @@ mod tests {
 
     #[test]
     fn only_what_costs_nothing_is_asked() {
-        assert_eq!([OpenAi, Anthropic, Bedrock, Generic].map(path), ["/models", "/v1/models", "", ""]);
-        assert_eq!([OpenAi, Anthropic, Gemini, Generic].map(path), ["/models", "/v1/models", "/models?pageSize=1", ""]);
+        assert_eq!([OpenAi, Anthropic, Gemini].map(path), ["/models", "/v1/models", "/models?pageSize=1"]);
+        assert_eq!([Bedrock, Generic].map(path), ["", ""]);
     }
 }

@@ -8,6 +8,7 @@ mod reply;
 mod request;
 mod tools;
 
+use http::HeaderMap;
 use serde_json::Value;
 
 use self::family::Family;
@@ -60,7 +61,7 @@ impl Outbound for Gemini {
         Box::new(reply::Reader::default())
     }
 
-    fn read_error(&self, _: u16, body: &Value, _: &Provider) -> ReportedError {
+    fn read_error(&self, _: u16, _: &HeaderMap, body: &Value, _: &Provider) -> ReportedError {
         error::read(body)
     }
 
