@@ -31,9 +31,10 @@ pub(super) fn instructions(system: &Node<'_>) -> Result<Vec<TextPart>, Problem> 
     Ok(parts)
 }
 
-/// Reads `messages`. Results of tools become messages of their own, before the rest of the turn that they stand in.
+/// Reads `messages`. What one side says in several messages is one turn, as the API has it. Results of tools become
+/// messages of their own, before the rest of the turn that they stand in.
 pub(super) fn messages(list: &Node<'_>) -> Result<Vec<Message>, Problem> {
-    let mut messages = Vec::new();
+    let mut turns: Vec<Message> = Vec::new();
     let mut names = BTreeMap::new();
     for (nth, message) in list.items()?.enumerate() {
         message.object()?;
@@ -55,14 +56,22 @@ pub(super) fn messages(list: &Node<'_>) -> Result<Vec<Message>, Problem> {
             }
         }
         let parts = reading.finish();
+        match turns.last_mut() {
+            Some(turn) if turn.role == role && role != Role::System => turn.parts.extend(parts),
+            _ => turns.push(Message { role, parts, name: None, at }),
+        }
+    }
+    let mut messages = Vec::with_capacity(turns.len());
+    for mut turn in turns {
         let (results, rest): (Vec<_>, Vec<_>) =
-            parts.into_iter().partition(|part| matches!(part.body, PartBody::Result { .. }));
+            turn.parts.into_iter().partition(|part| matches!(part.body, PartBody::Result { .. }));
         messages.extend(results.into_iter().map(|part| {
             let at = part.at;
             Message { role: Role::Tool, parts: vec![part], name: None, at }
         }));
-        if !rest.is_empty() {
-            messages.push(Message { role, parts: rest, name: None, at });
+        turn.parts = rest;
+        if !turn.parts.is_empty() {
+            messages.push(turn);
         }
     }
     if messages.is_empty() {

@@ -108,6 +108,22 @@ fn results_become_messages_of_their_own_before_the_rest_of_their_turn() {
 }
 
 #[test]
+fn what_one_side_says_in_several_messages_is_one_turn() {
+    let call = |id: &str| json!([{"type": "tool_use", "id": id, "name": "f", "input": {}}]);
+    let result = |id: &str| json!({"type": "tool_result", "tool_use_id": id});
+    let told = parts(with(json!({"messages": [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": call("1")},
+        {"role": "assistant", "content": call("2")},
+        {"role": "user", "content": [result("1"), {"type": "text", "text": "b"}]},
+        {"role": "user", "content": [result("2")]},
+    ]})));
+    let roles: Vec<(Role, usize)> = told.iter().map(|(role, parts)| (*role, parts.len())).collect();
+    let expected = [(Role::User, 1), (Role::Assistant, 2), (Role::Tool, 1), (Role::Tool, 1), (Role::User, 1)];
+    assert_eq!(roles, expected);
+}
+
+#[test]
 fn pictures_and_documents_are_read_from_wherever_they_are() {
     let source = |content: Value| match parts(said("user", json!([content]))).remove(0).1.remove(0) {
         PartBody::Image { source, .. } | PartBody::Document { source, .. } => source,
