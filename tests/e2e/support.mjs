@@ -160,6 +160,7 @@ export const LANES = {
     usageChunk: true,
   },
   "native Messages": { model: "claude-test", api: "messages", extra: { max_tokens: 4096 } },
+  "translated Messages": { model: "gpt-test", api: "messages", extra: { max_tokens: 4096 } },
 };
 
 /** The name of a lane in the gateway's log. */
