@@ -304,7 +304,7 @@ fn goes_out_and_comes_back(id: &str, mut chat: ChatRequest) {
         max_output_tokens: 64,
         structured_output: StructuredOutput::Native,
     };
-    let sent = request(&chat, target, &mut Notes::new(Api::ChatCompletions, false)).unwrap();
+    let sent = request(&chat, target, &mut Notes::new(Api::Responses, false)).unwrap();
     let mut again = Responses.read(&sent.body).unwrap();
     // Members of this API's own are not sent on, and what is left to the provider is said.
     again.caller.store = chat.caller.store;

@@ -145,6 +145,7 @@ pub fn outcome(around: Surroundings<'_>, sample: &SampleRequest, words: &Words, 
     let (api, path) = match sample.endpoint {
         Endpoint::ChatCompletions => (Api::ChatCompletions, "/v1/chat/completions"),
         Endpoint::Messages => (Api::Messages, "/v1/messages"),
+        Endpoint::Responses => (Api::Responses, "/v1/responses"),
     };
     let body = sample.body.as_ref().map(|body| Value::Object(body.clone()).to_string());
     let model = sample.model.as_deref().unwrap_or_default();

@@ -51,7 +51,7 @@ pub use observe::{ClientIp, LogLevel, Logging, Records, RecordsMode, Retention};
 pub use prices::{Billing, Price, PriceVariant, Unpriced};
 pub use providers::{
     CredentialPlace, CredentialSource, Framing, Generic, GenericReply, GenericStream, Provider, ProviderDialect,
-    StreamUsage, is_own_secret,
+    StreamUsage, Wire, is_own_secret,
 };
 pub use routes::{Route, RouteRetry, RouteTarget, Shadow, Sticky, StickyBy, Strategy, When};
 pub use routing::{Breaker, ContentPolicy, Routing, WhenAllOpen};

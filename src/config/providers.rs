@@ -19,6 +19,10 @@ fields! {
         pub enabled: bool;
         /// The wire format it speaks.
         pub dialect: ProviderDialect;
+        /// Which of OpenAI's APIs an `openai` provider serves. Requests of these are passed on as they are, and requests of
+        /// any other API are translated to the first of them.
+        #[serde(default = "chat_alone")]
+        pub wires: Vec<Wire>, items 1 ..= 2;
         /// Where it is. The dialect's path is appended: `/chat/completions` for `openai` (so this ends in `/v1` for most),
         /// `/v1/messages` for `anthropic`, `/models/…` for `gemini` (so this ends in `/v1beta`), `/model/…` for `bedrock`,
         /// the `generic` section's own path for `generic`. Must be `https:` and a public host, unless the deployment names
@@ -70,6 +74,20 @@ fields! {
 /// What is enabled unless it says otherwise.
 pub(super) fn yes() -> bool {
     true
+}
+
+fn chat_alone() -> Vec<Wire> {
+    vec![Wire::Chat]
+}
+
+/// An API of OpenAI's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Wire {
+    /// Chat Completions.
+    Chat,
+    /// Responses.
+    Responses,
 }
 
 /// Secrets of the Worker that are its own: sent to a provider they would be given away.

@@ -14,7 +14,7 @@ fn every_problem_is_told_at_once_with_its_path() {
         "timeouts": {"idle_ms": 1},
         "providers": {
             "a": {"dialect": "openai", "base_url": "ftp://x", "headers": {"Authorization": "Bearer x"}},
-            "b": {"dialect": "generic", "base_url": "https://x.example", "normalize": true},
+            "b": {"dialect": "generic", "base_url": "https://x.example", "normalize": true, "wires": ["responses"]},
             "c": {"dialect": "generic", "base_url": "https://x.example", "generic": {
                 "body": {"a": "{{nonsense}}"}, "reply": {"text": "no"}, "stream": {"framing": "sse", "reply": {"text": "/t"}}}},
         },
@@ -31,6 +31,7 @@ fn every_problem_is_told_at_once_with_its_path() {
             "providers.a.base_url",
             "providers.a.headers.Authorization",
             "providers.b.normalize",
+            "providers.b.wires",
             "providers.b",
             "providers.c.generic.reply.text",
             "providers.c.generic.stream",
@@ -65,7 +66,8 @@ fn one_of_everything() -> Value {
         "limits": {"per_key": limits, "per_user": limits, "per_account": limits, "alert_thresholds": [50]},
         "auth": {"issuers": [{"issuer": "i", "audiences": ["a"], "algorithms": ["RS256"], "planes": ["models"],
             "jwks_uri": "https://id.example/keys", "roles": {"n": [{"role": "viewer"}]}, "roles_claim": "roles"}]},
-        "providers": {"n": {"dialect": "openai", "base_url": "https://p.example/v1", "timeouts": {}, "limits": limits}},
+        "providers": {"n": {"dialect": "openai", "wires": ["chat"], "base_url": "https://p.example/v1", "timeouts": {},
+            "limits": limits}},
         "models": {"n": {"provider": "n"}},
         "routing": {"retry_on": ["unreachable"]},
         "routes": {"r": {"targets": [{"model": "n", "when": {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::bounds::{Bounded, Problems, is_scalar};
 use super::providers::is_own_secret;
 use super::{
-    Config, ConfigProblem, Generic, GenericReply, Issuer, Plane, Price, PrivateHosts, Provider, ProviderDialect,
+    Config, ConfigProblem, Generic, GenericReply, Issuer, Plane, Price, PrivateHosts, Provider, ProviderDialect, Wire,
     check_base_url, check_jwks_uri,
 };
 use crate::billing::catalog;
@@ -299,6 +299,9 @@ impl Problems {
                 &format!("{path}.normalize"),
                 "only for dialect `openai`: replies of the others are rewritten anyway",
             );
+        }
+        if provider.wires != [Wire::Chat] && provider.dialect != ProviderDialect::OpenAi {
+            self.add(&format!("{path}.wires"), "only for dialect `openai`: the others have one API each");
         }
         match (provider.dialect, &provider.generic) {
             (ProviderDialect::Generic, None) => {

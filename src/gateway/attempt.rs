@@ -139,7 +139,7 @@ impl Attempting<'_, '_> {
 
     async fn stream(self, upstream: Upstream, body: &ReadableStream) -> Result<(Reply, Outgoing), Failed> {
         let around = Surroundings {
-            dialect: self.exchange.dialect,
+            api: self.wanted.api,
             request_id: self.exchange.request_id.clone(),
             patience: self.patience,
             abort: upstream.abort.clone(),

@@ -55,9 +55,13 @@ impl<'a> Envelope<'a> {
         let members = scan_object(body, limits).map_err(scan_problem)?;
         let reader = Reader { members: &members };
         let model = reader.model()?;
-        reader.messages()?;
+        if api == Api::Responses {
+            reader.conversation("input", true)?;
+        } else {
+            reader.conversation("messages", false)?;
+        }
         let stream = reader.boolean("stream")?;
-        let mut max_output = reader.count("max_tokens")?;
+        let mut max_output = reader.count(if api == Api::Responses { "max_output_tokens" } else { "max_tokens" })?;
         let (mut include_usage, mut choices) = (false, 1);
         if api == Api::ChatCompletions {
             // Which of the two a provider heeds is its own matter: the larger one is the bound.
@@ -122,14 +126,19 @@ impl<'a> Reader<'_, 'a> {
         Ok(model)
     }
 
-    fn messages(&self) -> Result<(), Problem> {
-        let Some(member) = self.get("messages")? else {
-            return Err(Problem::invalid("messages", "messages: is required."));
+    /// What the model is to answer: a list with something in it, or, if that will do, a text.
+    fn conversation(&self, name: &str, may_be_text: bool) -> Result<(), Problem> {
+        let Some(member) = self.get(name)? else {
+            return Err(Problem::invalid(name, format!("{name}: is required.")));
         };
-        expect(member, "messages", ValueKind::Array)?;
+        if may_be_text && member.kind == ValueKind::String {
+            return Ok(());
+        }
+        expect(member, name, ValueKind::Array)?;
         let inside = self.members.raw(member).get(1..).unwrap_or_default().trim_ascii_start();
         if inside.first() == Some(&b']') {
-            return Err(Problem::invalid("messages", "messages: must have at least one message."));
+            let item = if may_be_text { "item" } else { "message" };
+            return Err(Problem::invalid(name, format!("{name}: must have at least one {item}.")));
         }
         Ok(())
     }
@@ -211,6 +220,19 @@ mod tests {
         assert_eq!(chat(&format!(r#","service_tier":"{}""#, "x".repeat(33))), (None, 1, None));
         let messages = r#"{"model":"m","messages":[1],"max_tokens":9,"max_completion_tokens":11,"n":4}"#;
         assert_eq!(read(Api::Messages, messages), (Some(9), 1, None));
+    }
+
+    #[test]
+    fn a_response_is_asked_for_by_names_of_its_own() {
+        fn read(body: &str) -> Result<Envelope<'_>, Problem> {
+            Envelope::read(body.as_bytes(), Api::Responses, 64)
+        }
+        let envelope = read(r#"{"model":"m","input":"x","max_output_tokens":9,"max_tokens":11,"n":3}"#).unwrap();
+        assert_eq!((envelope.max_output, envelope.choices), (Some(9), 1));
+        assert!(read(r#"{"model":"m","input":[1],"stream":true}"#).unwrap().stream);
+        for body in [r#"{"model":"m"}"#, r#"{"model":"m","input":[]}"#, r#"{"model":"m","input":5}"#] {
+            assert_eq!(read(body).unwrap_err().param.as_deref(), Some("input"));
+        }
     }
 
     #[test]

@@ -165,7 +165,8 @@ impl State {
         let tagged = || {
             let (cost, told, data) = (cost?, self.told()?, frame.data.as_deref()?);
             let tag = cost.tag(&told);
-            tag.write_into(data, &["usage"]).or_else(|| tag.write_into(data, &["x_groq", "usage"]))
+            let places: [&[&str]; 3] = [&["usage"], &["x_groq", "usage"], &["response", "usage"]];
+            places.iter().find_map(|place| tag.write_into(data, place))
         };
         match (seen, cost) {
             (Seen::UsageAlone, None) => {}
@@ -189,6 +190,7 @@ impl State {
             }
             Api::ChatCompletions => self.observe_chunk(data),
             Api::Messages => self.observe_message_event(data),
+            Api::Responses => self.observe_response_event(data),
         }
     }
 
@@ -252,6 +254,33 @@ impl State {
             Some("message_stop") => self.done = true,
             Some("error") => self.reported = Some(ReplyFault::reported(event.get("error").unwrap_or(&Value::Null))),
             _ => {}
+        }
+        Seen::Nothing
+    }
+}
+
+impl State {
+    fn observe_response_event(&mut self, data: &[u8]) -> Seen {
+        // All but the last event tell nothing, and the last one is the only one that is parsed.
+        let ends = ["\"response.completed\"", "\"response.incomplete\"", "\"response.failed\""];
+        if !ends.iter().any(|word| memchr::memmem::find(data, word.as_bytes()).is_some()) && !holds_error(data) {
+            return Seen::Nothing;
+        }
+        let Ok(event) = serde_json::from_slice::<Value>(data) else { return Seen::Nothing };
+        let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
+        if matches!(kind, "response.completed" | "response.incomplete" | "response.failed") {
+            let response = event.get("response").unwrap_or(&Value::Null);
+            self.usage = Usage::from_responses_reply(response).or(self.usage);
+            self.facts = BillingFacts::from_openai(response).or(self.facts);
+            if kind == "response.failed" {
+                self.reported = Some(ReplyFault::reported(response.get("error").unwrap_or(&Value::Null)));
+            }
+            self.done = true;
+            return Seen::Usage;
+        }
+        let error = event.get("error").filter(|error| !error.is_null());
+        if kind == "error" || (error.is_some() && !kind.starts_with("response.")) {
+            self.reported = Some(ReplyFault::reported(error.unwrap_or(&event)));
         }
         Seen::Nothing
     }
@@ -361,6 +390,42 @@ mod tests {
         assert_eq!(out.as_bytes(), &STREAM.as_bytes()[..cut]);
         let (out, metered) = relay(&[STREAM.trim_end().as_bytes()]);
         assert_eq!((metered.result, out.ends_with("data: [DONE]\n\n")), (Ok(()), true));
+    }
+
+    #[test]
+    fn a_stream_of_a_response_is_complete_once_its_last_event_was_seen() {
+        let created =
+            "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"error\":null}}\n\n";
+        let delta = "data: {\"type\":\"response.output_text.delta\",\"delta\":\"say \\\"response.completed\\\"\"}\n\n";
+        let last = |kind: &str, error: &str| {
+            format!(
+                "event: {kind}\ndata: {{\"type\":\"{kind}\",\"response\":{{\"error\":{error},\"usage\":{{\"input_tokens\":3,\
+                 \"output_tokens\":2}}}}}}\n\n"
+            )
+        };
+        let metered = |stream: &str| {
+            let mut meter = Meter::new(Api::Responses);
+            stream.as_bytes().chunks(7).for_each(|piece| meter.read(piece).unwrap());
+            meter.finish(&mut Vec::new())
+        };
+        let begun = format!("{created}{delta}");
+        assert_eq!(metered(&begun).result, Err(ReplyFault::Truncated));
+        for kind in ["response.completed", "response.incomplete"] {
+            let whole = metered(&format!("{begun}{}", last(kind, "null")));
+            assert_eq!(whole.result, Ok(()));
+            assert_eq!(whole.told.map(|told| (told.usage.input, told.usage.output)), Some((3, 2)));
+        }
+        let sorry = "{\"code\":\"server_error\",\"message\":\"sorry\"}";
+        let fault = Err(ReplyFault::Reported { message: "sorry".to_owned(), code: Some("server_error".to_owned()) });
+        assert_eq!(metered(&format!("{begun}{}", last("response.failed", sorry))).result, fault);
+        let error = "data: {\"type\":\"error\",\"code\":\"server_error\",\"message\":\"sorry\",\"param\":null}\n\n";
+        assert_eq!(metered(&format!("{begun}{error}")).result, fault);
+        assert!(metered(&format!("{begun}{error}")).fault_was_relayed);
+
+        let mut meter = Meter::telling_cost(Api::Responses, TellCost::default());
+        let mut out = Vec::new();
+        meter.relay(last("response.completed", "null").as_bytes(), &mut out).unwrap();
+        assert!(String::from_utf8(out).unwrap().contains("\"usage\":{\"cost\":null,\"input_tokens\":3"));
     }
 
     #[test]

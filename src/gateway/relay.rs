@@ -23,10 +23,10 @@ use super::meter::{Meter, Metered};
 use super::patience::Patience;
 use super::reply::StreamProcessor;
 use super::settle::settle;
-use crate::error::Dialect;
 use crate::http::middleware::too_large;
 use crate::http::shell::{now_ms, sleep, within};
 use crate::protocol::chat::ReplyFault;
+use crate::protocol::inbound::error_event;
 use crate::providers::{Api, fault_problem};
 use crate::telemetry::RequestRecord;
 
@@ -63,8 +63,8 @@ extern "C" {
 
 /// What surrounds a streamed reply.
 pub struct Surroundings {
-    /// The caller's dialect, for an error event.
-    pub dialect: Dialect,
+    /// The API that was called, for an error event.
+    pub api: Api,
     /// The request's id, likewise.
     pub request_id: String,
     /// The time bounds.
@@ -77,7 +77,7 @@ pub struct Surroundings {
 
 impl Surroundings {
     fn error_event(&self, fault: &ReplyFault) -> Vec<u8> {
-        fault_problem(fault).stream_event(self.dialect, &self.request_id)
+        error_event(self.api, &fault_problem(fault), &self.request_id)
     }
 }
 
@@ -402,7 +402,7 @@ pub async fn processed(
             let mut client_closed = false;
             let metered = loop {
                 if let Some(Metered { result: Err(fault), fault_was_relayed: false, .. }) = &end {
-                    stream.out.extend(around.error_event(fault));
+                    stream.processor.fail(&fault_problem(fault), &around.request_id, &mut stream.out);
                 }
                 record.bytes_out = record.bytes_out.saturating_add(stream.out.len() as u64);
                 // A client that takes nothing any more counts as gone when the time is up.

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::meter::{Meter, Metered, TellCost};
 use super::plan::Lane;
+use crate::error::Problem;
 use crate::protocol::chat::{ChatEvent, ReplyDecoder, ReplyFault};
-use crate::protocol::inbound::{Echo, Inbound, ReplyIdentity, StreamWriter, inbound};
+use crate::protocol::inbound::{Echo, Inbound, ReplyIdentity, StreamWriter, error_event, inbound};
 use crate::protocol::usage::{BillingFacts, Told, Usage};
 use crate::providers::outbound::{Outbound, decode_body, decoder};
 use crate::providers::{Api, Target, usage_of};
@@ -51,6 +52,9 @@ pub trait StreamProcessor {
 
     /// What is known of a stream that does not get to its end.
     fn broken_off(&self, fault: ReplyFault) -> Metered;
+
+    /// Tells the caller that the stream has broken off; appends to `out`.
+    fn fail(&mut self, problem: &Problem, request_id: &str, out: &mut Vec<u8>);
 }
 
 /// The processor for a stream that does not pass natively.
@@ -70,18 +74,23 @@ pub fn processor(lane: Lane, dialect: &dyn Outbound, target: Target<'_>, wanted:
                 fault: None,
             })
         }
-        _ => Box::new(Relay(cost.map_or_else(|| Meter::new(api), |cost| Meter::telling_cost(api, cost)))),
+        _ => {
+            Box::new(Relay { api, meter: cost.map_or_else(|| Meter::new(api), |cost| Meter::telling_cost(api, cost)) })
+        }
     }
 }
 
 /// Same bytes, less the usage chunk.
-struct Relay(Meter);
+struct Relay {
+    api: Api,
+    meter: Meter,
+}
 
 impl StreamProcessor for Relay {
     fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), ReplyFault> {
         let before = out.len();
-        self.0.relay(bytes, out)?;
-        match self.0.began_with_fault() {
+        self.meter.relay(bytes, out)?;
+        match self.meter.began_with_fault() {
             // The caller has not seen anything yet, so it can still get an error status.
             Some(fault) => {
                 out.truncate(before);
@@ -92,11 +101,15 @@ impl StreamProcessor for Relay {
     }
 
     fn finish(&mut self, out: &mut Vec<u8>) -> Metered {
-        self.0.finish(out)
+        self.meter.finish(out)
     }
 
     fn broken_off(&self, fault: ReplyFault) -> Metered {
-        self.0.broken_off(fault)
+        self.meter.broken_off(fault)
+    }
+
+    fn fail(&mut self, problem: &Problem, request_id: &str, out: &mut Vec<u8>) {
+        out.extend(error_event(self.api, problem, request_id));
     }
 }
 
@@ -162,6 +175,10 @@ impl StreamProcessor for Translator {
 
     fn broken_off(&self, fault: ReplyFault) -> Metered {
         Metered { told: self.told(), pieces: self.pieces, result: Err(fault), fault_was_relayed: false }
+    }
+
+    fn fail(&mut self, problem: &Problem, request_id: &str, out: &mut Vec<u8>) {
+        self.writer.fail(problem, request_id, out);
     }
 }
 
@@ -263,6 +280,9 @@ fn faithful_usage(body: &[u8], api: Api) -> Result<Option<Told>, ReplyFault> {
         service_tier: Option<Value>,
         #[serde(default)]
         error: Option<Value>,
+        /// What the Responses API has beside its usage.
+        #[serde(default)]
+        output: Option<Value>,
     }
     let reply: Reply = serde_json::from_slice(body).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
     if let Some(error) = reply.error.filter(|error| !error.is_null()) {
@@ -271,6 +291,11 @@ fn faithful_usage(body: &[u8], api: Api) -> Result<Option<Told>, ReplyFault> {
     let Some(usage) = reply.usage else { return Ok(None) };
     Ok(match api {
         Api::ChatCompletions => Told::from_openai(&json!({"usage": usage, "service_tier": reply.service_tier})),
+        Api::Responses => {
+            let reply = json!({"usage": usage, "service_tier": reply.service_tier, "output": reply.output});
+            let usage = Usage::from_responses_reply(&reply);
+            usage.map(|usage| Told { usage, facts: BillingFacts::from_openai(&reply) })
+        }
         Api::Messages => {
             let mut counted = Told::default();
             counted.merge_anthropic(&usage);

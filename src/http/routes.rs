@@ -34,6 +34,7 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
     let (allowed, route) = match trimmed {
         "/v1/chat/completions" => (Method::POST, Route::Chat(Api::ChatCompletions)),
         "/v1/messages" => (Method::POST, Route::Chat(Api::Messages)),
+        "/v1/responses" => (Method::POST, Route::Chat(Api::Responses)),
         "/v1/models" => (Method::GET, Route::ListModels),
         "/v1/key" => (Method::GET, Route::Key),
         "/health" => (Method::GET, Route::Health),
@@ -100,6 +101,7 @@ mod tests {
     fn paths_and_methods_find_their_route() {
         assert_eq!(route(&Method::POST, "/v1/chat/completions").unwrap(), Route::Chat(Api::ChatCompletions));
         assert_eq!(route(&Method::POST, "/v1/messages/").unwrap(), Route::Chat(Api::Messages));
+        assert_eq!(route(&Method::POST, "/v1/responses").unwrap(), Route::Chat(Api::Responses));
         assert_eq!(route(&Method::HEAD, "/health").unwrap(), Route::Health);
         assert_eq!(route(&Method::GET, "/v1/key").unwrap(), Route::Key);
         assert_eq!(route(&Method::GET, "/v1/models/openai%2Fgpt-4o").unwrap(), Route::GetModel("openai/gpt-4o".into()));

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::error::Problem;
+
 use super::chat::{Format, Function, Tool, ToolBody, ToolChoice};
 
 /// A tool.
@@ -58,4 +60,46 @@ pub fn format(format: &Format) -> Value {
             format
         }
     }
+}
+
+// === What is kept ===
+// Providers keep responses under the operator's account, where those of all callers lie together: nobody may build on
+// one by its id.
+
+/// Refuses what needs a response that was kept.
+///
+/// # Errors
+/// A 400 naming the member.
+pub fn refuse_state(request: &Map<String, Value>) -> Result<(), Problem> {
+    for name in ["previous_response_id", "conversation"] {
+        if request.get(name).is_some_and(|value| !value.is_null()) {
+            let advice =
+                "responses are not kept for later; send the whole conversation in `input`, with `store: false`";
+            return Err(unsupported(name, advice));
+        }
+    }
+    if request.get("background") == Some(&Value::Bool(true)) {
+        let advice = "responses are not kept for later; wait for the reply, or stream it";
+        return Err(unsupported("background", advice));
+    }
+    Ok(())
+}
+
+/// Whether an item stands for one that was kept.
+pub fn is_reference(item: &Map<String, Value>) -> bool {
+    match item.get("type") {
+        None | Some(Value::Null) => item.contains_key("id") && !item.contains_key("role"),
+        Some(kind) => kind == "item_reference",
+    }
+}
+
+/// The 400 for such an item.
+pub fn no_items(nth: usize) -> Problem {
+    let advice = "items are not kept for later; send the item itself, as SDKs do with `store: false`";
+    unsupported(&format!("input[{nth}]"), advice)
+}
+
+/// A 400 for what this API has but cannot have here.
+pub fn unsupported(path: &str, advice: &str) -> Problem {
+    Problem { code: "unsupported_parameter".to_owned(), ..Problem::invalid(path, format!("{path}: {advice}.")) }
 }

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::notes::Notes;
 use super::outbound::{Outbound, Serves};
 use super::{Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest, bearer};
-use crate::config::{Provider, StreamUsage};
+use crate::config::{Provider, StreamUsage, Wire};
 use crate::error::Problem;
 use crate::protocol::chat::ChatRequest;
 use crate::protocol::frames::EventReader;
@@ -29,17 +29,30 @@ pub const CHAT_PATH: &str = "/chat/completions";
 pub struct OpenAi;
 
 impl Outbound for OpenAi {
-    fn serves(&self, api: Api, _: Target<'_>) -> Serves {
-        if api == Api::ChatCompletions { Serves::Natively } else { Serves::Translated }
+    fn serves(&self, api: Api, target: Target<'_>) -> Serves {
+        let wire = match api {
+            Api::ChatCompletions => Wire::Chat,
+            Api::Responses => Wire::Responses,
+            Api::Messages => return Serves::Translated,
+        };
+        if target.provider.wires.contains(&wire) { Serves::Natively } else { Serves::Translated }
     }
 
-    fn faithful(&self, _: Api, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
+    fn faithful(&self, api: Api, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
+        if api == Api::Responses {
+            responses_request::refuse_state(source)?;
+            let body = faithful_body(source.body, source.members, target.upstream_model, false)?;
+            return Ok(UpstreamRequest::post(responses_request::RESPONSES_PATH, body));
+        }
         let ask_for_usage = source.stream && target.provider.stream_usage == StreamUsage::OnRequest;
         let body = faithful_body(source.body, source.members, target.upstream_model, ask_for_usage)?;
         Ok(UpstreamRequest::post(CHAT_PATH, body))
     }
 
     fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
+        if speaks_responses(target) {
+            return responses_request::request(chat, target, notes);
+        }
         let ask_for_usage = target.provider.stream_usage == StreamUsage::OnRequest;
         // Models that reason know the newer name alone, most other providers only the older one.
         let max_tokens = if reasons(target.upstream_model) { "max_completion_tokens" } else { "max_tokens" };
@@ -48,7 +61,10 @@ impl Outbound for OpenAi {
         Ok(UpstreamRequest::post(CHAT_PATH, body.to_string().into_bytes()))
     }
 
-    fn reader(&self, _: Target<'_>) -> Box<dyn EventReader> {
+    fn reader(&self, target: Target<'_>) -> Box<dyn EventReader> {
+        if speaks_responses(target) {
+            return Box::new(responses_reply::Reader::default());
+        }
         Box::new(reply::Reader::default())
     }
 
@@ -73,6 +89,11 @@ impl Outbound for OpenAi {
     fn credential_header(&self, credential: &Secret<String>, _: &Provider) -> CredentialHeader {
         bearer(credential)
     }
+}
+
+/// Whether what is not passed on as it is goes out as a request of the Responses API.
+fn speaks_responses(target: Target<'_>) -> bool {
+    target.provider.wires.first() == Some(&Wire::Responses)
 }
 
 /// Whether a model is one of OpenAI's that reason.

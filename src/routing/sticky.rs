@@ -51,7 +51,7 @@ fn session(request: &dyn RequestView) -> Option<String> {
 fn prompt_prefix(request: &dyn RequestView, bytes: u64) -> Option<u64> {
     let mut left = usize::try_from(bytes).unwrap_or(usize::MAX);
     let mut key = None;
-    for name in ["tools", "system", "messages"] {
+    for name in ["tools", "system", "instructions", "messages", "input"] {
         let Some(raw) = request.param(name) else { continue };
         let part = raw.get(..left).unwrap_or(raw);
         key = Some(hash(key.unwrap_or(0), part));

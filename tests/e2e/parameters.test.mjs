@@ -120,7 +120,7 @@ function foundation(phase) {
       ...usual.providers,
       ...fresh.providers,
       ...Object.fromEntries(
-        ["switched", "moved", "trusted", "adorned", "streaming", "loosely"].map((name) => [name, { ...openai, ...patient }]),
+        ["switched", "moved", "wired", "trusted", "adorned", "streaming", "loosely"].map((name) => [name, { ...openai, ...patient }]),
       ),
       spoken: { ...openai, base_url: MOCK },
       heir: { ...openai },
@@ -137,7 +137,7 @@ function foundation(phase) {
     models: {
       ...usual.models,
       ...fresh.models,
-      ...like(["switched", "spoken", "moved", "trusted", "adorned", "streaming", "loosely", "heir", "hasty"]),
+      ...like(["switched", "spoken", "moved", "wired", "trusted", "adorned", "streaming", "loosely", "heir", "hasty"]),
       ...like(["odd", "worded", "framed", "ended"]),
       known: model("openai"),
       served: model("openai"),

@@ -164,6 +164,9 @@ pub enum Endpoint {
     /// Messages.
     #[serde(rename = "/v1/messages")]
     Messages,
+    /// Responses.
+    #[serde(rename = "/v1/responses")]
+    Responses,
 }
 
 /// A request to try.

@@ -181,9 +181,11 @@ impl<'a> Walk<'a> {
             Place::Thinking if matches!(name, b"budget_tokens" | b"max_tokens" | b"effort" | b"enabled") => {
                 self.measure.thinks = true;
             }
-            Place::Request if name == b"system" => self.measure.messages = self.measure.messages.saturating_add(1),
+            Place::Request if matches!(name, b"system" | b"instructions") => {
+                self.measure.messages = self.measure.messages.saturating_add(1)
+            }
             Place::Content if matches!(name, b"tool_use_id" | b"input") => self.call(),
-            Place::Message if matches!(name, b"tool_call_id" | b"function_call") => self.call(),
+            Place::Message if matches!(name, b"tool_call_id" | b"function_call" | b"call_id") => self.call(),
             Place::Call if matches!(name, b"arguments" | b"input") => self.call(),
             _ => {}
         }
@@ -280,7 +282,13 @@ fn inside(place: Place, name: &[u8]) -> Place {
     }
     match (place, name) {
         (Place::Request, b"messages") => Place::Message,
-        (Place::Request, b"system") => Place::Content,
+        (Place::Request, b"system" | b"instructions") => Place::Content,
+        // The Responses API: a text, or items, among which messages are but one kind.
+        (Place::Request, b"input") => Place::Message,
+        (Place::Request, b"text") => Place::Format,
+        (Place::Message, b"output" | b"summary") => Place::Content,
+        (Place::Message, b"arguments" | b"input") => Place::Text,
+        (Place::Content, b"file_data" | b"file_url") => Place::Attachment,
         (Place::Request, b"tools" | b"functions") => Place::Tools,
         (Place::Request | Place::Format, b"response_format" | b"output_config" | b"output_format" | b"format") => {
             Place::Format

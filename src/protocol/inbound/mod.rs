@@ -63,7 +63,17 @@ pub fn inbound(api: Api) -> Option<&'static dyn Inbound> {
     match api {
         Api::ChatCompletions => Some(&chat::Chat),
         Api::Messages => Some(&messages::Messages),
+        Api::Responses => Some(&responses::Responses),
     }
+}
+
+/// The event that ends a stream of a provider's own which breaks off.
+pub fn error_event(api: Api, problem: &Problem, request_id: &str) -> Vec<u8> {
+    let Some(inbound) = inbound(api) else { return problem.stream_event(Dialect::Anthropic, request_id) };
+    let identity = ReplyIdentity { id: String::new(), created: 0, model: String::new() };
+    let mut out = Vec::new();
+    inbound.stream(identity, Echo::default()).fail(problem, request_id, &mut out);
+    out
 }
 
 /// Writes a reply as a stream.

@@ -14,7 +14,8 @@ use crate::protocol::chat::{
 };
 use crate::protocol::{Api, responses as wire};
 use crate::providers::notes::{Notes, Param};
-use crate::providers::{Target, UpstreamRequest};
+use crate::providers::openai::scan_problem;
+use crate::providers::{self, Target, UpstreamRequest};
 
 /// The path below a base URL that ends in `/v1`.
 pub const RESPONSES_PATH: &str = "/responses";
@@ -30,7 +31,7 @@ const MAX_CALL_ID: usize = 64;
 /// # Errors
 /// A 400 naming what this API cannot say.
 pub fn request(chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
-    leave_out(chat, notes)?;
+    notes.unsupported(chat, HAS, &[])?;
     let mut body = Map::new();
     let mut set = |name: &str, value: Option<Value>| {
         body.extend(value.map(|value| (name.to_owned(), value)));
@@ -79,34 +80,42 @@ pub fn request(chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Res
     Ok(UpstreamRequest::post(RESPONSES_PATH, Value::Object(body).to_string().into_bytes()))
 }
 
-/// What this API has no place for.
-fn leave_out(chat: &ChatRequest, notes: &mut Notes) -> Result<(), Problem> {
-    let (sampling, output) = (&chat.sampling, &chat.output);
-    if sampling.n.is_some_and(|n| n > 1) {
-        return Err(notes.refuse(Param::N, "this model gives one choice only; ask again for another."));
+/// Refuses, in a request that is passed on as it is, what needs a response that the provider keeps.
+///
+/// # Errors
+/// A 400 naming the place.
+pub fn refuse_state(source: &providers::Source<'_>) -> Result<(), Problem> {
+    let member = |name: &str| {
+        let member = source.members.unique(name).map_err(scan_problem)?;
+        Ok::<_, Problem>(member.map(|member| source.members.raw(member)))
+    };
+    let mut asked = Map::new();
+    for name in ["previous_response_id", "conversation", "background"] {
+        let value = member(name)?.and_then(|raw| serde_json::from_slice(raw).ok());
+        asked.extend(value.map(|value| (name.to_owned(), value)));
     }
-    if sampling.logit_bias.as_ref().is_some_and(|bias| !bias.is_empty()) {
-        return Err(notes.refuse(Param::LogitBias, "this model does not have it; leave it out."));
+    wire::refuse_state(&asked)?;
+    let input = member("input")?.unwrap_or_default();
+    // Most requests have items without ids, and need no second look.
+    if !input.starts_with(b"[") || memchr::memmem::find(input, b"\"id\"").is_none() {
+        return Ok(());
     }
-    if output.modalities.iter().any(|kind| kind != "text") {
-        return Err(notes.refuse(Param::Modalities, "this model gives text only."));
-    }
-    for (param, is_given) in [
-        (Param::TopK, sampling.top_k.is_some()),
-        (Param::MinP, sampling.min_p.is_some()),
-        (Param::PresencePenalty, sampling.presence_penalty.is_some_and(|penalty| penalty != 0.0)),
-        (Param::FrequencyPenalty, sampling.frequency_penalty.is_some_and(|penalty| penalty != 0.0)),
-        (Param::RepetitionPenalty, sampling.repetition_penalty.is_some_and(|penalty| penalty != 1.0)),
-        (Param::Seed, sampling.seed.is_some()),
-        (Param::Stop, !sampling.stop.is_empty()),
-        (Param::Prediction, output.prediction.is_some()),
-    ] {
-        if is_given {
-            notes.drop(param)?;
-        }
-    }
-    chat.extra.keys().try_for_each(|name| notes.drop_named(name))
+    let items: Vec<Value> = serde_json::from_slice(input).unwrap_or_default();
+    let reference = items.iter().position(|item| item.as_object().is_some_and(wire::is_reference));
+    reference.map_or(Ok(()), |nth| Err(wire::no_items(nth)))
 }
+
+/// The parameters that this API has.
+const HAS: &[Param] = &[
+    Param::Logprobs,
+    Param::Temperature,
+    Param::TopP,
+    Param::Verbosity,
+    Param::User,
+    Param::SafetyIdentifier,
+    Param::Metadata,
+    Param::ServiceTier,
+];
 
 fn reasoning(chat: &ChatRequest) -> Map<String, Value> {
     let asked = &chat.reasoning;

@@ -13,6 +13,10 @@ check("providers.spoken.dialect", {
   tight: ["anthropic", "/v1/messages"],
 }, async (at) =>
   (await arrived(at, "spoken")).path);
+check("providers.wired.wires", {
+  plain: [undefined, "/v1/chat/completions"],
+  tight: [["responses"], "/v1/responses"],
+}, async (at) => (await arrived(at, "wired")).path);
 check("providers.moved.base_url", {
   plain: [undefined, "/v1/chat/completions"],
   tight: [`${MOCK}/elsewhere/v1`, "/elsewhere/v1/chat/completions"],

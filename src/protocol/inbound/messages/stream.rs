@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::blocks::{Blocks, Piece, Sink};
 use super::{empty_message, message_id, usage};
+use crate::error::{Dialect, Problem};
 use crate::protocol::chat::ChatEvent;
 use crate::protocol::cost_tag::CostTag;
 use crate::protocol::inbound::{ReplyIdentity, StreamWriter};
@@ -45,6 +46,10 @@ impl StreamWriter for EventWriter {
         }
         self.start(out);
         self.blocks.take(event, &mut Events { out, index: &mut self.index });
+    }
+
+    fn fail(&mut self, problem: &Problem, request_id: &str, out: &mut Vec<u8>) {
+        out.extend(problem.stream_event(Dialect::Anthropic, request_id));
     }
 
     fn end(&mut self, told: Option<&Told>, cost: Option<CostTag>, out: &mut Vec<u8>) {

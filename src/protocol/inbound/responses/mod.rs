@@ -18,16 +18,13 @@ use crate::protocol::{Api, responses as wire};
 #[derive(Debug)]
 pub struct Responses;
 
-/// Whose names errors of the parameters use.
-const API: Api = Api::ChatCompletions;
-
 impl Inbound for Responses {
     fn api(&self) -> Api {
-        API
+        Api::Responses
     }
 
     fn read(&self, body: &[u8]) -> Result<ChatRequest, Problem> {
-        read::read(body, API)
+        read::read(body)
     }
 
     fn echo(&self, chat: &ChatRequest) -> Echo {

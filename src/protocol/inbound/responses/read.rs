@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 
 use super::item::read_proof;
 use crate::error::Problem;
-use crate::protocol::Api;
 use crate::protocol::chat::{
     CacheMark, ChatRequest, Effort, Format, Function, Lineage, List, Message, Part, PartBody, Place, ReasoningPart,
     Role, Source, TextPart, Tool, ToolBody, ToolChoice, Within,
 };
+use crate::protocol::{Api, responses as wire};
 
 /// Members that this reader knows; all others are passed on by their names.
 const KNOWN: &[&str] = &[
@@ -69,7 +69,7 @@ const HOSTED: &[&str] = &[
 const NATIVE_TOOLS: &[&str] = &["namespace", "tool_search", "programmatic_tool_calling"];
 
 /// Reads a request.
-pub(super) fn read(body: &[u8], origin: Api) -> Result<ChatRequest, Problem> {
+pub(super) fn read(body: &[u8]) -> Result<ChatRequest, Problem> {
     let value: Value = serde_json::from_slice(body).map_err(|error| {
         let message = format!("The request body is not valid JSON: {error}.");
         Problem { code: "invalid_json".to_owned(), ..Problem::invalid("", message) }
@@ -77,9 +77,13 @@ pub(super) fn read(body: &[u8], origin: Api) -> Result<ChatRequest, Problem> {
     let Value::Object(top) = &value else {
         return Err(Problem::invalid("", "The request body must be a JSON object."));
     };
-    refuse_state(top)?;
+    wire::refuse_state(top)?;
+    if member(top, "prompt").is_some() {
+        let advice = "templates are kept by OpenAI alone; send their text in `instructions` and `input`";
+        return Err(wire::unsupported("prompt", advice));
+    }
     let model = text(top, "model", &"")?.ok_or_else(|| missing(&"", "model"))?;
-    let mut chat = ChatRequest::new(origin, model);
+    let mut chat = ChatRequest::new(Api::Responses, model);
     chat.stream = boolean(top, "stream", &"")?.unwrap_or(false);
     chat.include_usage = true;
     if let Some(text) = text(top, "instructions", &"")? {
@@ -147,27 +151,6 @@ pub(super) fn read(body: &[u8], origin: Api) -> Result<ChatRequest, Problem> {
     Ok(chat)
 }
 
-/// Refuses what needs a response that was kept.
-fn refuse_state(top: &Map<String, Value>) -> Result<(), Problem> {
-    let advice = "no responses are kept for this model; send the whole conversation in `input`, with `store: false`";
-    for name in ["previous_response_id", "conversation"] {
-        if member(top, name).is_some() {
-            return Err(unsupported(name, advice));
-        }
-    }
-    if boolean(top, "background", &"")? == Some(true) {
-        return Err(unsupported(
-            "background",
-            "no responses are kept for this model; wait for the reply, or stream it",
-        ));
-    }
-    if member(top, "prompt").is_some() {
-        let advice = "templates are kept by OpenAI alone; send their text in `instructions` and `input`";
-        return Err(unsupported("prompt", advice));
-    }
-    Ok(())
-}
-
 // === The conversation ===
 
 fn conversation(items: &[Value]) -> Result<Vec<Message>, Problem> {
@@ -177,7 +160,7 @@ fn conversation(items: &[Value]) -> Result<Vec<Message>, Problem> {
         let Value::Object(item) = item else { return Err(must_be_object(&at)) };
         let kind = match text(item, "type", &at)? {
             Some(kind) => kind,
-            None if item.contains_key("id") && !item.contains_key("role") => "item_reference".to_owned(),
+            None if wire::is_reference(item) => "item_reference".to_owned(),
             None => "message".to_owned(),
         };
         match kind.as_str() {
@@ -204,8 +187,7 @@ fn conversation(items: &[Value]) -> Result<Vec<Message>, Problem> {
             }
             "reasoning" => reasoning(item, at, &mut messages)?,
             "item_reference" => {
-                let advice = "no items are kept for this model; send the item itself";
-                return Err(unsupported(&at.to_string(), advice));
+                return Err(wire::no_items(nth));
             }
             kind if HOSTED.contains(&kind) => {
                 let is_answer = kind.ends_with("_output") || kind == "mcp_approval_response";
@@ -215,7 +197,7 @@ fn conversation(items: &[Value]) -> Result<Vec<Message>, Problem> {
             }
             kind => {
                 let advice = format!("`{}` is no item that this model takes; leave it out", shortened(kind));
-                return Err(unsupported(&format!("{at}.type"), &advice));
+                return Err(wire::unsupported(&format!("{at}.type"), &advice));
             }
         }
     }
@@ -359,7 +341,7 @@ fn read_tool(tool: &Value, at: Place) -> Result<Tool, Problem> {
         }
         kind if NATIVE_TOOLS.contains(&kind) => {
             let advice = format!("this model has no `{kind}` tools; offer the functions themselves");
-            return Err(unsupported(&format!("{at}.type"), &advice));
+            return Err(wire::unsupported(&format!("{at}.type"), &advice));
         }
         _ => ToolBody::Hosted { kind, value: tool.clone() },
     };
@@ -390,7 +372,7 @@ fn tool_choice(choice: &Value) -> Result<ToolChoice, Problem> {
             }
             _ => {
                 let advice = "this model can be made to call functions and custom tools only";
-                Err(unsupported("tool_choice.type", advice))
+                Err(wire::unsupported("tool_choice.type", advice))
             }
         },
         _ => Err(wrong(&"", at, "must be a string or an object")),
@@ -479,10 +461,6 @@ fn missing(at: &dyn Display, name: &str) -> Problem {
 
 fn must_be_object(at: &dyn Display) -> Problem {
     Problem::invalid(&at.to_string(), format!("{at}: must be an object."))
-}
-
-fn unsupported(path: &str, advice: &str) -> Problem {
-    Problem { code: "unsupported_parameter".to_owned(), ..Problem::invalid(path, format!("{path}: {advice}.")) }
 }
 
 /// A caller's word as far as an error repeats it.

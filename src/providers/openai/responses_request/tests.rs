@@ -147,3 +147,29 @@ fn what_cannot_be_said_is_refused_by_its_place() {
         assert_eq!((problem.status, problem.param.as_deref()), (400, Some(place)));
     }
 }
+
+#[test]
+fn nobody_builds_on_a_response_that_the_provider_keeps() {
+    use crate::protocol::json_scan::{ScanLimits, scan_object};
+    let refused = |rest: &str| {
+        let body = format!("{{\"model\":\"m\",{rest}}}");
+        let members = scan_object(body.as_bytes(), ScanLimits::default()).unwrap();
+        let source = providers::Source { body: body.as_bytes(), members: &members, stream: false };
+        refuse_state(&source).err().and_then(|problem| problem.param)
+    };
+    for (rest, place) in [
+        (r#""input":"x","previous_response_id":"resp_1""#, "previous_response_id"),
+        (r#""input":"x","conversation":{"id":"c"}"#, "conversation"),
+        (r#""input":"x","background":true"#, "background"),
+        (r#""input":[{"role":"user","content":"x"},{"type":"item_reference","id":"i"}]"#, "input[1]"),
+        (r#""input":[{"id":"i"}]"#, "input[0]"),
+    ] {
+        assert_eq!(refused(rest).as_deref(), Some(place), "{rest}");
+    }
+    for rest in [
+        r#""input":"x","previous_response_id":null,"background":false,"prompt":{"id":"p"}"#,
+        r#""input":[{"type":"reasoning","id":"rs_1","summary":[],"encrypted_content":"e"},{"id":"m","role":"user","content":"x"}]"#,
+    ] {
+        assert_eq!(refused(rest), None, "{rest}");
+    }
+}
