@@ -169,10 +169,8 @@ fn unmark(value: &mut Value, kept: &mut usize) {
 
 /// The tools on offer, and which are to be called.
 fn tools(chat: &ChatRequest, traits: &Traits, notes: &mut Notes) -> Result<(Vec<Value>, Option<Value>), Problem> {
-    let forced = match &chat.tools.choice {
-        Some(ToolChoice::One(_) | ToolChoice::Required | ToolChoice::Among { required: true, .. }) => true,
-        _ => false,
-    };
+    use ToolChoice::{Among, One, Required};
+    let forced = matches!(&chat.tools.choice, Some(One(_) | Required | Among { required: true, .. }));
     if !(forced && traits.forced_tools == Taken::Never) {
         let tools = chat.tools.allowed().map(translate_tool).collect::<Result<Vec<_>, _>>()?;
         let choice = translate_choice(chat, !tools.is_empty());
