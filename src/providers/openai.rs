@@ -11,6 +11,7 @@ pub mod responses_request;
 use http::HeaderMap;
 use serde_json::{Value, json};
 
+use super::families::traits;
 use super::notes::Notes;
 use super::outbound::{Outbound, Serves};
 use super::{Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest, bearer};
@@ -54,9 +55,15 @@ impl Outbound for OpenAi {
             return responses_request::request(chat, target, notes);
         }
         let ask_for_usage = target.provider.stream_usage == StreamUsage::OnRequest;
-        // Models that reason know the newer name alone, most other providers only the older one.
-        let max_tokens = if reasons(target.upstream_model) { "max_completion_tokens" } else { "max_tokens" };
-        let form = request::ChatForm { ask_for_usage, max_tokens, open_sampling: true, ..request::OPENAI };
+        // OpenAI's models that reason know the newer name alone, most other providers only the older one.
+        let is_openais = is_openais(target.upstream_model);
+        let newer = is_openais && traits(target.upstream_model).reasons;
+        let form = request::ChatForm {
+            ask_for_usage,
+            max_tokens: if newer { "max_completion_tokens" } else { "max_tokens" },
+            open_sampling: !is_openais,
+            ..request::OPENAI
+        };
         let body = request::body(chat, target.upstream_model, &form, notes)?;
         Ok(UpstreamRequest::post(CHAT_PATH, body.to_string().into_bytes()))
     }
@@ -96,10 +103,11 @@ fn speaks_responses(target: Target<'_>) -> bool {
     target.provider.wires.first() == Some(&Wire::Responses)
 }
 
-/// Whether a model is one of OpenAI's that reason.
-fn reasons(upstream_model: &str) -> bool {
+/// Whether a model is one of OpenAI's own, by its name.
+fn is_openais(upstream_model: &str) -> bool {
     let name = upstream_model.rsplit('/').next().unwrap_or_default();
-    ["o1", "o3", "o4", "gpt-5", "gpt-6"].iter().any(|family| name.starts_with(family))
+    let families = ["gpt-", "chatgpt-", "codex-", "o1", "o3", "o4"];
+    families.iter().any(|family| name.starts_with(family)) && !name.starts_with("gpt-oss")
 }
 
 /// The caller's request with only what must change changed: the model's name, and `stream_options.include_usage` if

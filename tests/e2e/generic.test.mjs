@@ -334,13 +334,12 @@ describe("a generic provider", () => {
     await upstreamEnded(mock, never.id, "client_disconnected");
   });
 
-  test("does not serve Anthropic's Messages, and says so", async () => {
+  test("serves Anthropic's Messages as well, by translation", async () => {
     const reply = await send(
-      requestIn({ model: "odd-sse", api: "messages", extra: { max_tokens: 5 } }, at, { stream: false }),
+      requestIn({ model: "odd-sse", api: "messages", extra: { max_tokens: 50 } }, at, { stream: false, text: "one two" }),
     );
-    assert.equal(reply.status, 400);
-    assertErrorBody(reply.json, "messages");
-    assert.match(reply.json.error.message, /chat\/completions/);
+    assert.equal(reply.status, 200);
+    assert.deepEqual([reply.json.type, reply.json.content], ["message", [{ type: "text", text: "one two" }]]);
   });
 
   // === The template, seen by a provider of our own ===

@@ -43,7 +43,12 @@ pub(super) fn decide(
 ) -> Result<Thinking, Problem> {
     let reasoning = &chat.reasoning;
     let wish = match (reasoning.mode, reasoning.budget_tokens, reasoning.effort) {
-        (None, None, None) => return Ok(Thinking::default()),
+        (None, None, None) => {
+            if reasoning.thinking.is_some() {
+                notes.drop(Param::Thinking)?;
+            }
+            return Ok(Thinking::default());
+        }
         (Some(ThinkMode::Disabled), ..) | (None, None, Some(Effort::None)) => Wish::Off,
         (_, Some(budget), _) => Wish::Budget(budget),
         (_, None, Some(effort)) => Wish::Effort(effort),

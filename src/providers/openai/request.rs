@@ -2,12 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
+use super::super::families::{Taken, Traits, traits};
 use super::super::notes::{Notes, Param};
 use crate::error::Problem;
 use crate::protocol::Api;
 use crate::protocol::chat::{
-    ChatRequest, Effort, Format, Lineage, Message, Part, PartBody, Place, ReasoningPart, Role, Signature, Source, Tool,
-    ToolBody, ToolChoice,
+    ChatRequest, Effort, Format, Lineage, Message, Part, PartBody, Place, ReasoningPart, Role, Signature, Source,
+    ThinkMode, Tool, ToolBody, ToolChoice,
 };
 
 /// What OpenAI-like providers differ in.
@@ -41,6 +42,8 @@ pub const OPENAI: ChatForm = ChatForm {
 pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes) -> Result<Value, Problem> {
     let mut body = Map::new();
     let (sampling, output, caller) = (&chat.sampling, &chat.output, &chat.caller);
+    let traits = traits(model);
+    let effort = effort(chat, traits, notes)?;
     {
         let mut set = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
@@ -52,10 +55,6 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
         set("stream", chat.stream.then_some(true.into()));
         set("stream_options", (chat.stream && form.ask_for_usage).then(|| json!({"include_usage": true})));
         set(form.max_tokens, output.max_tokens.map(Value::from));
-        set("temperature", sampling.temperature.map(Value::from));
-        set("top_p", sampling.top_p.map(Value::from));
-        set("presence_penalty", sampling.presence_penalty.map(Value::from));
-        set("frequency_penalty", sampling.frequency_penalty.map(Value::from));
         set("seed", sampling.seed.map(Value::from));
         set("stop", (!sampling.stop.is_empty()).then(|| json!(sampling.stop)));
         set("logit_bias", sampling.logit_bias.clone().map(Value::Object));
@@ -82,7 +81,24 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
             set("tool_choice", chat.tools.choice.as_ref().map(|choice| tool_choice(chat, choice)));
             set("parallel_tool_calls", chat.tools.parallel.map(Value::from));
         }
-        set("reasoning_effort", chat.reasoning.effort.map(|effort| effort.as_str().into()));
+        set("reasoning_effort", effort.map(Value::from));
+    }
+    let samples = match traits.sampling {
+        Taken::Never => false,
+        Taken::WithoutReasoning => matches!(effort, None | Some("none")),
+        Taken::Always | Taken::WithoutTools => true,
+    };
+    for (param, name, value) in [
+        (Param::Temperature, "temperature", sampling.temperature),
+        (Param::TopP, "top_p", sampling.top_p),
+        (Param::PresencePenalty, "presence_penalty", sampling.presence_penalty),
+        (Param::FrequencyPenalty, "frequency_penalty", sampling.frequency_penalty),
+    ] {
+        match value {
+            Some(value) if samples => drop(body.insert(name.to_owned(), value.into())),
+            Some(_) => notes.drop(param)?,
+            None => {}
+        }
     }
     for (param, name, value) in [
         (Param::TopK, "top_k", sampling.top_k.map(Value::from)),
@@ -95,10 +111,6 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
             None => {}
         }
     }
-    // A budget can be said in this dialect only as an effort, which models that do not reason refuse.
-    if chat.reasoning.effort.is_none() && chat.reasoning.budget_tokens.is_some_and(|budget| budget > 0) {
-        notes.drop(Param::Thinking)?;
-    }
     if chat.origin == Api::ChatCompletions {
         for (name, value) in &chat.extra {
             body.entry(name.clone()).or_insert_with(|| value.clone());
@@ -109,10 +121,25 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
     Ok(Value::Object(body))
 }
 
-/// The effort that a budget or a mode stands for, for models that reason.
-pub fn effort(chat: &ChatRequest) -> Option<Effort> {
+/// The word for how much to think: an effort as it is where nothing is known of the model, and a budget or a mode, which
+/// this dialect cannot say otherwise, for models that are known to reason.
+fn effort(chat: &ChatRequest, traits: &Traits, notes: &mut Notes) -> Result<Option<&'static str>, Problem> {
     let reasoning = &chat.reasoning;
-    reasoning.effort.or_else(|| reasoning.budget_tokens.map(Effort::of_budget))
+    if let Some(effort) = reasoning.effort {
+        return Ok(Some(traits.effort(effort).unwrap_or(effort.as_str())));
+    }
+    let wish = match (reasoning.mode, reasoning.budget_tokens) {
+        (Some(ThinkMode::Disabled), _) | (_, Some(0)) => {
+            return Ok(traits.effort(Effort::None).filter(|word| *word == "none"));
+        }
+        (_, Some(budget)) => Effort::of_budget(budget),
+        // The model reasons as it sees fit if nothing is said.
+        _ => return Ok(None),
+    };
+    match traits.effort(wish).filter(|_| traits.reasons) {
+        Some(word) => Ok(Some(word)),
+        None => notes.drop(Param::Thinking).map(|()| None),
+    }
 }
 
 // === Messages ===
@@ -377,5 +404,90 @@ fn response_format(format: &Format) -> Option<Value> {
             }
             Some(json!({"type": "json_schema", "json_schema": out}))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::OpenAi;
+    use super::*;
+    use crate::config::{Provider, StructuredOutput};
+    use crate::protocol::chat::{List, TextPart};
+    use crate::protocol::inbound::{Inbound as _, chat::Chat};
+    use crate::providers::Target;
+    use crate::providers::outbound::translated;
+
+    fn sent(model: &str, chat: &ChatRequest) -> (Value, Vec<String>) {
+        let provider = json!({"dialect": "openai", "base_url": "https://o.example/v1"});
+        let provider: Provider = serde_json::from_value(provider).unwrap();
+        let structured_output = StructuredOutput::Native;
+        let target = Target { provider: &provider, upstream_model: model, max_output_tokens: 100, structured_output };
+        let request = translated(&OpenAi, target, chat).unwrap();
+        (serde_json::from_slice(&request.body).unwrap(), request.dropped_params)
+    }
+
+    fn asked(more: Value) -> ChatRequest {
+        let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Chat.read(body.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_bound_on_output_goes_by_the_name_that_the_model_knows() {
+        let bounded = asked(json!({"max_tokens": 5}));
+        for (model, name) in [
+            ("gpt-5-mini", "max_completion_tokens"),
+            ("o3", "max_completion_tokens"),
+            ("gpt-4o", "max_tokens"),
+            ("gpt-oss-120b", "max_tokens"),
+            ("mistral-large-latest", "max_tokens"),
+        ] {
+            assert_eq!(sent(model, &bounded).0[name], 5, "{model}");
+        }
+    }
+
+    #[test]
+    fn thinking_is_put_in_words_for_models_that_reason_and_left_out_for_others() {
+        let effort = |model: &str, more: Value| {
+            let (body, dropped) = sent(model, &asked(more));
+            (body.get("reasoning_effort").and_then(Value::as_str).map(str::to_owned), dropped)
+        };
+        let budget = || json!({"thinking": {"type": "enabled", "budget_tokens": 10_000}});
+        assert_eq!(effort("gpt-5", budget()), (Some("medium".into()), vec![]));
+        assert_eq!(effort("gpt-4o", budget()), (None, vec!["thinking".to_owned()]));
+        assert_eq!(effort("gpt-5", json!({"reasoning_effort": "none"})), (Some("minimal".into()), vec![]));
+        assert_eq!(effort("gpt-5.5", json!({"thinking": {"type": "disabled"}})), (Some("none".into()), vec![]));
+        assert_eq!(effort("someone's", json!({"reasoning_effort": "max"})), (Some("max".into()), vec![]));
+    }
+
+    #[test]
+    fn sampling_is_left_out_where_the_model_refuses_it() {
+        let sampled = |model: &str, effort: Option<&str>| {
+            sent(model, &asked(json!({"temperature": 0.5, "top_k": 3, "reasoning_effort": effort}))).1
+        };
+        assert_eq!(sampled("gpt-5", None), ["temperature", "top_k"]);
+        assert_eq!(sampled("gpt-5.5", Some("high")), ["temperature", "top_k"]);
+        assert_eq!(sampled("gpt-5.5", Some("none")), ["top_k"]);
+        assert_eq!(sampled("llama-4", None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn results_are_text_and_what_they_show_follows_once_all_are_told() {
+        let mut chat = asked(json!({}));
+        let at = Place::item(List::Messages, 1);
+        let part = |body| Part { body, cache: None, at };
+        let picture = || part(PartBody::Image { source: Source::Url("https://x.example/i".into()), detail: None });
+        let result = |id: &str, parts| {
+            let body = PartBody::Result { id: id.into(), name: None, parts, is_error: false };
+            Message { role: Role::Tool, parts: vec![part(body)], name: None, at }
+        };
+        let text = part(PartBody::Text { text: "two".into(), signature: None });
+        chat.instructions.push(TextPart { text: "Be kind.".into(), cache: None });
+        chat.messages.extend([result("a", vec![picture()]), result("b", vec![text])]);
+        let messages = sent("m", &chat).0["messages"].take();
+        let roles: Vec<&str> = messages.as_array().unwrap().iter().map(|m| m["role"].as_str().unwrap()).collect();
+        assert_eq!(roles, ["system", "user", "tool", "tool", "user"]);
+        assert_eq!(messages[3], json!({"role": "tool", "tool_call_id": "b", "content": "two"}));
+        assert_eq!(messages[4]["content"][0]["image_url"]["url"], "https://x.example/i");
     }
 }

@@ -382,6 +382,8 @@ fn reasoning(
             Some("enabled") => Some(ThinkMode::Enabled),
             Some("disabled") => Some(ThinkMode::Disabled),
             Some("adaptive" | "auto") => Some(ThinkMode::Adaptive),
+            // Zhipu's may say other things alone.
+            None if thinking.is_object() => None,
             _ => return Err(invalid("thinking.type", "must be `enabled`, `disabled` or `adaptive`")),
         };
         out.budget_tokens = thinking.get("budget_tokens").and_then(Value::as_u64).or(out.budget_tokens);
