@@ -195,6 +195,8 @@ describe("the openai package, whatever the provider speaks", () => {
         const response_format = { type: "json_schema", json_schema: { name: "recipe", strict: true, schema } };
         for (const more of [{}, { tools }]) {
           const { choices } = await create({ messages: ask({}, "A recipe, please."), response_format, ...more });
+          // A model that answers by a tool may first call the caller's own.
+          if (more.tools && choices[0].finish_reason === "tool_calls") continue;
           const answer = JSON.parse(choices[0].message.content);
           assert.deepEqual(Object.keys(answer).sort(), ["minutes", "title"]);
           assert.equal(choices[0].finish_reason, "stop");

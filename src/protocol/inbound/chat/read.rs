@@ -252,7 +252,13 @@ fn address(url: wire::ImageUrl) -> (String, Option<String>) {
 }
 
 fn source(url: &str, at: &str) -> Result<Source, Problem> {
-    Source::from_url(url).ok_or_else(|| invalid(at, "a data: URL must be data:<media type>;base64,<data>"))
+    match Source::from_url(url) {
+        Some(Source::Url(url)) if !["https://", "http://", "gs://"].iter().any(|scheme| url.starts_with(scheme)) => {
+            Err(invalid(at, "must be an https: or data: URL"))
+        }
+        Some(source) => Ok(source),
+        None => Err(invalid(at, "a data: URL must be data:<media type>;base64,<data>")),
+    }
 }
 
 fn document(file: wire::File, at: Place) -> Result<PartBody, Problem> {
