@@ -73,7 +73,7 @@ describe("the @anthropic-ai/sdk package, answered by an OpenAI-like provider", {
     assert.equal(entry.headers.authorization, `Bearer ${PROVIDER_SECRETS.OPENAI_KEY}`);
     assert.deepEqual([entry.headers["x-api-key"], entry.headers["anthropic-version"]], [undefined, undefined]);
     const body = JSON.parse(entry.body);
-    assert.equal(body.max_completion_tokens, max_tokens);
+    assert.equal(body.max_tokens, max_tokens);
     assert.deepEqual(body.messages[0], { role: "system", content: "Be brief.\n\nBe kind." });
     const line = await logOf(gateway, tag);
     assert.deepEqual([line.lane, line.outcome, line.provider], ["translated", "completed", "openai"]);
@@ -313,10 +313,10 @@ describe("the @anthropic-ai/sdk package, answered by an OpenAI-like provider", {
 
   test("is told which parameters the provider does not have", async () => {
     const { response } = await anthropic.messages
-      .create({ model, max_tokens, top_k: 5, messages: ask(), context_management: { edits: [{ type: "x" }] } })
+      .create({ model, max_tokens, messages: ask(), context_management: { edits: [{ type: "x" }] }, inference_geo: "us" })
       .withResponse();
     const dropped = response.headers.get("x-gateway-dropped-params").split(", ").sort();
-    assert.deepEqual(dropped, ["context_management", "top_k"]);
+    assert.deepEqual(dropped, ["context_management", "inference_geo"]);
   });
 
   // === Leaving ===

@@ -336,7 +336,11 @@ describe("a generic provider", () => {
 
   test("serves Anthropic's Messages as well, by translation", async () => {
     const reply = await send(
-      requestIn({ model: "odd-sse", api: "messages", extra: { max_tokens: 50 } }, at, { stream: false, text: "one two" }),
+      requestIn(
+        { model: "odd-sse", api: "messages", extra: { max_tokens: 50 } },
+        at,
+        { stream: false, directives: { text: "one two" } },
+      ),
     );
     assert.equal(reply.status, 200);
     assert.deepEqual([reply.json.type, reply.json.content], ["message", [{ type: "text", text: "one two" }]]);
