@@ -27,8 +27,9 @@ use crate::http::shell::{now_ms, sleep};
 use crate::http::{Exchange, Reply};
 use crate::limits::amounts::Amounts;
 use crate::limits::ask::{Breach, Settlement};
-use crate::protocol::inbound::{Echo, ReplyIdentity};
+use crate::protocol::inbound::{Echo, ReplyIdentity, inbound};
 use crate::providers::UpstreamRequest;
+use crate::providers::outbound::Serves;
 use crate::routing::attempts::{self, Attempts, Next, Policy};
 use crate::routing::board::{Availability, Observation};
 use crate::routing::outcome::{Blame, Fault};
@@ -326,7 +327,7 @@ impl<'a> Journey<'a> {
         Wanted {
             api: asked.api,
             stream: asked.stream,
-            echo: Echo { include_usage: asked.include_usage, ..Echo::default() },
+            echo: self.echo(plan),
             answer_tool: false,
             cost: self.include_cost.then(|| TellCost { pricing: plan.pricing.clone(), lost }),
             identity: ReplyIdentity {
@@ -335,6 +336,13 @@ impl<'a> Journey<'a> {
                 model: asked.model.to_owned(),
             },
         }
+    }
+
+    /// What of the request its reply depends on.
+    fn echo(&self, plan: &Plan<'_>) -> Echo {
+        let translated = self.sight.envelope.filter(|_| plan.serves == Serves::Translated);
+        let told = translated.and_then(|envelope| Some(inbound(envelope.api)?.echo(envelope.chat().ok()?)));
+        told.unwrap_or_else(|| Echo { include_usage: self.sight.asked.include_usage, ..Echo::default() })
     }
 
     fn patience(&self, exchange: &Exchange, plan: &Plan<'_>, bounds: Bounds, now: u64) -> Patience {
