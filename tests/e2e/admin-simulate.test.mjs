@@ -235,6 +235,7 @@ describe("who is passed over", () => {
     assert.deepEqual([skipped(told, "drained").code, told.target.model], ["draining", "a"]);
     assert.equal((await really("sick")).model, "a");
     await here.put(`${V1}/providers/drained/state`, { state: "active" });
+    await eventually(async () => !skipped(await simulated({ model: "sick" }), "drained"), "the isolate knows it is back");
   });
 
   test("may be so by a condition", async () => {
