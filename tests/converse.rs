@@ -76,7 +76,7 @@ fn provider() -> Provider {
 
 fn target(provider: &Provider) -> Target<'_> {
     let (max_output_tokens, structured_output) = (Model::MAX_OUTPUT_TOKENS, StructuredOutput::Native);
-    Target { provider, upstream_model: MODEL, max_output_tokens, structured_output }
+    Target { provider, upstream_model: MODEL, max_output_tokens, structured_output, strict_params: false }
 }
 
 fn decode(pieces: &[&[u8]]) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {

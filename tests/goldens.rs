@@ -67,7 +67,13 @@ fn provider(wire: Wire) -> Provider {
 }
 
 fn target(provider: &Provider, structured_output: StructuredOutput) -> Target<'_> {
-    Target { provider, upstream_model: UPSTREAM, max_output_tokens: Model::MAX_OUTPUT_TOKENS, structured_output }
+    Target {
+        provider,
+        upstream_model: UPSTREAM,
+        max_output_tokens: Model::MAX_OUTPUT_TOKENS,
+        structured_output,
+        strict_params: false,
+    }
 }
 
 fn api(wire: Wire) -> Api {

@@ -303,6 +303,7 @@ fn goes_out_and_comes_back(id: &str, mut chat: ChatRequest) {
         upstream_model: &chat.model.clone(),
         max_output_tokens: 64,
         structured_output: StructuredOutput::Native,
+        strict_params: false,
     };
     let sent = request(&chat, target, &mut Notes::new(Api::Responses, false)).unwrap();
     let mut again = Responses.read(&sent.body).unwrap();

@@ -33,6 +33,10 @@ section! {
         pub explain: bool = false;
         /// Whether a caller may shorten the time its request may take by `x-gateway-timeout-ms`.
         pub allow_timeout_header: bool = true;
+        /// Whether a parameter that merely tunes the answer and that the provider of the model does not have is refused with
+        /// a 400 that names it; otherwise it is left out and named in `x-gateway-dropped-params`. A model's own
+        /// `strict_params` goes before.
+        pub strict_params: bool = false;
         /// Further headers of the caller's that are passed on to every provider, besides those that belong to its
         /// dialect. Credentials, cookies and hop-by-hop headers are refused.
         pub forward_headers: Vec<String> = Vec::new(), items 0 ..= 32;

@@ -33,6 +33,9 @@ fields! {
         /// How it is made to answer with JSON that follows a schema, where the provider is not OpenAI-like.
         #[serde(default)]
         pub structured_output: StructuredOutput;
+        /// Whether parameters that its provider does not have are refused. Left out: as `http.strict_params` says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub strict_params: Option<bool>;
     }
 }
 

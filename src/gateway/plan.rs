@@ -227,6 +227,7 @@ pub fn candidate<'a>(
         upstream_model: model.upstream_model.as_deref().unwrap_or(model_name),
         max_output_tokens: model.max_output_tokens.unwrap_or(Model::MAX_OUTPUT_TOKENS),
         structured_output: model.structured_output,
+        strict_params: model.strict_params.unwrap_or(config.http.strict_params),
     };
     let serves = match dialect.serves(asked.api, target) {
         Serves::Translated if inbound(asked.api).is_none() => Serves::No,

@@ -339,7 +339,13 @@ mod tests {
         let provider = serde_json::json!({"dialect": "openai", "base_url": "https://o.example/v1"});
         let provider: crate::config::Provider = serde_json::from_value(provider).unwrap();
         let structured_output = crate::config::StructuredOutput::Native;
-        let target = Target { provider: &provider, upstream_model: "m", max_output_tokens: 1, structured_output };
+        let target = Target {
+            provider: &provider,
+            upstream_model: "m",
+            max_output_tokens: 1,
+            structured_output,
+            strict_params: false,
+        };
         let adapter = crate::providers::outbound(provider.dialect);
         let price = crate::billing::Parts { input: Some(crate::billing::Picodollars(1_500)), ..Default::default() };
         let body = r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
@@ -371,7 +377,13 @@ mod tests {
             serde_json::from_value(serde_json::json!({"dialect": "openai", "base_url": "https://o.example/v1"}));
         let provider: crate::config::Provider = provider.unwrap();
         let structured_output = crate::config::StructuredOutput::Native;
-        let target = Target { provider: &provider, upstream_model: "m", max_output_tokens: 1, structured_output };
+        let target = Target {
+            provider: &provider,
+            upstream_model: "m",
+            max_output_tokens: 1,
+            structured_output,
+            strict_params: false,
+        };
         let wanted = wanted(true, None);
         let mut processor = processor(Lane::Translated, crate::providers::outbound(provider.dialect), target, wanted);
         let mut out = Vec::new();

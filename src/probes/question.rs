@@ -70,6 +70,7 @@ pub fn target<'a>(provider: &'a Provider, name: &'a str, model: &'a Model) -> Ta
         upstream_model: model.upstream_model.as_deref().unwrap_or(name),
         max_output_tokens: 1,
         structured_output: model.structured_output,
+        strict_params: false,
     }
 }
 

@@ -366,7 +366,13 @@ mod tests {
 
     fn target(provider: &Provider) -> Target<'_> {
         let structured_output = crate::config::StructuredOutput::Native;
-        Target { provider, upstream_model: "org/the model", max_output_tokens: 100, structured_output }
+        Target {
+            provider,
+            upstream_model: "org/the model",
+            max_output_tokens: 100,
+            structured_output,
+            strict_params: false,
+        }
     }
 
     fn request(mapping: &Value, body: &Value) -> Result<UpstreamRequest, Problem> {

@@ -38,6 +38,8 @@ pub struct Target<'a> {
     pub max_output_tokens: u64,
     /// How the model is made to answer with JSON that follows a schema.
     pub structured_output: crate::config::StructuredOutput,
+    /// Whether a parameter that the provider does not have is refused rather than left out.
+    pub strict_params: bool,
 }
 
 /// The caller's request: its bytes, and what the scan found in them.

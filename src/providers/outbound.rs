@@ -67,7 +67,7 @@ pub trait Outbound: Sync {
 /// # Errors
 /// A 400 naming the place at fault.
 pub fn translated(dialect: &dyn Outbound, target: Target<'_>, chat: &ChatRequest) -> Result<UpstreamRequest, Problem> {
-    let mut notes = Notes::new(chat.origin, false);
+    let mut notes = Notes::new(chat.origin, target.strict_params);
     let mut request = dialect.translate(chat, target, &mut notes)?;
     request.answer_tool = notes.answers_by_tool();
     request.dropped_params = notes.into_dropped();

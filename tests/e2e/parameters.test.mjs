@@ -142,6 +142,7 @@ function foundation(phase) {
       known: model("openai"),
       served: model("openai"),
       small: model("openai"),
+      picky: model("anthropic", { upstream_model: "mock-claude" }),
       talkative: model("anthropic", { upstream_model: "mock-claude" }),
       ...Object.fromEntries(PRICED.map((name) => [`priced-${name}`, model("metered")])),
       ...Object.fromEntries(WRITTEN.map((name) => [`priced-${name}`, model("written")])),

@@ -17,7 +17,7 @@ fn target(provider: &Provider, structured_output: StructuredOutput) -> Target<'_
 }
 
 fn target_of<'a>(provider: &'a Provider, model: &'a str, structured_output: StructuredOutput) -> Target<'a> {
-    Target { provider, upstream_model: model, max_output_tokens: 8192, structured_output }
+    Target { provider, upstream_model: model, max_output_tokens: 8192, structured_output, strict_params: false }
 }
 
 /// What a model of this name is asked, and what was left out.

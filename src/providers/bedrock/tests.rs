@@ -44,7 +44,13 @@ fn provider() -> Provider {
 }
 
 fn target<'a>(provider: &'a Provider, model: &'a str, structured_output: StructuredOutput) -> Target<'a> {
-    Target { provider, upstream_model: model, max_output_tokens: Model::MAX_OUTPUT_TOKENS, structured_output }
+    Target {
+        provider,
+        upstream_model: model,
+        max_output_tokens: Model::MAX_OUTPUT_TOKENS,
+        structured_output,
+        strict_params: false,
+    }
 }
 
 /// The body, which the service takes, and what was dropped.

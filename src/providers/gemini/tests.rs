@@ -21,7 +21,7 @@ fn provider() -> Provider {
 
 fn target<'a>(provider: &'a Provider, model: &'a str) -> Target<'a> {
     let structured_output = StructuredOutput::Native;
-    Target { provider, upstream_model: model, max_output_tokens: 8192, structured_output }
+    Target { provider, upstream_model: model, max_output_tokens: 8192, structured_output, strict_params: false }
 }
 
 /// The body, what was dropped, and the rest.

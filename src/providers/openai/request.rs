@@ -421,7 +421,13 @@ mod tests {
         let provider = json!({"dialect": "openai", "base_url": "https://o.example/v1"});
         let provider: Provider = serde_json::from_value(provider).unwrap();
         let structured_output = StructuredOutput::Native;
-        let target = Target { provider: &provider, upstream_model: model, max_output_tokens: 100, structured_output };
+        let target = Target {
+            provider: &provider,
+            upstream_model: model,
+            max_output_tokens: 100,
+            structured_output,
+            strict_params: false,
+        };
         let request = translated(&OpenAi, target, chat).unwrap();
         (serde_json::from_slice(&request.body).unwrap(), request.dropped_params)
     }

@@ -146,6 +146,8 @@ check("models.talkative.structured_output", { plain: [undefined, false], tight: 
   const fields = { response_format: { type: "json_schema", json_schema: { name: "answer", strict: true, schema } } };
   return (await arrived(at, "talkative", { fields })).json.tools !== undefined;
 });
+check("models.picky.strict_params", { plain: [true, "seed"], tight: [false, undefined] }, async (at) =>
+  (await chat(at, "picky", { fields: { seed: 7 } })).json.error?.param);
 
 // === routes ===
 

@@ -58,6 +58,11 @@ check("http.disclose", { plain: [undefined, "openai"], tight: [false, undefined]
 check("http.allow_timeout_header", { plain: [undefined, 504], tight: [false, 200] }, async (at) =>
   (await chat(at, "gpt-test", { directives: { ttfb_ms: 900 }, headers: { "x-gateway-timeout-ms": "200" } })).status);
 
+check("http.strict_params", { plain: [undefined, [200, "seed"]], tight: [true, [400, undefined]] }, async (at) => {
+  const { status, headers } = await chat(at, "talkative", { fields: { seed: 7 } });
+  return [status, headers["x-gateway-dropped-params"]];
+});
+
 check("http.forward_headers", { plain: [undefined, undefined], tight: [["x-team"], "blue"] }, async (at) =>
   (await arrived(at, "gpt-test", { headers: { "x-team": "blue" } })).headers["x-team"]);
 

@@ -13,7 +13,7 @@ fn provider() -> Provider {
 
 fn target(provider: &Provider) -> Target<'_> {
     let structured_output = crate::config::StructuredOutput::Native;
-    Target { provider, upstream_model: "m", max_output_tokens: 1, structured_output }
+    Target { provider, upstream_model: "m", max_output_tokens: 1, structured_output, strict_params: false }
 }
 
 fn decode_body(body: &[u8]) -> Result<Vec<ChatEvent>, ReplyFault> {

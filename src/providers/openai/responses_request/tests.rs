@@ -10,6 +10,7 @@ fn sent(chat: &ChatRequest) -> Result<(Value, Vec<String>), Problem> {
         upstream_model: "up",
         max_output_tokens: 64,
         structured_output: StructuredOutput::Native,
+        strict_params: false,
     };
     let mut notes = Notes::new(chat.origin, false);
     let request = request(chat, target, &mut notes)?;
