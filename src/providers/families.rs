@@ -256,6 +256,11 @@ pub fn traits(upstream_model: &str) -> &'static Traits {
     known.map_or(&PLAIN, |(_, traits)| traits)
 }
 
+/// All that is known, in the order in which it is looked up.
+pub fn all() -> impl Iterator<Item = (&'static [&'static str], &'static Traits)> {
+    FAMILIES.iter().map(|(patterns, traits)| (*patterns, traits))
+}
+
 /// A model's own name, in lower case: without who hosts it, in which region, its date and its version at the host.
 fn plain(upstream_model: &str) -> String {
     let lower = upstream_model.trim().to_ascii_lowercase();

@@ -11,6 +11,8 @@ pub mod generic;
 pub mod notes;
 pub mod openai;
 pub mod outbound;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod reference;
 pub mod schema;
 pub mod turns;
 

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::{Parser, Subcommand};
 use llm_gateway::auth::api_key::{self, ApiKey, KeyRecord};
 use llm_gateway::config::{CURRENT_SNAPSHOT, Config, ConfigProblem, Snapshot, reference};
+use llm_gateway::providers::reference as providers;
 use llm_gateway::secret::Secret;
 use serde_json::{Value, json};
 
@@ -33,6 +34,15 @@ enum Command {
     /// Prices.
     #[command(subcommand)]
     Prices(prices::PricesCommand),
+    /// Providers.
+    #[command(subcommand)]
+    Providers(ProvidersCommand),
+}
+
+#[derive(Subcommand)]
+enum ProvidersCommand {
+    /// Prints what each provider takes: `docs/providers.md`.
+    Docs,
 }
 
 #[derive(Subcommand)]
@@ -99,6 +109,7 @@ fn main() -> ExitCode {
         }
         Command::Config(command) => config(&command),
         Command::Prices(command) => prices::run(&command),
+        Command::Providers(ProvidersCommand::Docs) => Ok(providers::page()),
     };
     match result {
         Ok(text) => {

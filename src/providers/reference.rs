@@ -1,0 +1,368 @@
+//! The page of providers for people, made by asking the code: every dialect is handed one request for each feature, and
+//! the page says what it made of it.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::families::{self, SwitchedOff, Taken, Traits};
+use super::notes::Notes;
+use super::outbound::Serves;
+use super::{Target, UpstreamRequest, outbound};
+use crate::config::{Model, Provider, StructuredOutput};
+use crate::error::Problem;
+use crate::protocol::Api;
+use crate::protocol::inbound::{Inbound as _, chat::Chat};
+
+/// A provider and one of its models, as they are asked.
+struct Subject {
+    /// The headline of its column.
+    title: &'static str,
+    /// Its configuration.
+    provider: Value,
+    /// The model's name at the provider.
+    model: &'static str,
+}
+
+/// A feature of Chat Completions: what is asked without it, and with it.
+struct Probe {
+    title: &'static str,
+    without: Value,
+    with: Value,
+}
+
+/// What a dialect makes of a feature.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Made {
+    Carried,
+    Changed(String),
+    LeftOut,
+    Refused,
+    Without,
+}
+
+impl Made {
+    fn words(&self) -> String {
+        match self {
+            Self::Carried => "yes".to_owned(),
+            Self::Changed(note) => format!("`{note}`"),
+            Self::LeftOut => "left out".to_owned(),
+            Self::Refused => "**400**".to_owned(),
+            Self::Without => "–".to_owned(),
+        }
+    }
+}
+
+fn subjects() -> Vec<Subject> {
+    let subject = |title, dialect: &str, model| Subject {
+        title,
+        provider: json!({"dialect": dialect, "base_url": "https://provider.example"}),
+        model,
+    };
+    let responses = json!({"dialect": "openai", "base_url": "https://provider.example", "wires": ["responses"]});
+    vec![
+        Subject { title: "OpenAI Responses, GPT-5.1", provider: responses, model: "gpt-5.1" },
+        subject("Anthropic, Opus 4.1", "anthropic", "claude-opus-4-1"),
+        subject("Anthropic, Opus 5", "anthropic", "claude-opus-5"),
+        subject("Gemini 2.5 Flash", "gemini", "gemini-2.5-flash"),
+        subject("Gemini 3 Pro", "gemini", "gemini-3-pro-preview"),
+        subject("Bedrock, Claude Sonnet 4.5", "bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+        subject("Bedrock, Nova Pro", "bedrock", "amazon.nova-pro-v1:0"),
+    ]
+}
+
+/// The APIs, with the words for them.
+const APIS: &[(Api, &str)] = &[
+    (Api::ChatCompletions, "`/v1/chat/completions`"),
+    (Api::Messages, "`/v1/messages`"),
+    (Api::Responses, "`/v1/responses`"),
+];
+
+const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg==";
+
+fn user(part: Value) -> Value {
+    json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "Look."}, part]}]})
+}
+
+fn probes() -> Vec<Probe> {
+    let plain = json!({});
+    let tool =
+        json!({"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}});
+    let tools = json!({"tools": [tool]});
+    let with_tools = |name: &str, value: Value| json!({"tools": [tool], name: value});
+    let schema = json!({"type": "json_schema", "json_schema": {"name": "answer", "strict": true, "schema":
+        {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"], "additionalProperties": false}}});
+    let of_user = user(json!({"type": "text", "text": "And?"}));
+    let probe = |title, with: Value| Probe { title, without: plain.clone(), with };
+    let beside_tools =
+        |title, name: &str, value: Value| Probe { title, without: tools.clone(), with: with_tools(name, value) };
+    let part = |title, part: Value| Probe { title, without: of_user.clone(), with: user(part) };
+    let history = |title, messages: Value| probe(title, json!({ "messages": messages }));
+    let said = |role: &str| json!({"role": role, "content": "Hello."});
+    vec![
+        history("`system` message first", json!([said("system"), said("user")])),
+        history(
+            "`developer` message later on",
+            json!([said("user"), said("assistant"), said("developer"), said("user")]),
+        ),
+        history("assistant's turn first", json!([said("assistant"), said("user")])),
+        history("assistant's turn last", json!([said("user"), said("assistant")])),
+        part(
+            "picture, base64",
+            json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{PIXEL}")}}),
+        ),
+        part("picture, `https:`", json!({"type": "image_url", "image_url": {"url": "https://a.example/a.png"}})),
+        part(
+            "PDF, base64",
+            json!({"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}}),
+        ),
+        part("file by id", json!({"type": "file", "file": {"file_id": "file-1"}})),
+        part("sound", json!({"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}})),
+        part(
+            "`cache_control` on a part",
+            json!({"type": "text", "text": "And?", "cache_control": {"type": "ephemeral"}}),
+        ),
+        probe("`tools`", tools.clone()),
+        beside_tools("`tool_choice: none`", "tool_choice", json!("none")),
+        beside_tools("`tool_choice: required`", "tool_choice", json!("required")),
+        beside_tools(
+            "`tool_choice`: one by name",
+            "tool_choice",
+            json!({"type": "function", "function": {"name": "look"}}),
+        ),
+        beside_tools("`parallel_tool_calls: false`", "parallel_tool_calls", json!(false)),
+        probe("custom tool", json!({"tools": [{"type": "custom", "custom": {"name": "write"}}]})),
+        probe("`response_format: json_object`", json!({"response_format": {"type": "json_object"}})),
+        probe("`response_format: json_schema`", json!({"response_format": schema})),
+        beside_tools("the same beside tools", "response_format", schema.clone()),
+        probe("`reasoning_effort: high`", json!({"reasoning_effort": "high"})),
+        probe("`reasoning_effort: none`", json!({"reasoning_effort": "none"})),
+        probe(
+            "`thinking` with a budget",
+            json!({"thinking": {"type": "enabled", "budget_tokens": 2048}, "max_tokens": 4096}),
+        ),
+        probe("`max_completion_tokens`", json!({"max_completion_tokens": 100})),
+        probe("`temperature: 0.5`", json!({"temperature": 0.5})),
+        probe("`temperature: 1.5`", json!({"temperature": 1.5})),
+        probe("`top_p`", json!({"top_p": 0.5})),
+        probe("`top_k`", json!({"top_k": 5})),
+        probe("`min_p`", json!({"min_p": 0.1})),
+        probe("`presence_penalty`", json!({"presence_penalty": 0.5})),
+        probe("`frequency_penalty`", json!({"frequency_penalty": 0.5})),
+        probe("`repetition_penalty`", json!({"repetition_penalty": 1.1})),
+        probe("`seed`", json!({"seed": 7})),
+        probe("`stop`", json!({"stop": ["END"]})),
+        probe("`n: 2`", json!({"n": 2})),
+        probe("`logprobs`", json!({"logprobs": true})),
+        probe("`logit_bias`", json!({"logit_bias": {"1": 5}})),
+        probe(
+            "`modalities` with sound",
+            json!({"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}),
+        ),
+        probe("`prediction`", json!({"prediction": {"type": "content", "content": "Hello."}})),
+        probe("`verbosity`", json!({"verbosity": "low"})),
+        probe("`service_tier: flex`", json!({"service_tier": "flex"})),
+        probe("`user`", json!({"user": "u-1"})),
+        probe("`safety_identifier`", json!({"safety_identifier": "u-1"})),
+        probe("`metadata`", json!({"metadata": {"a": "b"}})),
+        probe("`prompt_cache_key`", json!({"prompt_cache_key": "k"})),
+        probe("`store: true`", json!({"store": true})),
+        probe("a member that nobody knows", json!({"a_member_that_nobody_knows": 1})),
+    ]
+}
+
+fn asked(subject: &Subject, features: &Value) -> Result<(UpstreamRequest, Vec<String>), Problem> {
+    let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "Hello."}]});
+    if let (Some(body), Some(features)) = (body.as_object_mut(), features.as_object()) {
+        body.extend(features.clone());
+    }
+    let chat = Chat.read(body.to_string().as_bytes())?;
+    let provider = provider(subject)?;
+    let mut notes = Notes::new(Api::ChatCompletions, false);
+    let request = outbound(provider.dialect).translate(&chat, target(&provider, subject.model), &mut notes)?;
+    Ok((request, notes.into_dropped()))
+}
+
+fn provider(subject: &Subject) -> Result<Provider, Problem> {
+    serde_json::from_value(subject.provider.clone()).map_err(|error| Problem::invalid("provider", error.to_string()))
+}
+
+fn target<'a>(provider: &'a Provider, upstream_model: &'a str) -> Target<'a> {
+    Target {
+        provider,
+        upstream_model,
+        max_output_tokens: Model::MAX_OUTPUT_TOKENS,
+        structured_output: StructuredOutput::Native,
+        strict_params: false,
+    }
+}
+
+fn made(subject: &Subject, probe: &Probe) -> Made {
+    let Ok((without, _)) = asked(subject, &probe.without) else { return Made::Refused };
+    match asked(subject, &probe.with) {
+        Err(_) => Made::Refused,
+        Ok((_, notes)) if notes.iter().any(|note| note.contains('=')) => Made::Changed(notes.join(", ")),
+        Ok((_, notes)) if !notes.is_empty() => Made::LeftOut,
+        Ok((with, _)) if with == without => Made::Without,
+        Ok(_) => Made::Carried,
+    }
+}
+
+/// The page: `docs/providers.md`.
+pub fn page() -> String {
+    let mut page = String::from(
+        "# Providers\n\n\
+         Made from the code by `gatewayctl providers docs`: every table below was filled by asking the gateway itself.\n\n",
+    );
+    apis(&mut page);
+    parameters(&mut page);
+    models(&mut page);
+    page
+}
+
+fn row<'a>(page: &mut String, cells: impl IntoIterator<Item = impl AsRef<str> + 'a>) {
+    for cell in cells {
+        let _ = write!(page, "| {} ", cell.as_ref());
+    }
+    page.push_str("|\n");
+}
+
+fn headline(page: &mut String, cells: &[&str]) {
+    row(page, cells);
+    row(page, cells.iter().map(|_| "---"));
+}
+
+fn apis(page: &mut String) {
+    page.push_str(
+        "## APIs\n\n*native*: the caller's bytes pass, with the model's name and what the provider refuses changed. \
+         *translated*: request and reply are written anew. –: refused with `unsupported_api_for_model`.\n\n",
+    );
+    let subjects = subjects();
+    let titles: Vec<&str> = ["API", "OpenAI-like"].into_iter().chain(subjects.iter().map(|it| it.title)).collect();
+    headline(page, &titles);
+    let chat_alone = Subject {
+        title: "OpenAI-like",
+        provider: json!({"dialect": "openai", "base_url": "https://provider.example"}),
+        model: "gpt-4o",
+    };
+    for (api, name) in APIS {
+        let served = std::iter::once(&chat_alone).chain(&subjects).map(|subject| {
+            let Ok(provider) = provider(subject) else { return "?" };
+            match outbound(provider.dialect).serves(*api, target(&provider, subject.model)) {
+                Serves::Natively => "native",
+                Serves::Translated => "translated",
+                Serves::No => "–",
+            }
+        });
+        let cells: Vec<&str> = std::iter::once(*name).chain(served).collect();
+        row(page, cells);
+    }
+    page.push('\n');
+}
+
+fn parameters(page: &mut String) {
+    page.push_str(
+        "## What becomes of a Chat Completions request\n\n\
+         *yes*: it is carried over, under the provider's name for it. *left out*: it is named in \
+         `x-gateway-dropped-params`, or refused with `strict_params`. `name=value`: it is brought into the provider's \
+         range, and told likewise. **400**: the answer would not be what was asked for, so the request is refused, naming \
+         it. –: a wish without a counterpart, which changes nothing in the answer. To OpenAI-like providers a request \
+         passes as it is.\n\n",
+    );
+    let subjects = subjects();
+    let titles: Vec<&str> = std::iter::once("feature").chain(subjects.iter().map(|it| it.title)).collect();
+    headline(page, &titles);
+    for probe in probes() {
+        let cells = subjects.iter().map(|subject| made(subject, &probe).words());
+        let cells: Vec<String> = std::iter::once(probe.title.to_owned()).chain(cells).collect();
+        row(page, cells);
+    }
+    page.push('\n');
+}
+
+fn models(page: &mut String) {
+    page.push_str(
+        "## Models\n\n\
+         What is known of models by their names, hosts, regions, dates and versions taken off. The first line that fits \
+         counts. A name that is not known is taken for the newest model of its vendor; what is not known to be refused is \
+         sent.\n\n",
+    );
+    headline(
+        page,
+        &[
+            "names",
+            "reasoning",
+            "switched off",
+            "sampling",
+            "forced tools",
+            "JSON schema",
+            "goes on with its own last turn",
+        ],
+    );
+    for (names, traits) in families::all() {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        let cells = [
+            names.join(", "),
+            reasoning(traits),
+            switched_off(traits).to_owned(),
+            taken(traits.sampling).to_owned(),
+            taken(traits.forced_tools).to_owned(),
+            taken(traits.json_schema).to_owned(),
+            if traits.prefill { "yes" } else { "no" }.to_owned(),
+        ];
+        row(page, cells);
+    }
+}
+
+fn reasoning(traits: &Traits) -> String {
+    let efforts = traits.efforts.iter().map(|effort| effort.as_str()).collect::<Vec<_>>().join(", ");
+    let budgets = traits.budgets.map(|(least, most)| match most {
+        u64::MAX => format!("budget from {least}"),
+        most => format!("budget {least} to {most}"),
+    });
+    let ways = [(!efforts.is_empty()).then_some(efforts), budgets].into_iter().flatten().collect::<Vec<_>>();
+    match (traits.reasons, ways.is_empty()) {
+        (false, _) => "no".to_owned(),
+        (true, true) => "always the same".to_owned(),
+        (true, false) => ways.join("; "),
+    }
+}
+
+fn switched_off(traits: &Traits) -> &'static str {
+    match traits.switched_off {
+        _ if !traits.reasons => "–",
+        SwitchedOff::Always => "yes",
+        SwitchedOff::UpToHigh => "up to `high`",
+        SwitchedOff::BetweenTools => "between calls only",
+        SwitchedOff::Never => "no",
+    }
+}
+
+fn taken(taken: Taken) -> &'static str {
+    match taken {
+        Taken::Always => "yes",
+        Taken::WithoutReasoning => "while it does not reason",
+        Taken::WithoutTools => "without tools",
+        Taken::Never => "no",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_up_to_date() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/providers.md");
+        let found = std::fs::read_to_string(file).unwrap_or_default();
+        let advice = "cargo run -p gatewayctl -- providers docs > docs/providers.md";
+        assert!(found == page(), "docs/providers.md is not what the code says. Run: {advice}");
+    }
+
+    #[test]
+    fn every_subject_can_be_asked() {
+        for subject in subjects() {
+            assert!(asked(&subject, &json!({})).is_ok(), "{}", subject.title);
+        }
+    }
+}
