@@ -13,6 +13,7 @@ use crate::error::{Kind, Problem};
 use crate::http::Exchange;
 use crate::http::shell::{now_ms, within};
 use crate::protocol::chat::ReplyFault;
+use crate::providers::auth::Credentials;
 use crate::providers::outbound::Serves;
 use crate::providers::{UpstreamRequest, fault_problem};
 use crate::routing::headroom;
@@ -77,7 +78,8 @@ pub async fn dispatch(
     client: AbortSignal,
     patience: Patience,
 ) -> Result<Upstream, Failed> {
-    let headers = upstream_headers(plan, &request, exchange, env)?;
+    let credentials = credentials_of(plan, join_url(plan.endpoint, &request.path), env)?;
+    let headers = upstream_headers(plan, &request, &credentials, exchange)?;
     let internal = |error: String| {
         tracing::error!(target: "dispatch", message = "an upstream request could not be built", error);
         not_built()
@@ -88,8 +90,8 @@ pub async fn dispatch(
         .with_body(Some(Uint8Array::from(request.body.as_slice()).into()))
         // A redirect could lead to an address that no operator allowed.
         .with_redirect(RequestRedirect::Manual);
-    let url = join_url(plan.endpoint, &request.path);
-    let outgoing = Request::new_with_init(&url, &init).map_err(|error| internal(error.to_string()))?;
+    let outgoing = Request::new_with_init(credentials.url.expose(), &init);
+    let outgoing = outgoing.map_err(|error| internal(credentials.tellable(error.to_string())))?;
 
     let controller = AbortController::new().map_err(|error| internal(format!("{error:?}")))?;
     let signals = Array::of2(&client, &controller.signal());
@@ -100,7 +102,7 @@ pub async fn dispatch(
     let reply = match within(wait, fetch.send_with_signal(&signal)).await {
         Some(Ok(reply)) => reply,
         Some(Err(error)) => {
-            exchange.record.error_detail = error.to_string();
+            exchange.record.error_detail = credentials.tellable(error.to_string());
             // The runtime has the same words for a connection that was refused and for one that was lost.
             let fault = if abort.client_closed() { Fault::ClientClosed } else { Fault::Unreachable };
             let message = "The provider of this model could not be reached. Send the request again shortly.";
@@ -137,11 +139,25 @@ fn not_built() -> Failed {
     Failed::without_reply(Fault::Gateway, Problem::new(Kind::Internal, "internal_error", message))
 }
 
+/// The request's address, and what it carries of its provider's credential.
+fn credentials_of(plan: &Plan<'_>, url: String, env: &Env) -> Result<Credentials, Failed> {
+    let provider = plan.target.provider;
+    let Some(name) = &provider.credential else { return Ok(Credentials::none(url)) };
+    let secret = credentials::resolve(env, name).map_err(|error| {
+        tracing::error!(target: "dispatch", message = "a provider's credential is not to be had", error);
+        let message =
+            "The provider of this model has no credential in this deployment. Tell the operator of the gateway.";
+        let problem = Problem::new(Kind::Unavailable, "provider_unavailable", message).final_answer();
+        Failed::without_reply(Fault::Auth, problem)
+    })?;
+    Ok(plan.dialect.auth(provider).carry(&secret, url))
+}
+
 fn upstream_headers(
     plan: &Plan<'_>,
     request: &UpstreamRequest,
+    credentials: &Credentials,
     exchange: &Exchange,
-    env: &Env,
 ) -> Result<Headers, Failed> {
     let provider = plan.target.provider;
     let headers = Headers::new();
@@ -175,16 +191,8 @@ fn upstream_headers(
     for (name, value) in &request.headers {
         set(name, value)?;
     }
-    if let Some(name) = &provider.credential {
-        let secret = credentials::resolve(env, name).map_err(|error| {
-            tracing::error!(target: "dispatch", message = "a provider's credential is not to be had", error);
-            let message =
-                "The provider of this model has no credential in this deployment. Tell the operator of the gateway.";
-            let problem = Problem::new(Kind::Unavailable, "provider_unavailable", message).final_answer();
-            Failed::without_reply(Fault::Auth, problem)
-        })?;
-        let credential = plan.dialect.credential_header(&secret, provider);
-        set(credential.name, credential.value.expose())?;
+    for (name, value) in &credentials.headers {
+        set(name, value.expose())?;
     }
     Ok(headers)
 }

@@ -8,8 +8,15 @@ use super::question::Question;
 use crate::config::{PrivateHosts, Provider, check_base_url};
 use crate::gateway::plan::join_url;
 use crate::http::shell::within;
+use crate::providers::auth::Credentials;
 use crate::providers::outbound;
 use crate::secret::Secret;
+
+/// A request that can be sent.
+pub struct Prepared {
+    request: Request,
+    credentials: Credentials,
+}
 
 /// An answer.
 pub struct Sent {
@@ -50,7 +57,7 @@ pub fn request(
     hosts: &PrivateHosts,
     question: &Question,
     credential: Option<&Secret<String>>,
-) -> Result<Request, Failure> {
+) -> Result<Prepared, Failure> {
     let base = check_base_url(&provider.base_url, hosts);
     let base = base.map_err(|error| Failure::NotSent(format!("Its `base_url` {error}.")))?;
     let dialect = outbound(provider.dialect);
@@ -67,9 +74,13 @@ pub fn request(
     for (name, value) in provider.headers.iter().chain(question.headers.iter().map(|(name, value)| (name, value))) {
         set(name, value)?;
     }
-    if let Some(secret) = credential {
-        let header = dialect.credential_header(secret, provider);
-        set(header.name, header.value.expose())?;
+    let url = join_url(&base, &question.path);
+    let credentials = match credential {
+        Some(secret) => dialect.auth(provider).carry(secret, url),
+        None => Credentials::none(url),
+    };
+    for (name, value) in &credentials.headers {
+        set(name, value.expose())?;
     }
     let mut init = RequestInit::new();
     if let Some(body) = &question.body {
@@ -78,15 +89,17 @@ pub fn request(
     }
     // A redirect could lead to an address that no operator allowed.
     init.with_headers(headers).with_redirect(RequestRedirect::Manual);
-    let request = Request::new_with_init(&join_url(&base, &question.path), &init);
-    request.map_err(|_| Failure::NotSent("The request could not be built.".to_owned()))
+    let request = Request::new_with_init(credentials.url.expose(), &init);
+    let request = request.map_err(|_| Failure::NotSent("The request could not be built.".to_owned()))?;
+    Ok(Prepared { request, credentials })
 }
 
 /// Sends a request, for a bounded time. Its reply's body is read only if `whole` says so.
 ///
 /// # Errors
 /// [`Failure`].
-pub async fn send(request: Request, patience_ms: u64, whole: bool) -> Result<Sent, Failure> {
+pub async fn send(prepared: Prepared, patience_ms: u64, whole: bool) -> Result<Sent, Failure> {
+    let Prepared { request, credentials } = prepared;
     let controller = AbortController::new();
     let controller = controller.map_err(|_| Failure::NotSent("The request could not be built.".to_owned()))?;
     let signal = AbortSignal::from(controller.signal());
@@ -101,7 +114,7 @@ pub async fn send(request: Request, patience_ms: u64, whole: bool) -> Result<Sen
     match reply {
         None => Err(Failure::TooSlow(patience_ms)),
         Some(Err(error)) => {
-            let error = error.to_string();
+            let error = credentials.tellable(error.to_string());
             tracing::warn!(target: "probe", message = "a provider could not be reached", error);
             Err(Failure::Unreachable)
         }

@@ -10,12 +10,11 @@ use serde_json::Value;
 use super::notes::Notes;
 use super::openai::faithful_body;
 use super::outbound::{Outbound, Serves};
-use super::{Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest};
+use super::{Api, AuthKind, ReportedError, Source, Target, UpstreamRequest};
 use crate::config::Provider;
 use crate::error::Problem;
 use crate::protocol::chat::ChatRequest;
 use crate::protocol::frames::EventReader;
-use crate::secret::Secret;
 
 /// The path of Messages below the base URL.
 pub const MESSAGES_PATH: &str = "/v1/messages";
@@ -55,8 +54,8 @@ impl Outbound for Anthropic {
         &[("anthropic-version", VERSION)]
     }
 
-    fn credential_header(&self, credential: &Secret<String>, _: &Provider) -> CredentialHeader {
-        CredentialHeader { name: "x-api-key", value: credential.clone() }
+    fn auth(&self, _: &Provider) -> AuthKind {
+        AuthKind::Header { name: "x-api-key" }
     }
 }
 

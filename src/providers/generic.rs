@@ -6,13 +6,12 @@ use serde_json::Value;
 use super::notes::Notes;
 use super::openai::request::{self, ChatForm, OPENAI};
 use super::outbound::{Outbound, Serves};
-use super::{Api, CredentialHeader, ReportedError, Target, UpstreamRequest, bearer};
+use super::{Api, AuthKind, ReportedError, Target, UpstreamRequest};
 use crate::config::{self, CredentialPlace, Generic as Mapping, GenericReply, GenericStream, Provider};
 use crate::error::{Kind, Problem};
 use crate::protocol::chat::{ChatEvent, ChatRequest, FinishReason, Message, PartBody, ReplyFault, Role};
 use crate::protocol::frames::{EventReader, Framing, Lines, RawEvent, Sse, parse_json};
 use crate::protocol::usage::Usage;
-use crate::secret::Secret;
 
 const PLACEHOLDERS: [&str; 12] = [
     "model",
@@ -80,12 +79,11 @@ impl Outbound for Generic {
         }
     }
 
-    fn credential_header(&self, credential: &Secret<String>, provider: &Provider) -> CredentialHeader {
-        let plain = |name| CredentialHeader { name, value: credential.clone() };
+    fn auth(&self, provider: &Provider) -> AuthKind {
         match provider.generic.as_ref().map(|mapping| mapping.credential_header) {
-            None | Some(CredentialPlace::Authorization) => bearer(credential),
-            Some(CredentialPlace::XApiKey) => plain("x-api-key"),
-            Some(CredentialPlace::ApiKey) => plain("api-key"),
+            None | Some(CredentialPlace::Authorization) => AuthKind::Bearer,
+            Some(CredentialPlace::XApiKey) => AuthKind::Header { name: "x-api-key" },
+            Some(CredentialPlace::ApiKey) => AuthKind::Header { name: "api-key" },
         }
     }
 }

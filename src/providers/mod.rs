@@ -24,10 +24,10 @@ use crate::error::{Kind, Problem};
 use crate::protocol::chat::{ChatEvent, ReplyFault};
 use crate::protocol::json_scan::Members;
 use crate::protocol::usage::{BillingFacts, Told};
-use crate::secret::Secret;
 use outbound::Outbound;
 
 pub use crate::protocol::Api;
+pub use auth::AuthKind;
 
 /// Where a request goes, and as what.
 #[derive(Debug, Clone, Copy)]
@@ -77,15 +77,6 @@ impl UpstreamRequest {
     }
 }
 
-/// A header that carries the provider's credential.
-#[derive(Debug)]
-pub struct CredentialHeader {
-    /// The header's name.
-    pub name: &'static str,
-    /// Its value.
-    pub value: Secret<String>,
-}
-
 /// What a provider's error says, in no dialect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReportedError {
@@ -110,11 +101,6 @@ pub fn outbound(dialect: ProviderDialect) -> &'static dyn Outbound {
         ProviderDialect::Gemini => &gemini::Gemini { host: gemini::Host::GeminiApi },
         ProviderDialect::Generic => &generic::Generic,
     }
-}
-
-/// `Authorization: Bearer …`
-fn bearer(credential: &Secret<String>) -> CredentialHeader {
-    CredentialHeader { name: "authorization", value: Secret::new(format!("Bearer {}", credential.expose())) }
 }
 
 /// A provider's error reply as a problem in no dialect: the status class survives, so that SDKs raise the error class

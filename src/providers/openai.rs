@@ -14,13 +14,12 @@ use serde_json::{Value, json};
 use super::families::traits;
 use super::notes::Notes;
 use super::outbound::{Outbound, Serves};
-use super::{Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest, bearer};
+use super::{Api, ReportedError, Source, Target, UpstreamRequest};
 use crate::config::{Provider, StreamUsage, Wire};
 use crate::error::Problem;
 use crate::protocol::chat::ChatRequest;
 use crate::protocol::frames::EventReader;
 use crate::protocol::json_scan::{Edit, Members, ScanError, ScanLimits, ValueKind, scan_object, splice};
-use crate::secret::Secret;
 
 /// The path of Chat Completions below a base URL that ends in `/v1`.
 pub const CHAT_PATH: &str = "/chat/completions";
@@ -91,10 +90,6 @@ impl Outbound for OpenAi {
             param: text("param"),
             ..ReportedError::default()
         }
-    }
-
-    fn credential_header(&self, credential: &Secret<String>, _: &Provider) -> CredentialHeader {
-        bearer(credential)
     }
 }
 

@@ -5,12 +5,11 @@ use serde_json::Value;
 
 use super::answer_tool::AnswerReader;
 use super::notes::Notes;
-use super::{Api, CredentialHeader, ReportedError, Source, Target, UpstreamRequest};
+use super::{Api, AuthKind, ReportedError, Source, Target, UpstreamRequest};
 use crate::config::Provider;
 use crate::error::{Kind, Problem};
 use crate::protocol::chat::{ChatEvent, ChatRequest, ReplyDecoder, ReplyFault};
 use crate::protocol::frames::{Decoding, EventReader, Framing, Sse, read_whole};
-use crate::secret::Secret;
 
 /// How a provider serves an API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +57,10 @@ pub trait Outbound: Sync {
         &[]
     }
 
-    /// The header with the provider's credential.
-    fn credential_header(&self, credential: &Secret<String>, provider: &Provider) -> CredentialHeader;
+    /// Where the provider's credential goes.
+    fn auth(&self, _provider: &Provider) -> AuthKind {
+        AuthKind::Bearer
+    }
 }
 
 /// The request to a target from the canonical one.

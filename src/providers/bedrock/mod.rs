@@ -17,13 +17,12 @@ use serde_json::Value;
 
 use super::notes::Notes;
 use super::outbound::{Outbound, Serves};
-use super::{Api, CredentialHeader, ReportedError, Target, UpstreamRequest, bearer};
+use super::{Api, ReportedError, Target, UpstreamRequest};
 use crate::config::Provider;
 use crate::error::Problem;
 use crate::protocol::chat::ChatRequest;
 use crate::protocol::event_stream::EventStreamDecoder;
 use crate::protocol::frames::{EventReader, Framing};
-use crate::secret::Secret;
 
 /// The dialect.
 #[derive(Debug)]
@@ -49,10 +48,5 @@ impl Outbound for Bedrock {
 
     fn read_error(&self, _: u16, headers: &HeaderMap, body: &Value, _: &Provider) -> ReportedError {
         error::read(headers, body)
-    }
-
-    /// A key of Bedrock's own; with an access key requests are signed instead.
-    fn credential_header(&self, credential: &Secret<String>, _: &Provider) -> CredentialHeader {
-        bearer(credential)
     }
 }

@@ -14,12 +14,11 @@ use serde_json::Value;
 use self::family::Family;
 use super::notes::Notes;
 use super::outbound::{Outbound, Serves};
-use super::{Api, CredentialHeader, ReportedError, Target, UpstreamRequest, bearer};
+use super::{Api, AuthKind, ReportedError, Target, UpstreamRequest};
 use crate::config::Provider;
 use crate::error::Problem;
 use crate::protocol::chat::ChatRequest;
 use crate::protocol::frames::EventReader;
-use crate::secret::Secret;
 
 /// Who serves the models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,11 +64,11 @@ impl Outbound for Gemini {
         error::read(body)
     }
 
-    fn credential_header(&self, credential: &Secret<String>, _: &Provider) -> CredentialHeader {
+    fn auth(&self, _: &Provider) -> AuthKind {
         match self.host {
             // Never as `?key=`: addresses are logged.
-            Host::GeminiApi => CredentialHeader { name: "x-goog-api-key", value: credential.clone() },
-            Host::Vertex => bearer(credential),
+            Host::GeminiApi => AuthKind::Header { name: "x-goog-api-key" },
+            Host::Vertex => AuthKind::Bearer,
         }
     }
 }

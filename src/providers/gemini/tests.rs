@@ -109,11 +109,6 @@ fn paths_name_the_model_and_the_method() {
 
 #[test]
 fn credentials_go_in_headers() {
-    let secret = Secret::new("k".to_owned());
-    let header = |dialect: Gemini| {
-        let header = dialect.credential_header(&secret, &provider());
-        (header.name, header.value.expose().clone())
-    };
-    assert_eq!(header(API), ("x-goog-api-key", "k".to_owned()));
-    assert_eq!(header(VERTEX), ("authorization", "Bearer k".to_owned()));
+    assert_eq!(API.auth(&provider()), AuthKind::Header { name: "x-goog-api-key" });
+    assert_eq!(VERTEX.auth(&provider()), AuthKind::Bearer);
 }
