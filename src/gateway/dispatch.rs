@@ -84,10 +84,12 @@ pub async fn dispatch(
         tracing::error!(target: "dispatch", message = "an upstream request could not be built", error);
         not_built()
     };
+    let has_body = request.content_type.is_some();
+    let body = has_body.then(|| Uint8Array::from(request.body.as_slice()).into());
     let mut init = RequestInit::new();
-    init.with_method(Method::Post)
+    init.with_method(Method::from(request.method.as_str().to_owned()))
         .with_headers(headers)
-        .with_body(Some(Uint8Array::from(request.body.as_slice()).into()))
+        .with_body(body)
         // A redirect could lead to an address that no operator allowed.
         .with_redirect(RequestRedirect::Manual);
     let outgoing = Request::new_with_init(credentials.url.expose(), &init);
@@ -168,7 +170,9 @@ fn upstream_headers(
             not_built()
         })
     };
-    set("content-type", "application/json")?;
+    if let Some(content_type) = &request.content_type {
+        set("content-type", content_type)?;
+    }
     set("user-agent", provider.user_agent.as_deref().unwrap_or(concat!("llm-gateway/", env!("CARGO_PKG_VERSION"))))?;
     for (name, value) in plan.dialect.fixed_headers() {
         set(name, value)?;

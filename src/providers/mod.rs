@@ -16,7 +16,7 @@ pub mod reference;
 pub mod schema;
 pub mod turns;
 
-use http::HeaderMap;
+use http::{HeaderMap, Method};
 use serde_json::Value;
 
 use crate::config::{Provider, ProviderDialect};
@@ -58,11 +58,15 @@ pub struct Source<'a> {
 /// A request as it will go out, still without credentials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamRequest {
+    /// The method.
+    pub method: Method,
     /// Path below the provider's base URL, with the query if there is one.
     pub path: String,
     /// Headers that the dialect needs.
     pub headers: Vec<(String, String)>,
-    /// The body.
+    /// The body's content type; `None` if there is no body.
+    pub content_type: Option<String>,
+    /// The body, or as much of it as is sent before what the caller is still sending.
     pub body: Vec<u8>,
     /// Parameters of the caller's that the provider cannot honour and that were left out.
     pub dropped_params: Vec<String>,
@@ -73,7 +77,21 @@ pub struct UpstreamRequest {
 impl UpstreamRequest {
     /// A JSON body for this path, with nothing else to it.
     pub fn post(path: impl Into<String>, body: Vec<u8>) -> Self {
-        Self { path: path.into(), headers: Vec::new(), body, dropped_params: Vec::new(), answer_tool: false }
+        let content_type = Some("application/json".to_owned());
+        Self { method: Method::POST, content_type, body, ..Self::get(path) }
+    }
+
+    /// A request for this path without a body.
+    pub fn get(path: impl Into<String>) -> Self {
+        Self {
+            method: Method::GET,
+            path: path.into(),
+            headers: Vec::new(),
+            content_type: None,
+            body: Vec::new(),
+            dropped_params: Vec::new(),
+            answer_tool: false,
+        }
     }
 }
 
