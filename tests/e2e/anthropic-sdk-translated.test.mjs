@@ -5,6 +5,7 @@ import { after, before, describe, test } from "node:test";
 
 import Anthropic from "@anthropic-ai/sdk";
 
+import { PIXEL, TEXT, clock, max_tokens, schema, weather } from "./anthropic.mjs";
 import {
   PROVIDER_SECRETS,
   ask,
@@ -17,23 +18,7 @@ import {
   send,
   start,
   tokens,
-  upstreamEnded,
 } from "./support.mjs";
-
-const TEXT = "one two three four five six seven";
-const max_tokens = 4096;
-
-const weather = {
-  name: "get_weather",
-  description: "The weather in a city",
-  input_schema: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
-};
-const clock = {
-  name: "get_time",
-  input_schema: { type: "object", properties: { zone: { type: "string" } }, required: ["zone"] },
-};
-
-const PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==";
 
 describe("the @anthropic-ai/sdk package, answered by an OpenAI-like provider", { concurrency: 4 }, () => {
   const model = "gpt-test";
@@ -78,63 +63,6 @@ describe("the @anthropic-ai/sdk package, answered by an OpenAI-like provider", {
     const line = await logOf(gateway, tag);
     assert.deepEqual([line.lane, line.outcome, line.provider], ["translated", "completed", "openai"]);
     assert.deepEqual(tokens(line.usage), { input: 12, output: 7 });
-  });
-
-  test("holds a conversation and says why the answer ended", async () => {
-    const messages = [
-      { role: "user", content: "My name is Ada." },
-      { role: "assistant", content: [{ type: "text", text: "Hello, Ada." }] },
-      { role: "user", content: `And now? ${directive({ text: TEXT })}` },
-    ];
-    const limited = await anthropic.messages.create({ model, max_tokens: 3, messages });
-    assert.equal(limited.stop_reason, "max_tokens");
-    const stopped = await anthropic.messages.create({ model, max_tokens, messages, stop_sequences: ["four"] });
-    assert.equal(stopped.content[0].text, "one two three ");
-    const withheld = await anthropic.messages.create({ model, max_tokens, messages: ask({ finish: "content_filter" }) });
-    assert.equal(withheld.stop_reason, "refusal");
-  });
-
-  test("streams events in the order that the API promises, with the usage at the end", async () => {
-    const messages = ask({ text: TEXT, usage_in: 12, usage_out: 7 });
-    const stream = await anthropic.messages.create({ model, max_tokens, messages, stream: true });
-    const types = [];
-    let text = "";
-    let usage;
-    for await (const event of stream) {
-      if (types.at(-1) !== event.type) types.push(event.type);
-      if (event.type === "content_block_delta") text += event.delta.text;
-      if (event.type === "message_delta") ({ usage } = event);
-    }
-    assert.equal(text, TEXT);
-    assert.deepEqual([usage.input_tokens, usage.output_tokens], [12, 7]);
-    assert.deepEqual(
-      types.filter((type) => type !== "ping"),
-      [
-        "message_start",
-        "content_block_start",
-        "content_block_delta",
-        "content_block_stop",
-        "message_delta",
-        "message_stop",
-      ],
-    );
-  });
-
-  test("streams through the helper", async () => {
-    const tag = freshId();
-    const deltas = [];
-    const stream = anthropic.messages
-      .stream(
-        { model, max_tokens, messages: ask({ tag, unicode: 1, split: 2, usage_in: 12, usage_out: 7 }) },
-        { headers: { "x-request-id": tag } },
-      )
-      .on("text", (delta) => deltas.push(delta));
-    const message = await stream.finalMessage();
-    assert.equal(message.content[0].text, deltas.join(""));
-    assert.match(message.content[0].text, /你好.*👩‍🚀/su);
-    assert.equal(message.stop_reason, "end_turn");
-    assert.deepEqual([message.usage.input_tokens, message.usage.output_tokens], [12, 7]);
-    assert.deepEqual(tokens((await logOf(gateway, tag)).usage), { input: 12, output: 7 });
   });
 
   test("is told no usage that nobody told", async () => {
@@ -205,30 +133,6 @@ describe("the @anthropic-ai/sdk package, answered by an OpenAI-like provider", {
     assert.equal(sent.parallel_tool_calls, false);
   });
 
-  test("runs tools by itself", async () => {
-    const asked = [];
-    const runner = anthropic.beta.messages.toolRunner({
-      model,
-      max_tokens,
-      thread: false, // the mock provider does not keep conversations
-      messages: [{ role: "user", content: "What is the weather?" }],
-      tools: [
-        {
-          ...weather,
-          type: "custom",
-          parse: (input) => input,
-          run: ({ city }) => {
-            asked.push(city);
-            return `21 degrees in ${city}`;
-          },
-        },
-      ],
-    });
-    const message = await runner;
-    assert.equal(asked.length, 1);
-    assert.match(message.content.at(-1).text, /21 degrees/);
-  });
-
   test("gives pictures as results, and they follow them", async () => {
     const tag = freshId();
     const source = { type: "base64", media_type: "image/png", data: PIXEL };
@@ -262,12 +166,6 @@ describe("the @anthropic-ai/sdk package, answered by an OpenAI-like provider", {
 
   test("answers in the form of a JSON schema", async () => {
     const tag = freshId();
-    const schema = {
-      type: "object",
-      properties: { title: { type: "string" }, minutes: { type: "integer" } },
-      required: ["title", "minutes"],
-      additionalProperties: false,
-    };
     const output_config = { format: { type: "json_schema", schema } };
     const message = await anthropic.messages.create({ model, max_tokens, messages: ask({ tag }), output_config });
     const answer = JSON.parse(message.content[0].text);
@@ -319,57 +217,7 @@ describe("the @anthropic-ai/sdk package, answered by an OpenAI-like provider", {
     assert.deepEqual(dropped, ["context_management", "inference_geo"]);
   });
 
-  // === Leaving ===
-
-  for (const how of ["aborting", "breaking out of the loop"]) {
-    test(`leaves a stream by ${how}, and the provider stops`, async () => {
-      const tag = freshId();
-      const stream = await anthropic.messages.create(
-        { model, max_tokens, messages: ask({ tag, chunks: 1000, gap_ms: 40 }), stream: true },
-        { headers: { "x-request-id": tag } },
-      );
-      for await (const event of stream) {
-        if (event.type !== "content_block_delta") continue;
-        if (how !== "aborting") break;
-        stream.controller.abort();
-      }
-      const entry = await upstreamEnded(mock, tag, "client_disconnected", { timeout: 5000 });
-      assert.ok(entry.chunks_sent < 200);
-      assert.equal((await logOf(gateway, tag)).outcome, "client_closed");
-    });
-  }
-
   // === Errors ===
-
-  const classes = [
-    [400, Anthropic.BadRequestError, "invalid_request_error"],
-    [404, Anthropic.NotFoundError, "not_found_error"],
-    [413, Anthropic.APIError, "request_too_large"],
-    [422, Anthropic.UnprocessableEntityError, "invalid_request_error"],
-    [429, Anthropic.RateLimitError, "rate_limit_error"],
-    [500, Anthropic.InternalServerError, "api_error"],
-    [503, Anthropic.InternalServerError, "overloaded_error"],
-    [529, Anthropic.InternalServerError, "overloaded_error"],
-    [401, Anthropic.InternalServerError, "api_error"],
-    [403, Anthropic.InternalServerError, "api_error"],
-  ];
-  for (const [status, Class, type] of classes) {
-    test(`raises ${Class.name} where the provider answers with ${status}`, async () => {
-      for (const stream of [false, true]) {
-        const tag = freshId();
-        const messages = ask({ status, error_message: "provider words", "header.retry-after": 3 });
-        const error = await anthropic.messages
-          .create({ model, max_tokens, stream, messages }, { headers: { "x-request-id": tag } })
-          .catch((error) => error);
-        assert.ok(error instanceof Class, `${error?.constructor?.name}: ${error}`);
-        assert.deepEqual([error.error.type, error.error.error.type], ["error", type]);
-        assert.equal(error.error.error.message.includes("provider words"), status !== 401 && status !== 403);
-        assert.deepEqual([error.requestID, error.error.request_id], [tag, tag]);
-        if (status === 429) assert.equal(error.headers.get("retry-after"), "3");
-        if (status === 529) assert.equal(error.status, 529);
-      }
-    });
-  }
 
   test("is refused by a 400 that names the place in its own names", async () => {
     const refused = async (body) => {
@@ -401,31 +249,6 @@ describe("the @anthropic-ai/sdk package, answered by an OpenAI-like provider", {
     assert.deepEqual([broken.status, broken.json.error.type], [400, "invalid_request_error"]);
   });
 
-  test("gets an error in the middle of a stream", async () => {
-    for (const fault of [{ error_at: 2 }, { truncate_at: 2 }, { reset_at: 2 }]) {
-      const messages = ask({ text: TEXT, gap_ms: 5, ...fault });
-      const stream = await anthropic.messages.create({ model, max_tokens, messages, stream: true });
-      await assert.rejects(async () => {
-        for await (const _ of stream);
-      }, Anthropic.APIError);
-      await assert.rejects(
-        anthropic.messages.stream({ model, max_tokens, messages }).finalMessage(),
-        Anthropic.APIError,
-      );
-    }
-  });
-
-  test("tries again what is worth it", async () => {
-    const patient = new Anthropic({ baseURL: at.url, apiKey: at.key, maxRetries: 2 });
-    for (const status of [429, 500, 529]) {
-      const tag = freshId();
-      const again = { "header.retry-after-ms": 20, "header.retry-after": 0 };
-      const messages = ask({ tag, status, fail_times: 2, ...again, text: "at last" });
-      const message = await patient.messages.create({ model, max_tokens, messages });
-      assert.equal(message.content[0].text, "at last");
-      assert.equal((await journalOf(mock, tag)).length, 3);
-    }
-  });
 });
 
 test("no line of the log has a secret in it", assertNothingLeaked);

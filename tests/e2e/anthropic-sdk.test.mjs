@@ -5,6 +5,7 @@ import { after, before, describe, test } from "node:test";
 
 import Anthropic from "@anthropic-ai/sdk";
 
+import { PIXEL, TEXT, max_tokens, schema } from "./anthropic.mjs";
 import {
   PROVIDER_SECRETS,
   ask,
@@ -21,21 +22,7 @@ import {
   upstreamEnded,
 } from "./support.mjs";
 
-const TEXT = "one two three four five six seven";
 const model = "claude-test";
-const max_tokens = 4096;
-
-const weather = {
-  name: "get_weather",
-  description: "The weather in a city",
-  input_schema: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
-};
-const clock = {
-  name: "get_time",
-  input_schema: { type: "object", properties: { zone: { type: "string" } }, required: ["zone"] },
-};
-
-const PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwAFBQIAX8jx0gAAAABJRU5ErkJggg==";
 
 describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
   let at, mock, gateway, anthropic;
@@ -73,131 +60,10 @@ describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
     assert.deepEqual(tokens(line.usage), { input: 12, output: 7 });
   });
 
-  test("holds a conversation and says why the answer ended", async () => {
-    const messages = [
-      { role: "user", content: "My name is Ada." },
-      { role: "assistant", content: [{ type: "text", text: "Hello, Ada." }] },
-      { role: "user", content: `And now? ${directive({ text: TEXT })}` },
-    ];
-    const limited = await anthropic.messages.create({ model, max_tokens: 3, messages });
-    assert.equal(limited.stop_reason, "max_tokens");
-    const stopped = await anthropic.messages.create({ model, max_tokens, messages, stop_sequences: ["four"] });
-    assert.deepEqual([stopped.stop_reason, stopped.stop_sequence], ["stop_sequence", "four"]);
-  });
-
-  test("streams events in the order that the API promises", async () => {
-    const stream = await anthropic.messages.create({ model, max_tokens, messages: ask({ text: TEXT }), stream: true });
-    const types = [];
-    let text = "";
-    for await (const event of stream) {
-      if (types.at(-1) !== event.type) types.push(event.type);
-      if (event.type === "content_block_delta") text += event.delta.text;
-    }
-    assert.equal(text, TEXT);
-    assert.deepEqual(
-      types.filter((type) => type !== "ping"),
-      [
-        "message_start",
-        "content_block_start",
-        "content_block_delta",
-        "content_block_stop",
-        "message_delta",
-        "message_stop",
-      ],
-    );
-  });
-
-  test("streams through the helper", async () => {
-    const tag = freshId();
-    const deltas = [];
-    const stream = anthropic.messages
-      .stream(
-        { model, max_tokens, messages: ask({ tag, unicode: 1, split: 2, usage_in: 12, usage_out: 7 }) },
-        { headers: { "x-request-id": tag } },
-      )
-      .on("text", (delta) => deltas.push(delta));
-    const message = await stream.finalMessage();
-    assert.equal(message.content[0].text, deltas.join(""));
-    assert.match(message.content[0].text, /你好.*👩‍🚀/su);
-    assert.equal(message.stop_reason, "end_turn");
-    assert.equal(message.usage.output_tokens, 7);
-    assert.deepEqual(tokens((await logOf(gateway, tag)).usage), { input: 12, output: 7 });
-  });
-
-  // === Tools ===
-
-  test("calls tools and takes their results", async () => {
-    const tools = [weather, clock];
-    const messages = [{ role: "user", content: `What is the weather? ${directive({ tools: 2 })}` }];
-    const first = await anthropic.messages.create({ model, max_tokens, messages, tools });
-    assert.equal(first.stop_reason, "tool_use");
-    const calls = first.content.filter(({ type }) => type === "tool_use");
-    assert.deepEqual(
-      calls.map(({ name }) => name),
-      ["get_weather", "get_time"],
-    );
-    messages.push({ role: "assistant", content: first.content });
-    messages.push({
-      role: "user",
-      content: calls.map(({ id }) => ({ type: "tool_result", tool_use_id: id, content: "sunny" })),
-    });
-    const second = await anthropic.messages.create({ model, max_tokens, messages, tools });
-    assert.equal(second.stop_reason, "end_turn");
-    assert.match(second.content[0].text, /sunny/);
-  });
-
-  test("streams the input of tools in pieces", async () => {
-    const pieces = [];
-    const stream = anthropic.messages
-      .stream({
-        model,
-        max_tokens,
-        messages: ask(),
-        tools: [weather],
-        tool_choice: { type: "tool", name: "get_weather" },
-      })
-      .on("inputJson", (piece) => pieces.push(piece));
-    const message = await stream.finalMessage();
-    const [call] = message.content.filter(({ type }) => type === "tool_use");
-    assert.equal(typeof call.input.city, "string");
-    assert.deepEqual(JSON.parse(pieces.join("")), call.input);
-    assert.ok(pieces.length > 1);
-  });
-
-  test("runs tools by itself", async () => {
-    const asked = [];
-    const runner = anthropic.beta.messages.toolRunner({
-      model,
-      max_tokens,
-      thread: false, // the mock provider does not keep conversations
-      messages: [{ role: "user", content: "What is the weather?" }],
-      tools: [
-        {
-          ...weather,
-          type: "custom",
-          parse: (input) => input,
-          run: ({ city }) => {
-            asked.push(city);
-            return `21 degrees in ${city}`;
-          },
-        },
-      ],
-    });
-    const message = await runner;
-    assert.equal(asked.length, 1);
-    assert.match(message.content.at(-1).text, /21 degrees/);
-  });
-
   // === What else a request may have ===
 
   test("answers in the form of a JSON schema", async () => {
     const tag = freshId();
-    const schema = {
-      type: "object",
-      properties: { title: { type: "string" }, minutes: { type: "integer" } },
-      required: ["title", "minutes"],
-      additionalProperties: false,
-    };
     const body = {
       model,
       max_tokens,
@@ -225,25 +91,6 @@ describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
       assert.deepEqual(JSON.parse((await received(mock, tag)).body).messages[0].content[0].source, source);
     });
   }
-
-  test("thinks, and takes its thoughts back", async () => {
-    const thinking = { type: "enabled", budget_tokens: 1024 };
-    const messages = ask({ reasoning: 9, text: TEXT });
-    const stream = anthropic.messages.stream({ model, max_tokens, messages, thinking });
-    const message = await stream.finalMessage();
-    const [thought, text] = message.content;
-    assert.equal(thought.type, "thinking");
-    assert.notEqual(thought.thinking, "");
-    assert.notEqual(thought.signature, "");
-    assert.equal(text.text, TEXT);
-    const again = await anthropic.messages.create({
-      model,
-      max_tokens,
-      thinking,
-      messages: [...messages, { role: "assistant", content: message.content }, { role: "user", content: "Go on." }],
-    });
-    assert.equal(again.stop_reason, "end_turn");
-  });
 
   test("writes to and reads from the prompt cache, and the log tells them apart", async () => {
     const system = [
@@ -313,26 +160,6 @@ describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
 
   // === Leaving ===
 
-  for (const how of ["aborting", "breaking out of the loop"]) {
-    test(`leaves a stream by ${how}, and the provider stops`, async () => {
-      const tag = freshId();
-      const stream = await anthropic.messages.create(
-        { model, max_tokens, messages: ask({ tag, chunks: 1000, gap_ms: 40 }), stream: true },
-        { headers: { "x-request-id": tag } },
-      );
-      for await (const event of stream) {
-        if (event.type !== "content_block_delta") continue;
-        if (how !== "aborting") break;
-        stream.controller.abort();
-      }
-      const entry = await upstreamEnded(mock, tag, "client_disconnected", { timeout: 5000 });
-      assert.ok(entry.chunks_sent < 200);
-      const line = await logOf(gateway, tag);
-      assert.equal(line.outcome, "client_closed");
-      assert.ok(tokens(line.usage).input > 0);
-    });
-  }
-
   for (const [what, stream, wait] of [
     ["an unstreamed answer", false, { ttfb_ms: 20_000 }],
     ["the head of a stream", true, { ttfb_ms: 20_000 }],
@@ -361,31 +188,6 @@ describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
 
   // === Errors ===
 
-  const classes = [
-    [400, Anthropic.BadRequestError, "invalid_request_error"],
-    [404, Anthropic.NotFoundError, "not_found_error"],
-    [413, Anthropic.APIError, "request_too_large"],
-    [429, Anthropic.RateLimitError, "rate_limit_error"],
-    [500, Anthropic.InternalServerError, "api_error"],
-    [529, Anthropic.InternalServerError, "overloaded_error"],
-    [401, Anthropic.InternalServerError, "api_error"],
-    [403, Anthropic.InternalServerError, "api_error"],
-  ];
-  for (const [status, Class, type] of classes) {
-    test(`raises ${Class.name} where the provider answers with ${status}`, async () => {
-      for (const stream of [false, true]) {
-        const error = await anthropic.messages
-          .create({ model, max_tokens, stream, messages: ask({ status, error_message: "provider words" }) })
-          .catch((error) => error);
-        assert.ok(error instanceof Class, `${error?.constructor?.name}: ${error}`);
-        assert.equal(error.error.type, "error");
-        assert.equal(error.error.error.type, type);
-        assert.equal(error.error.error.message.includes("provider words"), status !== 401 && status !== 403);
-        assert.notEqual(error.requestID ?? "", "");
-      }
-    });
-  }
-
   test("gets errors of the gateway's own in its shape, with the request id", async () => {
     const tag = freshId();
     const options = { headers: { "x-request-id": tag } };
@@ -406,20 +208,6 @@ describe("the @anthropic-ai/sdk package", { concurrency: 4 }, () => {
     const wrong = await anthropic.messages.create({ model, max_tokens, messages: [] }).catch((error) => error);
     assert.ok(wrong instanceof Anthropic.BadRequestError);
     assert.match(wrong.message, /messages/);
-  });
-
-  test("gets an error in the middle of a stream", async () => {
-    for (const fault of [{ error_at: 2 }, { truncate_at: 2 }, { reset_at: 2 }]) {
-      const messages = ask({ text: TEXT, gap_ms: 5, ...fault });
-      const stream = await anthropic.messages.create({ model, max_tokens, messages, stream: true });
-      await assert.rejects(async () => {
-        for await (const _ of stream);
-      }, Anthropic.APIError);
-      await assert.rejects(
-        anthropic.messages.stream({ model, max_tokens, messages }).finalMessage(),
-        Anthropic.APIError,
-      );
-    }
   });
 
   test("tries again what is worth it, and only that", async () => {
