@@ -28,6 +28,7 @@ pub mod loaded;
 pub mod meter;
 pub mod patience;
 pub mod plan;
+pub mod recognise;
 pub mod reply;
 pub mod reservation;
 pub mod simulate;

@@ -16,6 +16,7 @@ mod count;
 mod facts;
 mod gemini;
 mod openai;
+mod recognise;
 #[cfg(test)]
 mod tests;
 
