@@ -16,12 +16,9 @@ fn decode<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Read {
         decoder.push(piece);
         loop {
             match decoder.next_message() {
-                Ok(Some(it)) => messages.push((
-                    it.name.to_vec(),
-                    it.is_exception,
-                    it.error_message.to_vec(),
-                    it.payload.to_vec(),
-                )),
+                Ok(Some(it)) => {
+                    messages.push((it.name.to_vec(), it.is_exception, it.error_message.to_vec(), it.payload.to_vec()))
+                }
                 Ok(None) => break,
                 Err(fault) => {
                     assert_eq!(decoder.next_message(), Err(fault));
