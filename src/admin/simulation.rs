@@ -142,11 +142,17 @@ pub struct Surroundings<'a> {
 /// Tries a sample; `random` is what chance decides by, `words` what gauges have said of this sample so far.
 pub fn outcome(around: Surroundings<'_>, sample: &SampleRequest, words: &Words, random: u64) -> Tried {
     let Surroundings { loaded, pools, keys, health, turns, now } = around;
-    let (api, path) = match sample.endpoint {
-        Endpoint::ChatCompletions => (Api::ChatCompletions, "/v1/chat/completions"),
-        Endpoint::Messages => (Api::Messages, "/v1/messages"),
-        Endpoint::Responses => (Api::Responses, "/v1/responses"),
+    let api = match sample.endpoint {
+        Endpoint::ChatCompletions => Api::ChatCompletions,
+        Endpoint::Messages => Api::Messages,
+        Endpoint::Responses => Api::Responses,
+        Endpoint::Embeddings => Api::Embeddings,
+        Endpoint::Moderations => Api::Moderations,
+        Endpoint::Rerank => Api::Rerank,
+        Endpoint::ImageGeneration => Api::ImageGeneration,
+        Endpoint::Speech => Api::Speech,
     };
+    let path = api.path();
     let body = sample.body.as_ref().map(|body| Value::Object(body.clone()).to_string());
     let model = sample.model.as_deref().unwrap_or_default();
     let key = sample.key_id.as_ref().and_then(|id| keys.get(id));

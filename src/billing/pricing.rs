@@ -151,13 +151,13 @@ impl Pricing {
         cost(&rates, multiplier, usage)
     }
 
-    /// What a request may cost that is about to be sent: `input_tokens` and `facts` are what is expected. Output is taken
-    /// at the dearer of the prices of text and reasoning.
-    pub fn ask(&self, input_tokens: u64, facts: &BillingFacts) -> AskPrices {
+    /// What a request may cost that is about to be sent: `input_tokens`, `facts` and, of what is charged by the piece,
+    /// `pieces` are what is expected. Output is taken at the dearer of the prices of text and reasoning.
+    pub fn ask(&self, input_tokens: u64, pieces: &Usage, facts: &BillingFacts) -> AskPrices {
         let (rates, multiplier) = self.rates(input_tokens, facts);
         let Picodollars(input) = multiplier.of(rates.input);
         let Picodollars(output) = multiplier.of(rates.output.max(rates.output_reasoning));
-        AskPrices { input, output, fixed: rates.per_request.0 }
+        AskPrices { input, output, fixed: cost(&rates, multiplier, pieces).0 }
     }
 }
 
@@ -181,7 +181,8 @@ mod tests {
         let card = Arc::new(price.card());
         let ask = |input, tier, account| {
             let pricing = Pricing::of(&card, PriceSource::Configured, account, Day::at(0)).unwrap();
-            let AskPrices { input, output, fixed } = pricing.ask(input, &BillingFacts::expected(tier));
+            let AskPrices { input, output, fixed } =
+                pricing.ask(input, &Usage::default(), &BillingFacts::expected(tier));
             (input, output, fixed)
         };
         assert_eq!(ask(100, None, "a"), (1_000_000, 3_000_000, 1_000_000));

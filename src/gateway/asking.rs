@@ -6,7 +6,7 @@ use crate::auth::Principal;
 use crate::config::{Limits, Provider};
 use crate::limits::ask::{Ask, LeaseTerms};
 use crate::limits::rule::{EVERYBODY, LimitTerms, Rule, Scope};
-use crate::protocol::usage::BillingFacts;
+use crate::protocol::usage::{BillingFacts, Usage};
 
 /// What matters of a request for what may be reserved for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,13 +19,15 @@ pub struct Wanted<'a> {
     pub choices: u64,
     /// The service tier that is asked for.
     pub service_tier: Option<&'a str>,
+    /// What is charged by the piece.
+    pub pieces: Usage,
 }
 
 impl<'a> Wanted<'a> {
     /// What a request says of so many input tokens.
     pub fn of(envelope: &'a Envelope<'_>, input_tokens: u64) -> Self {
-        let Envelope { max_output, choices, ref service_tier, .. } = *envelope;
-        Self { input_tokens, max_output, choices, service_tier: service_tier.as_deref() }
+        let Envelope { max_output, choices, ref service_tier, pieces, .. } = *envelope;
+        Self { input_tokens, max_output, choices, service_tier: service_tier.as_deref(), pieces }
     }
 }
 
@@ -59,10 +61,9 @@ pub fn ask_for(loaded: &LoadedConfig, plan: &Plan<'_>, principal: &Principal, wa
         model: plan.model_name.to_owned(),
         input_tokens: wanted.input_tokens,
         max_output_tokens: bound.unwrap_or(u64::MAX),
-        prices: plan
-            .pricing
-            .as_ref()
-            .map(|pricing| pricing.ask(wanted.input_tokens, &BillingFacts::expected(wanted.service_tier))),
+        prices: plan.pricing.as_ref().map(|pricing| {
+            pricing.ask(wanted.input_tokens, &wanted.pieces, &BillingFacts::expected(wanted.service_tier))
+        }),
         lifetime_ms: plan.timeouts.total_ms.saturating_add(limits.reservation_slack_ms),
         defaults: loaded.default_rules().to_vec(),
         holder: String::new(),

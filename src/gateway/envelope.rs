@@ -5,15 +5,19 @@
 
 use std::cell::OnceCell;
 
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
+
 use super::estimate::InputBody;
 use crate::error::{Kind, Problem};
 use crate::protocol::chat::ChatRequest;
 use crate::protocol::inbound::inbound;
 use crate::protocol::json_scan::{Member, Members, ScanLimits, ValueKind, scan_object};
+use crate::protocol::usage::Usage;
 use crate::providers::openai::scan_problem;
 use crate::providers::{Api, Source};
 
-/// The envelope of a chat request.
+/// The envelope of a request.
 #[derive(Debug)]
 pub struct Envelope<'a> {
     /// The API that it is for.
@@ -37,6 +41,39 @@ pub struct Envelope<'a> {
     pub choices: u64,
     /// The service tier that the caller asks for, as it names it.
     pub service_tier: Option<String>,
+    /// What is going to be used of what is charged by the piece.
+    pub pieces: Usage,
+}
+
+/// The model that OpenAI has moderate what names none.
+const MODERATION_MODEL: &str = "omni-moderation-latest";
+
+/// Documents that are ranked as one search.
+const SEARCHED: u64 = 100;
+
+/// What a member may be that the model answers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// A text.
+    Text,
+    /// A list with at least one of these.
+    List(&'static str),
+    /// Either.
+    Both(&'static str),
+}
+
+/// What the model answers to, by API.
+fn inputs(api: Api) -> &'static [(&'static str, Takes)] {
+    match api {
+        Api::ChatCompletions | Api::Messages | Api::CountTokens => &[("messages", Takes::List("message"))],
+        Api::Responses => &[("input", Takes::Both("item"))],
+        Api::Completions => &[("prompt", Takes::Both("prompt"))],
+        Api::Embeddings | Api::Moderations => &[("input", Takes::Both("text"))],
+        Api::Rerank => &[("query", Takes::Text), ("documents", Takes::List("document"))],
+        Api::ImageGeneration | Api::ImageEdit => &[("prompt", Takes::Text)],
+        Api::Speech => &[("input", Takes::Text)],
+        Api::Transcription | Api::Translation => &[],
+    }
 }
 
 /// Longest model name, in bytes.
@@ -54,26 +91,55 @@ impl<'a> Envelope<'a> {
         let limits = ScanLimits { max_depth, ..ScanLimits::default() };
         let members = scan_object(body, limits).map_err(scan_problem)?;
         let reader = Reader { members: &members };
-        let model = reader.model()?;
-        if api == Api::Responses {
-            reader.conversation("input", true)?;
-        } else {
-            reader.conversation("messages", false)?;
+        let model = match reader.get("model")? {
+            None if api == Api::Moderations => MODERATION_MODEL.to_owned(),
+            _ => reader.model()?,
+        };
+        for (name, takes) in inputs(api) {
+            reader.input(name, *takes)?;
         }
-        let stream = reader.boolean("stream")?;
-        let mut max_output = reader.count(if api == Api::Responses { "max_output_tokens" } else { "max_tokens" })?;
-        let (mut include_usage, mut choices) = (false, 1);
+        let completes = matches!(api, Api::ChatCompletions | Api::Completions);
+        let stream = match api {
+            // A voice is passed on as it comes, whatever its form.
+            Api::Speech => true,
+            Api::CountTokens | Api::Embeddings | Api::Moderations | Api::Rerank | Api::Translation => false,
+            _ => reader.boolean("stream")?,
+        };
+        let mut max_output = match api {
+            Api::Responses => reader.count("max_output_tokens")?,
+            Api::CountTokens | Api::Embeddings | Api::Moderations | Api::Rerank => Some(0),
+            api if api.is_chat() => reader.count("max_tokens")?,
+            _ => None,
+        };
         if api == Api::ChatCompletions {
             // Which of the two a provider heeds is its own matter: the larger one is the bound.
             max_output = max_output.max(reader.count("max_completion_tokens")?);
-            include_usage = reader.include_usage(limits)?;
-            choices = reader.choices()?;
         }
+        let include_usage = completes && reader.include_usage(limits)?;
+        let makes_images = matches!(api, Api::ImageGeneration | Api::ImageEdit);
+        let choices = if completes || makes_images { reader.choices()? } else { 1 };
         let max_output = max_output.map(|each| each.saturating_mul(choices));
+        let pieces = Usage {
+            images: if makes_images { choices } else { 0 },
+            web_searches: if api == Api::Rerank { reader.length("documents")?.div_ceil(SEARCHED).max(1) } else { 0 },
+            ..Usage::default()
+        };
         let service_tier = reader.service_tier()?;
-        let input = InputBody::new(body);
-        let chat = OnceCell::new();
-        Ok(Self { api, body, input, members, chat, model, stream, include_usage, max_output, choices, service_tier })
+        let (input, chat) = (InputBody::new(body), OnceCell::new());
+        Ok(Self {
+            api,
+            body,
+            input,
+            members,
+            chat,
+            model,
+            stream,
+            include_usage,
+            max_output,
+            choices,
+            service_tier,
+            pieces,
+        })
     }
 
     /// A field at the body's top, as it stands there; `None` as well if it is there twice.
@@ -92,6 +158,21 @@ impl<'a> Envelope<'a> {
             None => Err(Problem::new(Kind::Internal, "internal_error", "This API is not translated.")),
         };
         self.chat.get_or_init(read).as_ref().map_err(Problem::clone)
+    }
+
+    /// The whole body, for an API that is no chat.
+    ///
+    /// # Errors
+    /// A 400 if it is no JSON after all.
+    pub fn json(&self) -> Result<Value, Problem> {
+        serde_json::from_slice(self.body)
+            .map_err(|error| Problem::invalid("", format!("The body is not valid JSON: {error}.")))
+    }
+
+    /// Members of the body by their names, those that are there.
+    pub fn members(&self, names: &[&str]) -> Map<String, Value> {
+        let value = |name: &&str| Some(((*name).to_owned(), serde_json::from_slice(self.param(name)?).ok()?));
+        names.iter().filter_map(value).collect()
     }
 
     /// The request as dialects take it that pass it on.
@@ -126,21 +207,28 @@ impl<'a> Reader<'_, 'a> {
         Ok(model)
     }
 
-    /// What the model is to answer: a list with something in it, or, if that will do, a text.
-    fn conversation(&self, name: &str, may_be_text: bool) -> Result<(), Problem> {
+    /// What the model answers to is there.
+    fn input(&self, name: &str, takes: Takes) -> Result<(), Problem> {
         let Some(member) = self.get(name)? else {
             return Err(Problem::invalid(name, format!("{name}: is required.")));
         };
-        if may_be_text && member.kind == ValueKind::String {
-            return Ok(());
-        }
+        let item = match takes {
+            Takes::Text => return expect(member, name, ValueKind::String),
+            Takes::Both(_) if member.kind == ValueKind::String => return Ok(()),
+            Takes::Both(item) | Takes::List(item) => item,
+        };
         expect(member, name, ValueKind::Array)?;
         let inside = self.members.raw(member).get(1..).unwrap_or_default().trim_ascii_start();
         if inside.first() == Some(&b']') {
-            let item = if may_be_text { "item" } else { "message" };
             return Err(Problem::invalid(name, format!("{name}: must have at least one {item}.")));
         }
         Ok(())
+    }
+
+    /// How many elements a list has.
+    fn length(&self, name: &str) -> Result<u64, Problem> {
+        let list = self.get(name)?.map(|member| serde_json::from_slice::<Vec<IgnoredAny>>(self.members.raw(member)));
+        Ok(list.and_then(Result::ok).map_or(0, |list| list.len() as u64))
     }
 
     fn boolean(&self, name: &str) -> Result<bool, Problem> {
@@ -220,6 +308,30 @@ mod tests {
         assert_eq!(chat(&format!(r#","service_tier":"{}""#, "x".repeat(33))), (None, 1, None));
         let messages = r#"{"model":"m","messages":[1],"max_tokens":9,"max_completion_tokens":11,"n":4}"#;
         assert_eq!(read(Api::Messages, messages), (Some(9), 1, None));
+    }
+
+    #[test]
+    fn what_is_no_chat_has_an_envelope_of_its_own() {
+        fn read(api: Api, body: &str) -> Result<Envelope<'_>, Problem> {
+            Envelope::read(body.as_bytes(), api, 64)
+        }
+        let at = |api, body: &str| read(api, body).map(|_| ()).unwrap_err().param.unwrap_or_default();
+        assert_eq!(read(Api::Embeddings, r#"{"model":"m","input":[1,2]}"#).unwrap().max_output, Some(0));
+        assert_eq!(at(Api::Embeddings, r#"{"model":"m","input":[]}"#), "input");
+        assert_eq!(at(Api::Embeddings, r#"{"input":"x"}"#), "model");
+        assert_eq!(at(Api::Rerank, r#"{"model":"m","query":"q","documents":"d"}"#), "documents");
+        assert_eq!(at(Api::Speech, r#"{"model":"m","input":["x"]}"#), "input");
+        assert_eq!(at(Api::ImageGeneration, r#"{"model":"m"}"#), "prompt");
+        assert_eq!(read(Api::Moderations, r#"{"input":"x"}"#).unwrap().model, "omni-moderation-latest");
+        assert_eq!(at(Api::Moderations, r#"{"model":7,"input":"x"}"#), "model");
+        let documents = (0..101).map(|n| format!("\"{n}\"")).collect::<Vec<_>>().join(",");
+        let ranked = format!(r#"{{"model":"m","query":"q","documents":[{documents}]}}"#);
+        let ranked = read(Api::Rerank, &ranked).unwrap();
+        assert_eq!((ranked.pieces.web_searches, ranked.stream), (2, false));
+        let images = read(Api::ImageGeneration, r#"{"model":"m","prompt":"p","n":3,"stream":true}"#).unwrap();
+        assert_eq!((images.pieces.images, images.choices, images.stream), (3, 3, true));
+        assert!(read(Api::Speech, r#"{"model":"m","input":"x","voice":"alloy"}"#).unwrap().stream);
+        assert!(!read(Api::Embeddings, r#"{"model":"m","input":"x","stream":"y"}"#).unwrap().stream);
     }
 
     #[test]

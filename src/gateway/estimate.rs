@@ -134,6 +134,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_chat_is_counted_as_it_is_read() {
+        let text = "What is the capital of France?";
+        let one = tokens(&format!(r#"{{"model":"m","input":"{text}","encoding_format":"base64"}}"#));
+        assert!((8..=12).contains(&one), "{one}");
+        let list = tokens(&format!(r#"{{"input":["{text}","{text}"]}}"#));
+        assert!((one * 2 - 4..=one * 2).contains(&list), "{list}");
+        assert_eq!(tokens(&format!(r#"{{"prompt":"{text}","n":2,"size":"1024x1024"}}"#)), one);
+        let elements = (0..1_000).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+        assert_eq!(tokens(&format!(r#"{{"input":[{elements}]}}"#)), 1_003);
+        assert_eq!(tokens(&format!(r#"{{"input":[[{elements}],[{elements}]],"dimensions":512}}"#)), 2_003);
+        let ranked = format!(r#"{{"query":"{text}","documents":["{text}",{{"text":"{text}"}}],"top_n":2}}"#);
+        assert!((one * 3 - 6..=one * 3 + 4).contains(&tokens(&ranked)), "{}", tokens(&ranked));
+        let moderated = format!(
+            r#"{{"input":[{{"type":"text","text":"{text}"}},
+            {{"type":"image_url","image_url":{{"url":"https://example.com/a.png"}}}}]}}"#
+        );
+        assert_eq!(Measure::of(moderated.as_bytes()).pictures.len(), 1);
+    }
+
+    #[test]
     fn tools_and_their_calls_are_counted() {
         let question = r#"{"role":"user","content":"What is the weather?"}"#;
         let plain = tokens(&format!(r#"{{"messages":[{question}]}}"#));

@@ -166,9 +166,10 @@ impl View for Prospects<'_, '_> {
         let Sight { asked, envelope, max_output, .. } = self.sight;
         let output = self.loaded.config.limits.first_output_tokens.min(max_output.unwrap_or(u64::MAX));
         let tier = envelope.and_then(|envelope| envelope.service_tier.as_deref());
+        let pieces = envelope.map(|envelope| envelope.pieces).unwrap_or_default();
         self.look(deployment, |plan| {
             let input = asked.input.tokens(plan.family());
-            let prices = plan.pricing.as_ref()?.ask(input, &BillingFacts::expected(tier));
+            let prices = plan.pricing.as_ref()?.ask(input, &pieces, &BillingFacts::expected(tier));
             Some(of_request(input, output, Some(&prices)).cost)
         })
         .ok()?
@@ -329,7 +330,7 @@ fn nobody(loaded: &LoadedConfig, name: &str, order: &Order<'_>) -> Problem {
     }
     let is_model = loaded.config.models.contains_key(name);
     let told = |reason: &Unusable| {
-        is_model || matches!(reason, Unusable::TooLong { .. } | Unusable::WrongApi | Unusable::Unpriced)
+        is_model || matches!(reason, Unusable::TooLong { .. } | Unusable::WrongApi(_) | Unusable::Unpriced)
     };
     reasons().find(told).map_or_else(
         || {

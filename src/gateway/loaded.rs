@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use super::asking;
+use super::plan::served_apis;
 use crate::auth::Principal;
 use crate::billing::Prices;
 use crate::config::{
@@ -13,6 +14,7 @@ use crate::config::{
 };
 use crate::limits::rule::Rule;
 use crate::objects::pool::Pools;
+use crate::protocol::Apis;
 use crate::routing::tree::MAX_DEPTH;
 
 /// What a deployment, and not the configuration, says.
@@ -118,6 +120,11 @@ impl LoadedConfig {
                 owned_by: model.owned_by.as_deref().unwrap_or(&model.provider),
                 description: model.description.as_deref(),
                 context_tokens: model.context_tokens,
+                apis: self
+                    .config
+                    .providers
+                    .get(&model.provider)
+                    .map_or_else(Apis::default, |provider| served_apis(&self.config, provider, name, model)),
             });
         }
         self.listing_of_route(name, 1)
@@ -131,8 +138,10 @@ impl LoadedConfig {
             (None, Some(route)) if depth < MAX_DEPTH => self.listing_of_route(route, depth.saturating_add(1)),
             _ => None,
         };
-        let first = route.targets.iter().filter(|target| target.enabled).find_map(answers)?;
-        Some(Listing { name, description: route.description.as_deref(), ..first })
+        let mut answering = route.targets.iter().filter(|target| target.enabled).filter_map(answers);
+        let first = answering.next()?;
+        let apis = answering.fold(first.apis, |apis, other| apis.and(other.apis));
+        Some(Listing { name, description: route.description.as_deref(), apis, ..first })
     }
 }
 
@@ -147,6 +156,8 @@ pub struct Listing<'a> {
     pub description: Option<&'a str>,
     /// How many tokens fit into it, if that is configured.
     pub context_tokens: Option<u64>,
+    /// By which APIs it can be called.
+    pub apis: Apis,
 }
 
 /// A configuration as an isolate has it, for tests.
@@ -183,6 +194,8 @@ mod tests {
             loaded.listings(&Principal::default()).into_iter().map(|it| (it.name, it.owned_by)).collect();
         assert_eq!(told, [("a", "acme"), ("m", "acme"), ("n", "p")]);
         assert_eq!(loaded.listing("a").unwrap().description, Some("best"));
+        let (route, model) = (loaded.listing("a").unwrap(), loaded.listing("m").unwrap());
+        assert!(route.apis == model.apis && route.apis.iter().any(|api| api == crate::protocol::Api::Embeddings));
         let one = Principal { models: vec!["n".into()], ..Principal::default() };
         assert_eq!(loaded.listings(&one).len(), 1);
     }

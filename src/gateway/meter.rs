@@ -191,6 +191,8 @@ impl State {
             Api::ChatCompletions => self.observe_chunk(data),
             Api::Messages => self.observe_message_event(data),
             Api::Responses => self.observe_response_event(data),
+            api if api.is_side() => self.observe_side_event(data),
+            _ => Seen::Nothing,
         }
     }
 
@@ -283,6 +285,32 @@ impl State {
             self.reported = Some(ReplyFault::reported(error.unwrap_or(&event)));
         }
         Seen::Nothing
+    }
+}
+
+impl State {
+    /// Of images, speech and transcripts only the last event tells anything; `n` images have as many.
+    fn observe_side_event(&mut self, data: &[u8]) -> Seen {
+        let ends = [".completed\"", ".done\""];
+        if !ends.iter().any(|word| memchr::memmem::find(data, word.as_bytes()).is_some()) && !holds_error(data) {
+            return Seen::Nothing;
+        }
+        let Ok(event) = serde_json::from_slice::<Value>(data) else { return Seen::Nothing };
+        let kind = event.get("type").and_then(Value::as_str).unwrap_or_default();
+        let error = event.get("error").filter(|error| !error.is_null());
+        if kind == "error" || error.is_some() {
+            self.reported = Some(ReplyFault::reported(error.unwrap_or(&event)));
+            return Seen::Nothing;
+        }
+        if !kind.ends_with(".completed") && !kind.ends_with(".done") {
+            return Seen::Nothing;
+        }
+        if let Some(told) = Told::from_side(self.api, &event, 1) {
+            self.usage = Some(self.usage.unwrap_or_default().plus(&told.usage, u64::MAX));
+            self.facts = told.facts.or(self.facts);
+        }
+        self.done = true;
+        Seen::Usage
     }
 }
 

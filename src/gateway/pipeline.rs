@@ -1,4 +1,4 @@
-//! A chat request from its first stage to its last.
+//! A request for a model from its first stage to its last.
 
 use http::HeaderMap;
 use web_sys::{AbortSignal, ReadableStream};
@@ -37,11 +37,11 @@ pub struct Inbound {
     pub started: u64,
 }
 
-/// Serves a chat request; a streamed reply comes with the task that feeds it.
+/// Serves a request for a model; a streamed reply comes with the task that feeds it.
 ///
 /// # Errors
 /// A [`Problem`] to be rendered in the caller's dialect.
-pub async fn chat(
+pub async fn call(
     exchange: &mut Exchange,
     api: Api,
     inbound: Inbound,

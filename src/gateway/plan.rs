@@ -6,11 +6,12 @@ use super::envelope::Envelope;
 use super::estimate::{Family, Input};
 use crate::auth::Principal;
 use crate::billing::Pricing;
-use crate::config::{Model, Overrides, Provider, StreamUsage, Timeouts, Unpriced};
+use crate::config::{Config, Model, Overrides, Provider, StreamUsage, Timeouts, Unpriced};
 use crate::error::{Kind, Problem};
+use crate::protocol::Apis;
 use crate::protocol::inbound::inbound;
 use crate::providers::outbound::{Outbound, Serves, translated};
-use crate::providers::{Api, Target, UpstreamRequest, outbound};
+use crate::providers::{Api, Target, UpstreamRequest, outbound, side};
 
 pub use super::loaded::{Deployment, Listing, LoadedConfig};
 
@@ -93,9 +94,40 @@ impl Plan<'_> {
     pub fn request(&self, envelope: &Envelope<'_>) -> Result<UpstreamRequest, Problem> {
         match self.serves {
             Serves::Natively => self.dialect.faithful(envelope.api, &envelope.source(), self.target),
-            Serves::Translated => translated(self.dialect, self.target, envelope.chat()?),
-            Serves::No => Err(Unusable::WrongApi.problem(&envelope.model)),
+            Serves::Translated => match self.dialect.side(envelope.api, self.target) {
+                Some(side) => side::translated(side, self.target, envelope.api, &envelope.json()?),
+                None => translated(self.dialect, self.target, envelope.chat()?),
+            },
+            Serves::No => Err(Unusable::WrongApi(served(self.dialect, self.target)).problem(&envelope.model)),
         }
+    }
+}
+
+/// How a target serves an API, as far as the gateway can translate it.
+fn serves(dialect: &dyn Outbound, api: Api, target: Target<'_>) -> Serves {
+    match dialect.serves(api, target) {
+        Serves::Translated if inbound(api).is_none() && dialect.side(api, target).is_none() => Serves::No,
+        serves => serves,
+    }
+}
+
+/// The APIs by which a target can be called.
+fn served(dialect: &dyn Outbound, target: Target<'_>) -> Apis {
+    Api::ALL.into_iter().filter(|api| serves(dialect, *api, target) != Serves::No).collect()
+}
+
+/// The APIs by which a model can be called.
+pub fn served_apis(config: &Config, provider: &Provider, name: &str, model: &Model) -> Apis {
+    served(outbound(provider.dialect), target(config, provider, name, model))
+}
+
+fn target<'a>(config: &Config, provider: &'a Provider, name: &'a str, model: &'a Model) -> Target<'a> {
+    Target {
+        provider,
+        upstream_model: model.upstream_model.as_deref().unwrap_or(name),
+        max_output_tokens: model.max_output_tokens.unwrap_or(Model::MAX_OUTPUT_TOKENS),
+        structured_output: model.structured_output,
+        strict_params: model.strict_params.unwrap_or(config.http.strict_params),
     }
 }
 
@@ -125,9 +157,9 @@ pub enum Unusable {
     /// Its provider has an address that this deployment does not allow.
     #[error("the provider's address is not allowed by the deployment")]
     AddressRefused,
-    /// Its provider does not serve the API that was called.
+    /// Its provider does not serve the API that was called, but these.
     #[error("the model's provider does not serve this API")]
-    WrongApi,
+    WrongApi(Apis),
     /// The input does not fit into it.
     #[error("the input of about {estimated} tokens does not fit into the model's {limit}")]
     TooLong {
@@ -151,7 +183,7 @@ impl Unusable {
             Self::NoProvider => "no_provider",
             Self::ProviderDisabled => "provider_disabled",
             Self::AddressRefused => "address_refused",
-            Self::WrongApi => "wrong_api",
+            Self::WrongApi(_) => "wrong_api",
             Self::TooLong { .. } => "too_long",
             Self::Unpriced => "unpriced",
         }
@@ -174,10 +206,11 @@ impl Unusable {
                  the gateway: the log says which.",
             )
             .final_answer(),
-            Self::WrongApi => {
+            Self::WrongApi(apis) => {
+                let paths: Vec<_> = apis.iter().map(Api::path).collect();
                 let message = format!(
-                    "The model `{name}` is served by a provider that does not serve this API. Call it by \
-                     POST /v1/chat/completions."
+                    "The model `{name}` is served by a provider that does not serve this API. Call it by POST {}.",
+                    paths.join(", ")
                 );
                 Problem { code: "unsupported_api_for_model".to_owned(), ..Problem::invalid("model", message) }
             }
@@ -222,19 +255,10 @@ pub fn candidate<'a>(
     }
     let endpoint = endpoint.map_err(|_| Unusable::AddressRefused)?;
     let dialect = outbound(provider.dialect);
-    let target = Target {
-        provider,
-        upstream_model: model.upstream_model.as_deref().unwrap_or(model_name),
-        max_output_tokens: model.max_output_tokens.unwrap_or(Model::MAX_OUTPUT_TOKENS),
-        structured_output: model.structured_output,
-        strict_params: model.strict_params.unwrap_or(config.http.strict_params),
-    };
-    let serves = match dialect.serves(asked.api, target) {
-        Serves::Translated if inbound(asked.api).is_none() => Serves::No,
-        serves => serves,
-    };
+    let target = target(config, provider, model_name, model);
+    let serves = serves(dialect, asked.api, target);
     if serves == Serves::No {
-        return Err(Unusable::WrongApi);
+        return Err(Unusable::WrongApi(served(dialect, target)));
     }
     if let Some(limit) = model.context_tokens {
         let estimated = asked.input.tokens(family(dialect, target));
@@ -268,6 +292,7 @@ fn lane(serves: Serves, provider: &Provider, asked: Asked<'_>) -> Lane {
     match serves == Serves::Natively {
         // What a reply is rewritten into is Chat Completions; there is no stricter form of the others to give.
         true if provider.normalize && chat => Lane::Translated,
+        true if asked.api == Api::Speech => Lane::Native,
         true if usage_is_ours_alone || (asked.stream && asked.include_cost) => Lane::Relayed,
         true => Lane::Native,
         false => Lane::Translated,

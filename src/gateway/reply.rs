@@ -1,5 +1,7 @@
 //! Stage 6, the deciding part: what becomes of a provider's reply. The shell's part, `relay`, moves the bytes.
 
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::meter::{Meter, Metered, TellCost};
@@ -9,6 +11,7 @@ use crate::protocol::chat::{ChatEvent, ReplyDecoder, ReplyFault};
 use crate::protocol::inbound::{Echo, Inbound, ReplyIdentity, StreamWriter, error_event, inbound};
 use crate::protocol::usage::{BillingFacts, Told, Usage};
 use crate::providers::outbound::{Outbound, decode_body, decoder};
+use crate::providers::side::{Side, SideAsked};
 use crate::providers::{Api, Target, usage_of};
 
 /// What a successful reply's content type says it is.
@@ -228,6 +231,11 @@ pub fn whole_reply(
         let body = with_cost(body, wanted.cost.as_ref(), told.as_ref());
         return Ok(WholeReply { body, content_type: "application/json", told });
     }
+    if lane == Lane::Translated
+        && let Some(side) = dialect.side(wanted.api, target)
+    {
+        return side_reply(&body, form, side, &wanted);
+    }
     let Some(inbound) = inbound(wanted.api) else {
         return Err(ReplyFault::Malformed("it is not in the form that was asked for".to_owned()));
     };
@@ -244,6 +252,18 @@ pub fn whole_reply(
     };
     let told = usage_of(&events);
     Ok(written(inbound, events, told, wanted))
+}
+
+/// A translated reply that is no chat.
+fn side_reply(body: &[u8], form: Form, side: &dyn Side, wanted: &Wanted) -> Result<WholeReply, ReplyFault> {
+    if form != Form::Json {
+        return Err(ReplyFault::Malformed("it is not JSON".to_owned()));
+    }
+    let body: Value = serde_json::from_slice(body).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
+    let asked = SideAsked { members: &wanted.echo.members, model: &wanted.identity.model, id: &wanted.identity.id };
+    let (reply, told) = side.reply(&body, &asked)?;
+    let body = with_cost(reply.to_string().into_bytes(), wanted.cost.as_ref(), told.as_ref());
+    Ok(WholeReply { body, content_type: "application/json", told })
 }
 
 /// A reply as the caller wants it.
@@ -273,7 +293,7 @@ fn with_cost(body: Vec<u8>, cost: Option<&TellCost>, told: Option<&Told>) -> Vec
 /// Reads the usage of a body that is passed on unchanged; everything else in it is skipped over.
 fn faithful_usage(body: &[u8], api: Api) -> Result<Option<Told>, ReplyFault> {
     #[derive(serde::Deserialize)]
-    struct Reply {
+    struct Reply<'a> {
         #[serde(default)]
         usage: Option<Value>,
         #[serde(default)]
@@ -283,10 +303,21 @@ fn faithful_usage(body: &[u8], api: Api) -> Result<Option<Told>, ReplyFault> {
         /// What the Responses API has beside its usage.
         #[serde(default)]
         output: Option<Value>,
+        /// What Cohere has in its place.
+        #[serde(default)]
+        meta: Option<Value>,
+        /// The images that were made, where there are any.
+        #[serde(default, borrow)]
+        data: Option<&'a RawValue>,
     }
     let reply: Reply = serde_json::from_slice(body).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
     if let Some(error) = reply.error.filter(|error| !error.is_null()) {
         return Err(ReplyFault::reported(&error));
+    }
+    if api.is_side() {
+        let told = json!({"usage": reply.usage, "meta": reply.meta});
+        let data = reply.data.and_then(|data| serde_json::from_str::<Vec<IgnoredAny>>(data.get()).ok());
+        return Ok(Told::from_side(api, &told, data.map_or(0, |data| data.len() as u64)));
     }
     let Some(usage) = reply.usage else { return Ok(None) };
     Ok(match api {
@@ -301,6 +332,7 @@ fn faithful_usage(body: &[u8], api: Api) -> Result<Option<Told>, ReplyFault> {
             counted.merge_anthropic(&usage);
             Some(counted)
         }
+        _ => None,
     })
 }
 

@@ -257,7 +257,9 @@ fn fill(tried: &mut Tried, trying: Trying<'_>, sample: Sample<'_>) -> Result<(),
     tried.told.route = loaded.config.routes.contains_key(asked.model).then(|| asked.model.to_owned());
     let wanted = |input_tokens| match &envelope {
         Some(envelope) => Wanted::of(envelope, input_tokens),
-        None => Wanted { input_tokens, max_output: max_tokens, choices: 1, service_tier: None },
+        None => {
+            Wanted { input_tokens, max_output: max_tokens, choices: 1, service_tier: None, pieces: Usage::default() }
+        }
     };
     let chosen = choose(tried, trying, &mut itinerary, &sight, &wanted);
     tried.told.decision = Explanation::from(&itinerary.order);

@@ -8,8 +8,8 @@ use crate::providers::Api;
 /// What a request is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// A chat request.
-    Chat(Api),
+    /// A request for a model.
+    Call(Api),
     /// `GET /v1/models`
     ListModels,
     /// `GET /v1/models/{id}`
@@ -32,9 +32,14 @@ pub enum Route {
 pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
     let trimmed = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
     let (allowed, route) = match trimmed {
-        "/v1/chat/completions" => (Method::POST, Route::Chat(Api::ChatCompletions)),
-        "/v1/messages" => (Method::POST, Route::Chat(Api::Messages)),
-        "/v1/responses" => (Method::POST, Route::Chat(Api::Responses)),
+        "/v1/chat/completions" => (Method::POST, Route::Call(Api::ChatCompletions)),
+        "/v1/messages" => (Method::POST, Route::Call(Api::Messages)),
+        "/v1/responses" => (Method::POST, Route::Call(Api::Responses)),
+        "/v1/embeddings" => (Method::POST, Route::Call(Api::Embeddings)),
+        "/v1/moderations" => (Method::POST, Route::Call(Api::Moderations)),
+        "/v1/rerank" => (Method::POST, Route::Call(Api::Rerank)),
+        "/v1/images/generations" => (Method::POST, Route::Call(Api::ImageGeneration)),
+        "/v1/audio/speech" => (Method::POST, Route::Call(Api::Speech)),
         "/v1/models" => (Method::GET, Route::ListModels),
         "/v1/key" => (Method::GET, Route::Key),
         "/health" => (Method::GET, Route::Health),
@@ -99,9 +104,11 @@ mod tests {
 
     #[test]
     fn paths_and_methods_find_their_route() {
-        assert_eq!(route(&Method::POST, "/v1/chat/completions").unwrap(), Route::Chat(Api::ChatCompletions));
-        assert_eq!(route(&Method::POST, "/v1/messages/").unwrap(), Route::Chat(Api::Messages));
-        assert_eq!(route(&Method::POST, "/v1/responses").unwrap(), Route::Chat(Api::Responses));
+        assert_eq!(route(&Method::POST, "/v1/chat/completions").unwrap(), Route::Call(Api::ChatCompletions));
+        assert_eq!(route(&Method::POST, "/v1/messages/").unwrap(), Route::Call(Api::Messages));
+        for api in [Api::Responses, Api::Embeddings, Api::Moderations, Api::Rerank, Api::ImageGeneration, Api::Speech] {
+            assert_eq!(route(&Method::POST, api.path()).unwrap(), Route::Call(api));
+        }
         assert_eq!(route(&Method::HEAD, "/health").unwrap(), Route::Health);
         assert_eq!(route(&Method::GET, "/v1/key").unwrap(), Route::Key);
         assert_eq!(route(&Method::GET, "/v1/models/openai%2Fgpt-4o").unwrap(), Route::GetModel("openai/gpt-4o".into()));

@@ -169,9 +169,9 @@ async fn handle(
         return admin::shell::serve(exchange, &query, inbound(), env).await.map(|reply| (reply, None));
     }
     let reply = match route(&exchange.method, &exchange.path)? {
-        Route::Chat(api) => {
+        Route::Call(api) => {
             let inbound = inbound();
-            return pipeline::chat(exchange, api, inbound, env).await;
+            return pipeline::call(exchange, api, inbound, env).await;
         }
         Route::ListModels => {
             let (principal, ()) = confirmed(exchange, env, started, async { Ok(()) }).await?;
@@ -288,6 +288,8 @@ fn describe(dialect: Dialect, config: &LoadedConfig, listing: Listing<'_>) -> se
     };
     if let Some(members) = model.as_object_mut() {
         members.extend(listing.description.map(|text| ("description".to_owned(), text.into())));
+        let endpoints: Vec<_> = listing.apis.iter().map(crate::providers::Api::path).collect();
+        members.insert("supported_endpoints".to_owned(), endpoints.into());
         members.extend(listing.context_tokens.map(|tokens| ("context_window".to_owned(), tokens.into())));
     }
     model

@@ -12,4 +12,4 @@ pub mod responses;
 pub mod sse;
 pub mod usage;
 
-pub use api::Api;
+pub use api::{Api, Apis};

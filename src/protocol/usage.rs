@@ -17,6 +17,7 @@ mod facts;
 mod gemini;
 mod openai;
 mod recognise;
+mod side;
 #[cfg(test)]
 mod tests;
 

@@ -28,7 +28,7 @@ pub struct Anthropic;
 
 impl Outbound for Anthropic {
     fn serves(&self, api: Api, _: Target<'_>) -> Serves {
-        if api == Api::Messages { Serves::Natively } else { Serves::Translated }
+        if api == Api::Messages { Serves::Natively } else { Serves::chat_translated(api) }
     }
 
     fn faithful(&self, _: Api, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {

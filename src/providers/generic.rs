@@ -33,8 +33,8 @@ const PLACEHOLDERS: [&str; 12] = [
 pub struct Generic;
 
 impl Outbound for Generic {
-    fn serves(&self, _: Api, _: Target<'_>) -> Serves {
-        Serves::Translated
+    fn serves(&self, api: Api, _: Target<'_>) -> Serves {
+        Serves::chat_translated(api)
     }
 
     fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {

@@ -14,6 +14,7 @@ pub mod outbound;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod reference;
 pub mod schema;
+pub mod side;
 pub mod turns;
 
 use http::{HeaderMap, Method};

@@ -33,7 +33,9 @@ impl Outbound for OpenAi {
         let wire = match api {
             Api::ChatCompletions => Wire::Chat,
             Api::Responses => Wire::Responses,
-            Api::Messages => return Serves::Translated,
+            // A server of this dialect that lacks one of them says so itself.
+            api if api.is_side() => return Serves::Natively,
+            api => return Serves::chat_translated(api),
         };
         if target.provider.wires.contains(&wire) { Serves::Natively } else { Serves::Translated }
     }
@@ -44,9 +46,10 @@ impl Outbound for OpenAi {
             let body = faithful_body(source.body, source.members, target.upstream_model, false)?;
             return Ok(UpstreamRequest::post(responses_request::RESPONSES_PATH, body));
         }
-        let ask_for_usage = source.stream && target.provider.stream_usage == StreamUsage::OnRequest;
+        let is_chat = api == Api::ChatCompletions;
+        let ask_for_usage = is_chat && source.stream && target.provider.stream_usage == StreamUsage::OnRequest;
         let body = faithful_body(source.body, source.members, target.upstream_model, ask_for_usage)?;
-        Ok(UpstreamRequest::post(CHAT_PATH, body))
+        Ok(UpstreamRequest::post(api.upstream_path(), body))
     }
 
     fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
@@ -112,9 +115,12 @@ fn is_openais(upstream_model: &str) -> bool {
 /// A 400 if `stream_options` is not an object.
 pub fn faithful_body(body: &[u8], members: &Members<'_>, model: &str, ask_for_usage: bool) -> Result<Vec<u8>, Problem> {
     let mut edits = Vec::with_capacity(2);
-    if let Some(member) = members.unique("model").map_err(scan_problem)? {
-        edits.push(Edit { range: member.value.clone(), with: json!(model).to_string().into_bytes() });
-    }
+    let name = json!(model);
+    edits.push(match members.unique("model").map_err(scan_problem)? {
+        Some(member) => Edit { range: member.value.clone(), with: name.to_string().into_bytes() },
+        // Where the caller may leave it to the gateway.
+        None => Edit { range: members.open..members.open, with: format!(r#""model":{name},"#).into_bytes() },
+    });
     if ask_for_usage {
         edits.push(usage_edit(body, members)?);
     }

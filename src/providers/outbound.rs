@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::answer_tool::AnswerReader;
 use super::notes::Notes;
+use super::side::Side;
 use super::{Api, AuthKind, ReportedError, Source, Target, UpstreamRequest};
 use crate::config::Provider;
 use crate::error::{Kind, Problem};
@@ -20,6 +21,13 @@ pub enum Serves {
     Translated,
     /// Not at all.
     No,
+}
+
+impl Serves {
+    /// What is true of a provider that serves chat in a dialect of its own, and nothing else.
+    pub fn chat_translated(api: Api) -> Self {
+        if api.is_chat() { Self::Translated } else { Self::No }
+    }
 }
 
 /// An upstream dialect.
@@ -40,6 +48,11 @@ pub trait Outbound: Sync {
     /// # Errors
     /// A 400 naming the place that this provider cannot serve, by the caller's own names.
     fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem>;
+
+    /// How an API that is no chat is translated; `None` if it is not.
+    fn side(&self, _api: Api, _target: Target<'_>) -> Option<&'static dyn Side> {
+        None
+    }
 
     /// How the events of a streamed reply are divided.
     fn framing(&self, _target: Target<'_>) -> Box<dyn Framing> {

@@ -8,6 +8,7 @@ use super::board::{Availability, Skip, Standing};
 use super::traits::{RequestView, View};
 use crate::config::Config;
 use crate::gateway::plan::Unusable;
+use crate::protocol::Apis;
 
 /// A request.
 #[derive(Debug, Clone)]
@@ -102,7 +103,7 @@ impl World {
 
 impl View for World {
     fn usable(&self, deployment: &str) -> Result<(), Unusable> {
-        if self.unusable.contains(deployment) { Err(Unusable::WrongApi) } else { Ok(()) }
+        if self.unusable.contains(deployment) { Err(Unusable::WrongApi(Apis::default())) } else { Ok(()) }
     }
 
     fn standing(&self, provider: &str, deployment: &str) -> Standing {

@@ -167,6 +167,21 @@ pub enum Endpoint {
     /// Responses.
     #[serde(rename = "/v1/responses")]
     Responses,
+    /// Embeddings.
+    #[serde(rename = "/v1/embeddings")]
+    Embeddings,
+    /// Moderations.
+    #[serde(rename = "/v1/moderations")]
+    Moderations,
+    /// Ranking documents.
+    #[serde(rename = "/v1/rerank")]
+    Rerank,
+    /// Making images.
+    #[serde(rename = "/v1/images/generations")]
+    ImageGeneration,
+    /// Speech.
+    #[serde(rename = "/v1/audio/speech")]
+    Speech,
 }
 
 /// A request to try.

@@ -15,6 +15,9 @@ const SOUND_BYTES_PER_SECOND: u64 = 8_000;
 /// What the quotes, colon and comma around a name and its value weigh, in thousandths of a token.
 const MEMBER: u64 = 1_500;
 
+/// A token, as it weighs.
+const TOKEN: Weight = Weight { western: 1_000, alphabets: 0, cjk: 0 };
+
 /// What a value is to the model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -107,8 +110,11 @@ impl<'a> Walk<'a> {
                 while self.body.get(self.at).is_some_and(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b)) {
                     self.at = self.at.saturating_add(1);
                 }
-                if self.place() == Place::Text {
-                    self.read(start..self.at);
+                match self.place() {
+                    Place::Text => self.read(start..self.at),
+                    // An element of a list that could have texts: a token, in the model's own numbers.
+                    Place::Message if byte.is_ascii_digit() => add(&mut self.measure.text, TOKEN),
+                    _ => {}
                 }
             }
             _ => self.at = self.at.saturating_add(1),
@@ -285,6 +291,12 @@ fn inside(place: Place, name: &[u8]) -> Place {
         (Place::Request, b"system" | b"instructions") => Place::Content,
         // The Responses API: a text, or items, among which messages are but one kind.
         (Place::Request, b"input") => Place::Message,
+        // What is no chat: a text or several, or tokens.
+        (Place::Request, b"prompt") => Place::Message,
+        (Place::Request, b"query") => Place::Content,
+        (Place::Request, b"documents") => Place::Text,
+        (Place::Message, b"text") => Place::Text,
+        (Place::Message, b"image_url") => Place::Attachment,
         (Place::Request, b"text") => Place::Format,
         (Place::Message, b"output" | b"summary") => Place::Content,
         (Place::Message, b"arguments" | b"input") => Place::Text,

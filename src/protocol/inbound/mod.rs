@@ -58,18 +58,19 @@ pub trait Inbound: Sync {
     fn whole(&self, identity: ReplyIdentity, echo: Echo) -> Box<dyn BodyWriter>;
 }
 
-/// The dialect of an API; `None` if it is only ever passed on as it is.
+/// The chat dialect of an API; `None` if it has none.
 pub fn inbound(api: Api) -> Option<&'static dyn Inbound> {
     match api {
         Api::ChatCompletions => Some(&chat::Chat),
         Api::Messages => Some(&messages::Messages),
         Api::Responses => Some(&responses::Responses),
+        _ => None,
     }
 }
 
 /// The event that ends a stream of a provider's own which breaks off.
 pub fn error_event(api: Api, problem: &Problem, request_id: &str) -> Vec<u8> {
-    let Some(inbound) = inbound(api) else { return problem.stream_event(Dialect::Anthropic, request_id) };
+    let Some(inbound) = inbound(api) else { return problem.stream_event(Dialect::OpenAi, request_id) };
     let identity = ReplyIdentity { id: String::new(), created: 0, model: String::new() };
     let mut out = Vec::new();
     inbound.stream(identity, Echo::default()).fail(problem, request_id, &mut out);

@@ -45,8 +45,8 @@ struct Wire {
 }
 
 impl Outbound for Gemini {
-    fn serves(&self, _: Api, _: Target<'_>) -> Serves {
-        Serves::Translated
+    fn serves(&self, api: Api, _: Target<'_>) -> Serves {
+        Serves::chat_translated(api)
     }
 
     fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
