@@ -41,7 +41,7 @@ use llm_gateway::protocol::usage::Usage;
 use llm_gateway::providers::notes::Notes;
 use llm_gateway::providers::openai::request::{self, ChatForm, OPENAI};
 use llm_gateway::providers::outbound::translated;
-use llm_gateway::providers::{Target, UpstreamRequest, outbound, upstream_problem};
+use llm_gateway::providers::{StandIns, Target, UpstreamRequest, outbound, upstream_problem};
 use serde_json::{Value, json};
 
 use crate::client::{Identity, read_body, read_broken_stream, read_stream};
@@ -96,7 +96,7 @@ fn run(wire: Wire, lane: Lane, usage_asked: bool, pieces: &[&[u8]]) -> (Vec<u8>,
         api: Api::ChatCompletions,
         stream: true,
         echo: Echo { include_usage: usage_asked, ..Echo::default() },
-        answer_tool: false,
+        stand_ins: StandIns::default(),
         cost: None,
         identity: identity(),
     };
@@ -124,8 +124,14 @@ fn rewritten(recording: &Recording, stream: bool, include_usage: bool) -> Result
     let provider = provider(recording.wire);
     let form = if recording.stream { Form::Stream } else { Form::Json };
     let echo = Echo { include_usage, ..Echo::default() };
-    let wanted =
-        Wanted { api: Api::ChatCompletions, stream, echo, answer_tool: false, cost: None, identity: identity() };
+    let wanted = Wanted {
+        api: Api::ChatCompletions,
+        stream,
+        echo,
+        stand_ins: StandIns::default(),
+        cost: None,
+        identity: identity(),
+    };
     let target = target(&provider, StructuredOutput::Native);
     whole_reply(recording.reply.clone(), form, Lane::Translated, outbound(provider.dialect), target, wanted)
 }
@@ -314,7 +320,7 @@ fn the_meter_reads_of_a_native_reply_what_it_used_and_that_it_is_complete() {
                 api: api(recording.wire),
                 stream: false,
                 echo: Echo::default(),
-                answer_tool: false,
+                stand_ins: StandIns::default(),
                 cost: None,
                 identity: identity(),
             };

@@ -6,7 +6,7 @@ use llm_gateway::config::{Model, Provider, StructuredOutput};
 use llm_gateway::protocol::chat::{ChatEvent, ReplyFault};
 use llm_gateway::protocol::inbound::Inbound;
 use llm_gateway::providers::outbound::{Outbound, decode_body, decoder};
-use llm_gateway::providers::{Target, outbound};
+use llm_gateway::providers::{StandIns, Target, outbound};
 use serde_json::{Value, json};
 
 /// The bytes of an input behind its first, and the same cut into pieces whose length that first byte says.
@@ -34,11 +34,11 @@ fn target(provider: &Provider) -> Target<'_> {
 fn decode<'a>(
     dialect: &dyn Outbound,
     target: Target<'_>,
-    answer_tool: bool,
+    stand_ins: &StandIns,
     pieces: impl Iterator<Item = &'a [u8]>,
 ) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
     let mut events = Vec::new();
-    let mut decoder = decoder(dialect, target, answer_tool);
+    let mut decoder = decoder(dialect, target, stand_ins);
     for piece in pieces {
         if let Err(fault) = decoder.push(piece, &mut events) {
             return (events, Err(fault));
@@ -53,9 +53,11 @@ pub fn reply(provider: &LazyLock<Provider>, input: &[u8]) {
     let Some((bytes, pieces)) = cut(input) else { return };
     let (dialect, target) = (outbound(provider.dialect), target(provider));
     for answer_tool in [false, true] {
-        let whole = decode(dialect, target, answer_tool, std::iter::once(bytes));
-        assert_eq!(decode(dialect, target, answer_tool, pieces.clone()), whole);
-        let _ = decode_body(dialect, target, answer_tool, bytes);
+        let custom_tools = if answer_tool { vec!["f".to_owned()] } else { Vec::new() };
+        let stand_ins = &StandIns { answer_tool, custom_tools };
+        let whole = decode(dialect, target, stand_ins, std::iter::once(bytes));
+        assert_eq!(decode(dialect, target, stand_ins, pieces.clone()), whole);
+        let _ = decode_body(dialect, target, stand_ins, bytes);
     }
 }
 

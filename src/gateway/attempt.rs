@@ -77,7 +77,7 @@ impl Attempting<'_, '_> {
     pub async fn run(mut self, request: UpstreamRequest, env: &Env, client: AbortSignal) -> Result<Served, Failed> {
         let sent = now_ms();
         self.exchange.record.upstream_status = None;
-        self.wanted.answer_tool = request.answer_tool;
+        self.wanted.stand_ins.clone_from(&request.stand_ins);
         let dispatched = dispatch(self.plan, request, self.exchange, env, client, self.patience);
         let upstream = dispatched.await?;
         let began = now_ms();
@@ -110,7 +110,7 @@ impl Attempting<'_, '_> {
     /// As [`Self::run`].
     pub async fn discard(mut self, request: UpstreamRequest, env: &Env, client: AbortSignal) -> Result<(), Failed> {
         self.exchange.record.upstream_status = None;
-        self.wanted.answer_tool = request.answer_tool;
+        self.wanted.stand_ins.clone_from(&request.stand_ins);
         let dispatched = dispatch(self.plan, request, self.exchange, env, client, self.patience);
         let upstream = dispatched.await?;
         self.exchange.record.upstream_status = Some(upstream.status);

@@ -28,8 +28,8 @@ use crate::http::{Exchange, Reply};
 use crate::limits::amounts::Amounts;
 use crate::limits::ask::{Breach, Settlement};
 use crate::protocol::inbound::{Echo, ReplyIdentity, inbound};
-use crate::providers::UpstreamRequest;
 use crate::providers::outbound::Serves;
+use crate::providers::{StandIns, UpstreamRequest};
 use crate::routing::attempts::{self, Attempts, Next, Policy};
 use crate::routing::board::{Availability, Observation};
 use crate::routing::outcome::{Blame, Fault};
@@ -328,7 +328,7 @@ impl<'a> Journey<'a> {
             api: asked.api,
             stream: asked.stream,
             echo: self.echo(plan),
-            answer_tool: false,
+            stand_ins: StandIns::default(),
             cost: self.include_cost.then(|| TellCost { pricing: plan.pricing.clone(), lost }),
             identity: ReplyIdentity {
                 id: exchange.request_id.clone(),

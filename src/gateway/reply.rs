@@ -12,7 +12,7 @@ use crate::protocol::inbound::{Echo, Inbound, ReplyIdentity, StreamWriter, error
 use crate::protocol::usage::{BillingFacts, Told, Usage};
 use crate::providers::outbound::{Outbound, decode_body, decoder};
 use crate::providers::side::{Side, SideAsked};
-use crate::providers::{Api, Target, usage_of};
+use crate::providers::{Api, StandIns, Target, usage_of};
 
 /// What a successful reply's content type says it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,12 +62,12 @@ pub trait StreamProcessor {
 
 /// The processor for a stream that does not pass natively.
 pub fn processor(lane: Lane, dialect: &dyn Outbound, target: Target<'_>, wanted: Wanted) -> Box<dyn StreamProcessor> {
-    let Wanted { api, identity, mut echo, cost, answer_tool, .. } = wanted;
+    let Wanted { api, identity, mut echo, cost, stand_ins, .. } = wanted;
     match (lane, inbound(api)) {
         (Lane::Translated, Some(inbound)) => {
             echo.include_usage |= cost.is_some();
             Box::new(Translator {
-                decoder: decoder(dialect, target, answer_tool),
+                decoder: decoder(dialect, target, &stand_ins),
                 writer: inbound.stream(identity, echo),
                 cost,
                 events: Vec::new(),
@@ -194,8 +194,8 @@ pub struct Wanted {
     pub stream: bool,
     /// What of its request a translated reply depends on.
     pub echo: Echo,
-    /// Whether the answer comes by the answer tool.
-    pub answer_tool: bool,
+    /// What stands in the request for something else.
+    pub stand_ins: StandIns,
     /// Whether it wants to be told the cost in the reply's usage, and by which price that is reckoned.
     pub cost: Option<TellCost>,
     /// What a translated reply is called.
@@ -240,10 +240,10 @@ pub fn whole_reply(
         return Err(ReplyFault::Malformed("it is not in the form that was asked for".to_owned()));
     };
     let events = match form {
-        Form::Json => decode_body(dialect, target, wanted.answer_tool, &body)?,
+        Form::Json => decode_body(dialect, target, &wanted.stand_ins, &body)?,
         Form::Stream => {
             let mut events = Vec::new();
-            let mut decoder = decoder(dialect, target, wanted.answer_tool);
+            let mut decoder = decoder(dialect, target, &wanted.stand_ins);
             decoder.push(&body, &mut events)?;
             decoder.finish(&mut events)?;
             events
@@ -343,7 +343,7 @@ mod tests {
     fn wanted(stream: bool, cost: Option<TellCost>) -> Wanted {
         let identity = ReplyIdentity { id: "i".into(), created: 1, model: "m".into() };
         let echo = Echo { include_usage: true, ..Echo::default() };
-        Wanted { api: Api::ChatCompletions, stream, echo, answer_tool: false, cost, identity }
+        Wanted { api: Api::ChatCompletions, stream, echo, stand_ins: StandIns::default(), cost, identity }
     }
 
     #[test]

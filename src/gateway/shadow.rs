@@ -23,6 +23,7 @@ use crate::http::Exchange;
 use crate::http::shell::now_ms;
 use crate::objects::client;
 use crate::protocol::inbound::{Echo, ReplyIdentity};
+use crate::providers::StandIns;
 use crate::store::routing::in_flight;
 
 /// The key that copies are recorded under.
@@ -136,7 +137,7 @@ impl Sending<'_> {
                 api: asked.api,
                 stream: asked.stream,
                 echo: Echo { include_usage: true, ..Echo::default() },
-                answer_tool: false,
+                stand_ins: StandIns::default(),
                 cost: None,
                 identity: ReplyIdentity { id: String::new(), created: sent / 1_000, model: asked.model.to_owned() },
             },

@@ -354,6 +354,7 @@ mod tests {
     use super::*;
     use crate::protocol::frames::MAX_EVENT_BYTES;
     use crate::protocol::inbound::{Inbound as _, chat::Chat};
+    use crate::providers::StandIns;
     use crate::providers::outbound::{decode_body, decoder, translated};
     use serde_json::json;
 
@@ -486,7 +487,7 @@ mod tests {
     }
 
     fn body_events(body: Value) -> Result<Vec<ChatEvent>, ReplyFault> {
-        decode_body(&Generic, target(&provider(&reply_mapping())), false, body.to_string().as_bytes())
+        decode_body(&Generic, target(&provider(&reply_mapping())), &StandIns::default(), body.to_string().as_bytes())
     }
 
     #[test]
@@ -543,7 +544,7 @@ mod tests {
         }});
         mapping["stream"]["done"] = done.into();
         let provider = provider(&mapping);
-        let mut decoder = decoder(&Generic, target(&provider), false);
+        let mut decoder = decoder(&Generic, target(&provider), &StandIns::default());
         let mut out = Vec::new();
         let mut result = text.as_bytes().chunks(piece).try_for_each(|piece| decoder.push(piece, &mut out));
         if result.is_ok() {
@@ -601,7 +602,7 @@ mod tests {
     fn a_line_over_the_bound_is_refused() {
         let mapping = json!({"body": {}, "reply": {"text": "/t"}, "stream": {"framing": "ndjson", "reply": {"text": "/t"}, "done": "END"}});
         let provider = provider(&mapping);
-        let mut decoder = decoder(&Generic, target(&provider), false);
+        let mut decoder = decoder(&Generic, target(&provider), &StandIns::default());
         let piece = vec![b'x'; MAX_EVENT_BYTES];
         assert_eq!(decoder.push(&piece, &mut Vec::new()), Ok(()));
         assert!(matches!(decoder.push(b"x", &mut Vec::new()), Err(ReplyFault::Malformed(_))));

@@ -5,6 +5,7 @@ pub mod answer_tool;
 pub mod anthropic;
 pub mod auth;
 pub mod bedrock;
+pub mod custom_tools;
 pub mod families;
 pub mod gemini;
 pub mod generic;
@@ -71,8 +72,17 @@ pub struct UpstreamRequest {
     pub body: Vec<u8>,
     /// Parameters of the caller's that the provider cannot honour and that were left out.
     pub dropped_params: Vec<String>,
-    /// Whether the answer is going to come by the answer tool.
+    /// What stands in for what the dialect lacks.
+    pub stand_ins: StandIns,
+}
+
+/// What a request says in place of what a dialect cannot say; the reply must be read accordingly.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StandIns {
+    /// Whether the answer comes by the answer tool.
     pub answer_tool: bool,
+    /// Functions that stand for tools which take free text.
+    pub custom_tools: Vec<String>,
 }
 
 impl UpstreamRequest {
@@ -91,7 +101,7 @@ impl UpstreamRequest {
             content_type: None,
             body: Vec::new(),
             dropped_params: Vec::new(),
-            answer_tool: false,
+            stand_ins: StandIns::default(),
         }
     }
 }

@@ -40,6 +40,10 @@ impl Outbound for OpenAi {
         if target.provider.wires.contains(&wire) { Serves::Natively } else { Serves::Translated }
     }
 
+    fn takes_custom_tools(&self, _target: Target<'_>) -> bool {
+        true
+    }
+
     fn faithful(&self, api: Api, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
         if api == Api::Responses {
             responses_request::refuse_state(source)?;

@@ -4,9 +4,10 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use super::answer_tool::AnswerReader;
+use super::custom_tools::{self, CustomReader};
 use super::notes::Notes;
 use super::side::Side;
-use super::{Api, AuthKind, ReportedError, Source, Target, UpstreamRequest};
+use super::{Api, AuthKind, ReportedError, Source, StandIns, Target, UpstreamRequest};
 use crate::config::Provider;
 use crate::error::{Kind, Problem};
 use crate::protocol::chat::{ChatEvent, ChatRequest, ReplyDecoder, ReplyFault};
@@ -41,6 +42,11 @@ pub trait Outbound: Sync {
     /// A 400 naming the field at fault.
     fn faithful(&self, _api: Api, _source: &Source<'_>, _target: Target<'_>) -> Result<UpstreamRequest, Problem> {
         Err(Problem::new(Kind::Internal, "internal_error", "This provider has no native form of this request."))
+    }
+
+    /// Whether it has tools that take free text. Where it has not, they come to [`Self::translate`] as functions.
+    fn takes_custom_tools(&self, _target: Target<'_>) -> bool {
+        false
     }
 
     /// The request where it is not.
@@ -82,21 +88,35 @@ pub trait Outbound: Sync {
 /// A 400 naming the place at fault.
 pub fn translated(dialect: &dyn Outbound, target: Target<'_>, chat: &ChatRequest) -> Result<UpstreamRequest, Problem> {
     let mut notes = Notes::new(chat.origin, target.strict_params);
+    let by_functions = match dialect.takes_custom_tools(target) {
+        true => None,
+        false => custom_tools::as_functions(chat, &mut notes)?,
+    };
+    let (chat, custom_tools) = match &by_functions {
+        Some((chat, names)) => (chat, names.clone()),
+        None => (chat, Vec::new()),
+    };
     let mut request = dialect.translate(chat, target, &mut notes)?;
-    request.answer_tool = notes.answers_by_tool();
+    request.stand_ins = StandIns { answer_tool: notes.answers_by_tool(), custom_tools };
     request.dropped_params = notes.into_dropped();
     Ok(request)
 }
 
-/// Reads a reply; with `answer_tool` the calls of that tool are its text.
-fn reader(dialect: &dyn Outbound, target: Target<'_>, answer_tool: bool) -> Box<dyn EventReader> {
-    let reader = dialect.reader(target);
-    if answer_tool { Box::new(AnswerReader::new(reader)) } else { reader }
+/// Reads a reply to a request in which this stood in for something else.
+fn reader(dialect: &dyn Outbound, target: Target<'_>, stand_ins: &StandIns) -> Box<dyn EventReader> {
+    let mut reader = dialect.reader(target);
+    if !stand_ins.custom_tools.is_empty() {
+        reader = Box::new(CustomReader::new(reader, stand_ins.custom_tools.clone()));
+    }
+    if stand_ins.answer_tool {
+        reader = Box::new(AnswerReader::new(reader));
+    }
+    reader
 }
 
 /// Decodes a streamed reply.
-pub fn decoder(dialect: &dyn Outbound, target: Target<'_>, answer_tool: bool) -> Box<dyn ReplyDecoder> {
-    Box::new(Decoding::new(dialect.framing(target), reader(dialect, target, answer_tool)))
+pub fn decoder(dialect: &dyn Outbound, target: Target<'_>, stand_ins: &StandIns) -> Box<dyn ReplyDecoder> {
+    Box::new(Decoding::new(dialect.framing(target), reader(dialect, target, stand_ins)))
 }
 
 /// Decodes a whole reply.
@@ -106,8 +126,8 @@ pub fn decoder(dialect: &dyn Outbound, target: Target<'_>, answer_tool: bool) ->
 pub fn decode_body(
     dialect: &dyn Outbound,
     target: Target<'_>,
-    answer_tool: bool,
+    stand_ins: &StandIns,
     body: &[u8],
 ) -> Result<Vec<ChatEvent>, ReplyFault> {
-    read_whole(reader(dialect, target, answer_tool), body)
+    read_whole(reader(dialect, target, stand_ins), body)
 }

@@ -6,8 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::families::{self, SwitchedOff, Taken, Traits};
-use super::notes::Notes;
-use super::outbound::Serves;
+use super::outbound::{Serves, translated};
 use super::{Target, UpstreamRequest, outbound};
 use crate::config::{Model, Provider, StructuredOutput};
 use crate::error::Problem;
@@ -178,9 +177,9 @@ fn asked(subject: &Subject, features: &Value) -> Result<(UpstreamRequest, Vec<St
     }
     let chat = Chat.read(body.to_string().as_bytes())?;
     let provider = provider(subject)?;
-    let mut notes = Notes::new(Api::ChatCompletions, false);
-    let request = outbound(provider.dialect).translate(&chat, target(&provider, subject.model), &mut notes)?;
-    Ok((request, notes.into_dropped()))
+    let mut request = translated(outbound(provider.dialect), target(&provider, subject.model), &chat)?;
+    let dropped = std::mem::take(&mut request.dropped_params);
+    Ok((request, dropped))
 }
 
 fn provider(subject: &Subject) -> Result<Provider, Problem> {

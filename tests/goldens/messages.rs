@@ -7,7 +7,7 @@ use llm_gateway::protocol::chat::{ChatRequest, Part, PartBody, ReplyFault, Role}
 use llm_gateway::protocol::inbound::messages::Messages;
 use llm_gateway::protocol::inbound::{Echo, Inbound as _};
 use llm_gateway::providers::outbound::translated;
-use llm_gateway::providers::{Api, outbound};
+use llm_gateway::providers::{Api, StandIns, outbound};
 use serde_json::{Value, json};
 
 use crate::fixtures::{Recording, Wire, recordings};
@@ -135,8 +135,14 @@ fn told(recording: &Recording, stream: bool) -> Result<WholeReply, ReplyFault> {
     let target = crate::target(&provider, StructuredOutput::Native);
     let form = if recording.stream { Form::Stream } else { Form::Json };
     let echo = Echo { include_usage: true, ..Echo::default() };
-    let wanted =
-        Wanted { api: Api::Messages, stream, echo, answer_tool: false, cost: None, identity: crate::identity() };
+    let wanted = Wanted {
+        api: Api::Messages,
+        stream,
+        echo,
+        stand_ins: StandIns::default(),
+        cost: None,
+        identity: crate::identity(),
+    };
     whole_reply(recording.reply.clone(), form, Lane::Translated, outbound(provider.dialect), target, wanted)
 }
 

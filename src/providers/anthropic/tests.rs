@@ -5,6 +5,7 @@ use crate::config::StructuredOutput;
 use crate::protocol::chat::{ChatEvent, FinishReason, Lineage, ReasoningPart, ReplyFault, Signature};
 use crate::protocol::inbound::{Inbound as _, chat::Chat};
 use crate::protocol::usage::Usage;
+use crate::providers::StandIns;
 use crate::providers::answer_tool::ANSWER_TOOL;
 use crate::providers::outbound::{decode_body, decoder, translated as translate};
 
@@ -477,7 +478,6 @@ fn what_has_no_counterpart_is_refused_by_name() {
     assert_eq!(refused(question(), json!({"modalities": ["text", "audio"]})), "modalities");
     assert_eq!(refused(question(), json!({"temperature": "hot"})), "temperature");
     assert_eq!(refused(question(), json!({"tool_choice": {"type": "one"}})), "tool_choice");
-    assert_eq!(refused(question(), json!({"tools": [{"type": "custom", "custom": {"name": "x"}}]})), "tools[0].type");
     assert_eq!(refused(question(), json!({"response_format": {"type": "grammar"}})), "response_format.type");
     assert_eq!(refused(json!([]), json!({})), "messages");
     assert_eq!(refused(json!([{"role": "wizard", "content": "x"}]), json!({})), "messages[0].role");
@@ -529,14 +529,14 @@ fn only_allowed_tools_are_offered() {
 
 fn body_events(content: Value, stop_reason: &str, structured_output: StructuredOutput) -> Vec<ChatEvent> {
     let body = json!({"id": "msg_1", "type": "message", "content": content, "stop_reason": stop_reason, "usage": {"input_tokens": 1}});
-    let by_tool = structured_output == StructuredOutput::Tool;
-    decode_body(&Anthropic, target(&provider(), structured_output), by_tool, body.to_string().as_bytes()).unwrap()
+    let by_tool = StandIns { answer_tool: structured_output == StructuredOutput::Tool, ..StandIns::default() };
+    decode_body(&Anthropic, target(&provider(), structured_output), &by_tool, body.to_string().as_bytes()).unwrap()
 }
 
 fn stream_events(events: &[Value], structured_output: StructuredOutput) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
     let provider = provider();
-    let by_tool = structured_output == StructuredOutput::Tool;
-    let mut decoder = decoder(&Anthropic, target(&provider, structured_output), by_tool);
+    let by_tool = StandIns { answer_tool: structured_output == StructuredOutput::Tool, ..StandIns::default() };
+    let mut decoder = decoder(&Anthropic, target(&provider, structured_output), &by_tool);
     let mut out = Vec::new();
     let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
     let result = decoder.push(stream.as_bytes(), &mut out).and_then(|()| decoder.finish(&mut out));
@@ -658,7 +658,7 @@ fn a_stream_counts_as_complete_at_message_stop_and_nothing_after_it_counts() {
     assert_eq!(cut.1, Err(ReplyFault::Truncated));
 
     let provider = provider();
-    let mut decoder = decoder(&Anthropic, target(&provider, StructuredOutput::Native), false);
+    let mut decoder = decoder(&Anthropic, target(&provider, StructuredOutput::Native), &StandIns::default());
     let mut out = Vec::new();
     let tail = b"data: \n\ndata: {\"type\":\"message_stop\"}\n\ndata: [DONE]\n\n";
     assert_eq!(decoder.push(tail, &mut out).and_then(|()| decoder.finish(&mut out)), Ok(()));
@@ -675,11 +675,16 @@ fn errors_are_reported_in_the_providers_words() {
     let untyped = json!({"error": {"type": "overloaded_error", "message": "Overloaded"}});
     assert_eq!(stream_events(&[untyped], StructuredOutput::Native).1, Err(fault.clone()));
     let provider = provider();
-    let decoded =
-        decode_body(&Anthropic, target(&provider, StructuredOutput::Native), false, error.to_string().as_bytes());
+    let decoded = decode_body(
+        &Anthropic,
+        target(&provider, StructuredOutput::Native),
+        &StandIns::default(),
+        error.to_string().as_bytes(),
+    );
     assert_eq!(decoded, Err(fault));
     for body in ["{}", "null", "[]", "<html>", "{\"content\":5}"] {
-        let decoded = decode_body(&Anthropic, target(&provider, StructuredOutput::Native), false, body.as_bytes());
+        let decoded =
+            decode_body(&Anthropic, target(&provider, StructuredOutput::Native), &StandIns::default(), body.as_bytes());
         assert!(matches!(decoded, Err(ReplyFault::Malformed(_))), "{body}");
     }
 }

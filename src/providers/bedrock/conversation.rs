@@ -76,9 +76,8 @@ impl Conversation {
                     push_text(&mut content, text);
                 }
                 PartBody::Reasoning(reasoning) => content.extend(proven(reasoning, model)),
-                PartBody::Call { id, name, arguments, custom, .. } => {
-                    let input = if *custom { Some(json!({"input": arguments})) } else { object(arguments) };
-                    let Some(input) = input else {
+                PartBody::Call { id, name, arguments, .. } => {
+                    let Some(input) = object(arguments) else {
                         let message = format!("{at}: the arguments must be a JSON object as text.");
                         return Err(Problem::invalid(&at.to_string(), message));
                     };

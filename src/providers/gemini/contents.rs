@@ -182,8 +182,8 @@ impl Writer<'_> {
                     }
                     out.push(with_proof(thought, Some(own)));
                 }
-                PartBody::Call { id, name, arguments, custom, signature } => {
-                    let args = arguments_object(arguments, *custom, part.at)?;
+                PartBody::Call { id, name, arguments, signature, .. } => {
+                    let args = arguments_object(arguments, part.at)?;
                     let mut call = json!({"name": name, "args": args});
                     self.identify(&mut call, id);
                     let needs_one = is_first && self.wire.family.age >= Age::Three;
@@ -343,11 +343,8 @@ fn by_extension(name: &str) -> Option<&'static str> {
     EXTENSIONS.iter().find(known).map(|(_, media_type)| *media_type)
 }
 
-/// The arguments of a call: a JSON object, or free text in one.
-fn arguments_object(arguments: &str, custom: bool, at: Place) -> Result<Value, Problem> {
-    if custom {
-        return Ok(json!({"input": arguments}));
-    }
+/// The arguments of a call: a JSON object.
+fn arguments_object(arguments: &str, at: Place) -> Result<Value, Problem> {
     if arguments.trim().is_empty() {
         return Ok(json!({}));
     }

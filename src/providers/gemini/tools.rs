@@ -40,19 +40,12 @@ pub(super) fn write(
                 is_strict |= function.strict == Some(true);
                 functions.push(declaration(function, wire, tool.at)?);
             }
-            ToolBody::Custom { name, description, format } => {
-                if format.is_some() {
-                    notes.drop_named(&format!("{}.format", tool.at))?;
-                }
-                let input =
-                    json!({"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]});
-                let function = Function {
-                    name: name.clone(),
-                    description: description.clone(),
-                    parameters: Some(input),
-                    strict: None,
-                };
-                functions.push(declaration(&function, wire, tool.at)?);
+            ToolBody::Custom { .. } => {
+                let at = format!("{}.type", tool.at);
+                return Err(Problem::invalid(
+                    &at,
+                    format!("{at}: this model takes tools of the type `function` only."),
+                ));
             }
             ToolBody::Hosted { kind, value } => match own(kind, value) {
                 Some(tool) => tools.push(tool),

@@ -5,7 +5,7 @@ use crate::protocol::chat::{ChatEvent, FinishReason, ReplyFault};
 use crate::protocol::inbound::{Echo, Inbound as _, ReplyIdentity, chat::Chat};
 use crate::protocol::usage::{Told, Usage};
 use crate::providers::outbound::{decode_body as body_of, decoder};
-use crate::providers::{Target, outbound, usage_of};
+use crate::providers::{StandIns, Target, outbound, usage_of};
 
 fn provider() -> Provider {
     serde_json::from_value(json!({"dialect": "openai", "base_url": "https://o.example/v1"})).unwrap()
@@ -18,7 +18,7 @@ fn target(provider: &Provider) -> Target<'_> {
 
 fn decode_body(body: &[u8]) -> Result<Vec<ChatEvent>, ReplyFault> {
     let provider = provider();
-    body_of(outbound(provider.dialect), target(&provider), false, body)
+    body_of(outbound(provider.dialect), target(&provider), &StandIns::default(), body)
 }
 
 fn decode(events: &[Value]) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
@@ -29,7 +29,7 @@ fn decode(events: &[Value]) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
 
 fn decode_text(stream: &str) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
     let provider = provider();
-    let mut decoder = decoder(outbound(provider.dialect), target(&provider), false);
+    let mut decoder = decoder(outbound(provider.dialect), target(&provider), &StandIns::default());
     let mut out = Vec::new();
     let result = decoder.push(stream.as_bytes(), &mut out).and_then(|()| decoder.finish(&mut out));
     (out, result)

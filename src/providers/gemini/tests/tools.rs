@@ -1,4 +1,4 @@
-use super::requests::{config, contents, dropped, one, with_tools};
+use super::requests::{config, dropped, one, with_tools};
 use super::*;
 use crate::protocol::chat::{Format, ToolChoice};
 
@@ -66,20 +66,9 @@ fn tools_are_declared() {
     let free = json!({"additionalProperties": {"type": "string"}});
     let kept = declared("gemini-3", function("f", free, None)).0["parametersJsonSchema"].clone();
     assert_eq!(kept, json!({"additionalProperties": {"type": "string"}, "type": "object"}));
-    let at = Place::item(List::Tools, 0);
-    let body = ToolBody::Custom { name: "c".into(), description: Some("d".into()), format: Some(json!({})) };
-    let (custom, dropped) = declared("gemini-3", Tool { body, cache: None, at });
-    let input = json!({"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]});
-    assert_eq!(custom, json!({"name": "c", "description": "d", "parametersJsonSchema": input}));
-    assert_eq!(dropped, ["tools[0].format"]);
     let recursive = with_tools(vec![function("f", json!({"properties": {"a": {"$ref": "#"}}}), None)]);
     assert_eq!(sent(API, "gemini-2.0-flash", &recursive).unwrap_err().param.as_deref(), Some("tools[0]"));
     assert!(sent(API, "gemini-2.5-flash", &recursive).is_ok());
-    let mut chat = chat(vec![(Role::Assistant, vec![call("1", "c", "", None)])]);
-    let free =
-        PartBody::Call { id: "1".into(), name: "c".into(), arguments: "ls".into(), custom: true, signature: None };
-    chat.messages[0].parts[0].body = free;
-    assert_eq!(contents(&chat)[1]["parts"][0]["functionCall"]["args"], json!({"input": "ls"}));
 }
 
 #[test]
