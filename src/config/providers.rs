@@ -25,8 +25,8 @@ fields! {
         pub wires: Vec<Wire>, items 1 ..= 2;
         /// Where it is. The dialect's path is appended: `/chat/completions` for `openai` (so this ends in `/v1` for most),
         /// `/v1/messages` for `anthropic`, `/models/…` for `gemini` (so this ends in `/v1beta`), `/model/…` for `bedrock`,
-        /// the `generic` section's own path for `generic`. Must be `https:` and a public host, unless the deployment names
-        /// the host in `PRIVATE_UPSTREAM_HOSTS`.
+        /// `/v2/chat` for `cohere`, `/rpc/…` for `wenxinworkshop`, the `generic` section's own path for `generic`. Must be `https:` and a public host,
+        /// unless the deployment names the host in `PRIVATE_UPSTREAM_HOSTS`.
         pub base_url: String, chars 1 ..= 2048;
         /// The provider's credential: the name of a Worker secret, or `stored:` and the id of a credential that the admin
         /// API keeps sealed. Left out: none is sent.
@@ -130,9 +130,20 @@ pub enum ProviderDialect {
     /// Amazon Bedrock's Converse.
     #[serde(rename = "bedrock")]
     Bedrock,
+    /// Cohere's chat, version 2. `base_url` ends before `/v2`: `https://api.cohere.com`.
+    #[serde(rename = "cohere")]
+    Cohere,
     /// Google's Gemini API. `base_url` ends in the version: `https://generativelanguage.googleapis.com/v1beta`.
     #[serde(rename = "gemini")]
     Gemini,
+    /// Baidu's wenxinworkshop, the older API of Qianfan. The model's name at the provider is the last part of its path
+    /// (`ernie-4.0-8k-latest`), `base_url` ends before `/rpc`: `https://aip.baidubce.com`.
+    #[serde(rename = "wenxinworkshop")]
+    Wenxinworkshop,
+    /// Workers AI by the binding `AI` of the gateway's own Worker; its REST API speaks OpenAI's dialect. It needs no
+    /// credential, and `base_url` merely says whose prices count: `https://api.cloudflare.com`.
+    #[serde(rename = "workers_ai")]
+    WorkersAi,
     /// Anything that takes and gives JSON, mapped by configuration.
     #[serde(rename = "generic")]
     Generic,

@@ -1,5 +1,7 @@
 //! Stage 5: the upstream request.
 
+mod ai;
+
 use http::HeaderMap;
 use js_sys::{Array, Uint8Array};
 use web_sys::{AbortController, AbortSignal, ReadableStream};
@@ -8,7 +10,7 @@ use worker::{Env, Fetch, Headers, Method, Request, RequestInit, RequestRedirect,
 use super::attempt::Failed;
 use super::patience::Patience;
 use super::plan::{Plan, join_url};
-use crate::config::may_be_forwarded;
+use crate::config::{ProviderDialect, may_be_forwarded};
 use crate::error::{Kind, Problem};
 use crate::http::Exchange;
 use crate::http::shell::{now_ms, within};
@@ -78,6 +80,7 @@ pub async fn dispatch(
     client: AbortSignal,
     patience: Patience,
 ) -> Result<Upstream, Failed> {
+    let ai = (plan.target.provider.dialect == ProviderDialect::WorkersAi).then(|| ai::binding(env)).transpose()?;
     let credentials = credentials_of(plan, join_url(plan.endpoint, &request.path), env)?;
     let headers = upstream_headers(plan, &request, &credentials, exchange)?;
     let internal = |error: String| {
@@ -99,9 +102,14 @@ pub async fn dispatch(
     let signals = Array::of2(&client, &controller.signal());
     let abort = UpstreamAbort { controller, client };
     let signal = worker::AbortSignal::from(AbortSignal::any(&signals));
-    let fetch = Fetch::Request(outgoing);
+    let sent = async {
+        match ai {
+            Some(ai) => ai::run(ai, plan.target.upstream_model, &request.body, &signal).await,
+            None => Fetch::Request(outgoing).send_with_signal(&signal).await,
+        }
+    };
     let (wait, fault) = patience.next(now_ms(), None);
-    let reply = match within(wait, fetch.send_with_signal(&signal)).await {
+    let reply = match within(wait, sent).await {
         Some(Ok(reply)) => reply,
         Some(Err(error)) => {
             exchange.record.error_detail = credentials.tellable(error.to_string());

@@ -40,16 +40,19 @@ const BLOCK_INTERVAL_MS: u64 = 500;
 #[wasm_bindgen]
 extern "C" {
     /// Passes bytes from its writable to its readable side without script.
-    type IdentityTransformStream;
+    pub type IdentityTransformStream;
 
+    /// One.
     #[wasm_bindgen(constructor, catch)]
-    fn new() -> Result<IdentityTransformStream, JsValue>;
+    pub fn new() -> Result<IdentityTransformStream, JsValue>;
 
+    /// Where bytes come out.
     #[wasm_bindgen(method, getter)]
-    fn readable(this: &IdentityTransformStream) -> ReadableStream;
+    pub fn readable(this: &IdentityTransformStream) -> ReadableStream;
 
+    /// Where bytes go in.
     #[wasm_bindgen(method, getter)]
-    fn writable(this: &IdentityTransformStream) -> WritableStream;
+    pub fn writable(this: &IdentityTransformStream) -> WritableStream;
 
     /// What a read of a stream resolves to.
     type ReadResult;

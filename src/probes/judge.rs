@@ -10,8 +10,12 @@ pub fn path(dialect: ProviderDialect) -> &'static str {
     match dialect {
         ProviderDialect::OpenAi => "/models",
         ProviderDialect::Anthropic => "/v1/models",
-        // Nothing is known of it but where it is; Bedrock has its list of models at another host.
-        ProviderDialect::Generic | ProviderDialect::Bedrock => "",
+        ProviderDialect::Cohere => "/v1/models",
+        // Nothing is known of it but where it is; the others have no list of models there.
+        ProviderDialect::Generic
+        | ProviderDialect::Bedrock
+        | ProviderDialect::Wenxinworkshop
+        | ProviderDialect::WorkersAi => "",
         ProviderDialect::Gemini => "/models?pageSize=1",
     }
 }
@@ -27,9 +31,13 @@ pub fn judge(dialect: ProviderDialect, status: u16) -> (bool, String) {
         (_, 401 | 403 | 407) | (ProviderDialect::Gemini, 400) => {
             (false, format!("It refused the credential (status {status}). Check `credential` and what it may do."))
         }
-        (ProviderDialect::Generic | ProviderDialect::Bedrock, 400..=499) => {
-            (true, format!("It answered (status {status}). Of a provider of this dialect no more can be tested."))
-        }
+        (
+            ProviderDialect::Generic
+            | ProviderDialect::Bedrock
+            | ProviderDialect::Wenxinworkshop
+            | ProviderDialect::WorkersAi,
+            400..=499,
+        ) => (true, format!("It answered (status {status}). Of a provider of this dialect no more can be tested.")),
         (_, 404 | 405 | 410) => (
             false,
             format!(

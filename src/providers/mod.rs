@@ -6,7 +6,9 @@ pub mod anthropic;
 pub mod auth;
 pub mod bedrock;
 pub mod custom_tools;
+pub mod cohere;
 pub mod families;
+pub mod functions;
 pub mod gemini;
 pub mod generic;
 pub mod notes;
@@ -17,6 +19,9 @@ pub mod reference;
 pub mod schema;
 pub mod side;
 pub mod turns;
+pub mod wenxin;
+pub mod words;
+pub mod workers_ai;
 
 use http::{HeaderMap, Method};
 use serde_json::Value;
@@ -127,7 +132,10 @@ pub fn outbound(dialect: ProviderDialect) -> &'static dyn Outbound {
         ProviderDialect::OpenAi => &openai::OpenAi,
         ProviderDialect::Anthropic => &anthropic::Anthropic,
         ProviderDialect::Bedrock => &bedrock::Bedrock,
+        ProviderDialect::Cohere => &cohere::Cohere,
         ProviderDialect::Gemini => &gemini::Gemini { host: gemini::Host::GeminiApi },
+        ProviderDialect::Wenxinworkshop => &wenxin::Wenxinworkshop,
+        ProviderDialect::WorkersAi => &workers_ai::WorkersAi,
         ProviderDialect::Generic => &generic::Generic,
     }
 }
@@ -144,13 +152,7 @@ pub fn upstream_problem(provider: &Provider, status: u16, headers: &HeaderMap, b
     let retry_after = headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let status = reported.status.unwrap_or(status);
     if let 401..=403 = status {
-        return Problem::new(
-            Kind::Upstream,
-            "upstream_credential_refused",
-            "The provider refused the gateway's credential for this model. This is not about your API key; the operator \
-             of the gateway must renew the provider's credential.",
-        )
-        .final_answer();
+        return credential_refused();
     }
     let (status, fallback) = match status {
         400..=599 => (status, None),
@@ -181,14 +183,39 @@ pub fn upstream_problem(provider: &Provider, status: u16, headers: &HeaderMap, b
     }
 }
 
+/// A refusal of the gateway's own standing with the provider: its credential, its money.
+fn credential_refused() -> Problem {
+    Problem::new(
+        Kind::Upstream,
+        "upstream_credential_refused",
+        "The provider refused the gateway's credential for this model. This is not about your API key; the operator \
+         of the gateway must renew the provider's credential.",
+    )
+    .final_answer()
+}
+
 /// A reply that cannot be passed on as a success, as a problem.
 pub fn fault_problem(fault: &ReplyFault) -> Problem {
     let kind = match fault {
         ReplyFault::Stalled { .. } | ReplyFault::TooSlow { .. } => Kind::UpstreamTimeout,
         ReplyFault::Reported { code: Some(code), .. } => match code.as_str() {
+            "invalid_api_key"
+            | "unauthenticated"
+            | "authentication_error"
+            | "permission_error"
+            | "insufficient_quota"
+            | "401"
+            | "402"
+            | "403" => return credential_refused(),
             "overloaded_error" | "overloaded" | "503" | "529" => Kind::Unavailable,
             "rate_limit_error" | "rate_limit_exceeded" | "429" => Kind::RateLimited,
-            "invalid_request_error" | "400" | "content_filter" | "context_length_exceeded" => Kind::InvalidRequest,
+            "model_not_found" | "404" => Kind::NotFound,
+            "timeout_error" | "408" | "504" => Kind::UpstreamTimeout,
+            "invalid_request_error"
+            | "400"
+            | "content_filter"
+            | "content_policy_violation"
+            | "context_length_exceeded" => Kind::InvalidRequest,
             _ => Kind::Upstream,
         },
         _ => Kind::Upstream,
@@ -235,6 +262,12 @@ mod tests {
         assert_eq!(told(reported("overloaded_error")), (503, None));
         assert_eq!(told(reported("rate_limit_exceeded")), (429, None));
         assert_eq!(told(reported("content_filter")), (400, None));
+        assert_eq!(told(reported("model_not_found")), (404, None));
+        assert_eq!(told(reported("timeout_error")), (504, None));
+        // What the provider says of the operator's account is not for the caller.
+        assert_eq!(told(reported("insufficient_quota")), (502, Some(false)));
+        let secret = ReplyFault::Reported { message: "org-1".into(), code: Some("invalid_api_key".into()) };
+        assert!(!fault_problem(&secret).message.contains("org-1"));
         assert_eq!(told(reported("anything")), (502, None));
     }
 

@@ -67,6 +67,9 @@ fn subjects() -> Vec<Subject> {
         subject("Gemini 3 Pro", "gemini", "gemini-3-pro-preview"),
         subject("Bedrock, Claude Sonnet 4.5", "bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
         subject("Bedrock, Nova Pro", "bedrock", "amazon.nova-pro-v1:0"),
+        subject("Cohere, Command A", "cohere", "command-a-03-2025"),
+        subject("wenxinworkshop", "wenxinworkshop", "ernie-4.0-8k-latest"),
+        subject("Workers AI", "workers_ai", "@cf/meta/llama-3.3-70b-instruct-fp8-fast"),
     ]
 }
 
