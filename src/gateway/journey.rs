@@ -281,6 +281,9 @@ impl<'a> Journey<'a> {
         let result = attempting.run(request, self.env, self.client.clone()).await;
         let ended = now_ms();
         let millis = ended.saturating_sub(sent);
+        let headroom = result.as_ref().map_or_else(|failed| failed.headroom, |served| served.headroom);
+        exchange.providers_limits = (headroom, ended);
+        let headroom = Some(headroom).filter(|headroom| !headroom.is_empty());
         let seen = Observation {
             provider: candidate.provider.to_owned(),
             deployment: candidate.deployment.to_owned(),
@@ -292,7 +295,6 @@ impl<'a> Journey<'a> {
         match result {
             Ok(served) => {
                 let first_token_ms = served.outgoing.is_some().then_some(millis);
-                let headroom = Some(served.headroom).filter(|headroom| !headroom.is_empty());
                 let seen = Observation { first_token_ms, headroom, ..seen };
                 if served.outgoing.is_some() {
                     // What a stream comes to is known when it has ended.
@@ -308,7 +310,6 @@ impl<'a> Journey<'a> {
             }
             Err(failed) => {
                 exchange.in_flight = None;
-                let headroom = Some(failed.headroom).filter(|headroom| !headroom.is_empty());
                 // A key's own bounds are the caller's as well.
                 let bounds = plan.target.provider.timeouts.over(self.loaded.config.timeouts);
                 let theirs = failed.fault.is_the_callers(millis, &bounds, exchange.caller_patience_ms);

@@ -5,9 +5,22 @@ use crate::config::Disclose;
 use crate::error::Dialect;
 use crate::limits::ask::RuleState;
 use crate::limits::rule::{Dimension, LimitMode, Scope};
+use crate::routing::headroom::Headroom;
 
 /// One header: its name and its value.
 pub type Header = (&'static str, String);
+
+const OPENAI_REQUESTS: [&str; 3] =
+    ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"];
+const OPENAI_TOKENS: [&str; 3] =
+    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"];
+const ANTHROPIC_REQUESTS: [&str; 3] = [
+    "anthropic-ratelimit-requests-limit",
+    "anthropic-ratelimit-requests-remaining",
+    "anthropic-ratelimit-requests-reset",
+];
+const ANTHROPIC_TOKENS: [&str; 3] =
+    ["anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"];
 
 /// Whether callers are told of a limit of this scope.
 pub fn is_disclosed(scope: Scope, disclose: Disclose) -> bool {
@@ -29,16 +42,7 @@ pub fn headers(states: &[RuleState], disclose: Disclose, dialect: Dialect, now: 
     };
     let all_tokens = [Dimension::TotalTokens, Dimension::InputTokens, Dimension::OutputTokens];
     let mut headers = Vec::new();
-    let openai = [
-        (
-            tightest(&[Dimension::Requests]),
-            ["x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"],
-        ),
-        (
-            tightest(&all_tokens),
-            ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"],
-        ),
-    ];
+    let openai = [(tightest(&[Dimension::Requests]), OPENAI_REQUESTS), (tightest(&all_tokens), OPENAI_TOKENS)];
     for (state, names) in openai {
         if let Some(state) = state {
             headers.extend(three(names, state, duration(state.reset_ms)));
@@ -46,22 +50,8 @@ pub fn headers(states: &[RuleState], disclose: Disclose, dialect: Dialect, now: 
     }
     if dialect == Dialect::Anthropic {
         let anthropic = [
-            (
-                tightest(&[Dimension::Requests]),
-                [
-                    "anthropic-ratelimit-requests-limit",
-                    "anthropic-ratelimit-requests-remaining",
-                    "anthropic-ratelimit-requests-reset",
-                ],
-            ),
-            (
-                tightest(&all_tokens),
-                [
-                    "anthropic-ratelimit-tokens-limit",
-                    "anthropic-ratelimit-tokens-remaining",
-                    "anthropic-ratelimit-tokens-reset",
-                ],
-            ),
+            (tightest(&[Dimension::Requests]), ANTHROPIC_REQUESTS),
+            (tightest(&all_tokens), ANTHROPIC_TOKENS),
             (
                 tightest(&[Dimension::InputTokens]),
                 [
@@ -81,15 +71,50 @@ pub fn headers(states: &[RuleState], disclose: Disclose, dialect: Dialect, now: 
         ];
         for (state, names) in anthropic {
             if let Some(state) = state {
-                let at = now.saturating_add(state.reset_ms);
-                // Whole seconds, as Anthropic writes them: never before the time.
-                headers.extend(three(names, state, rfc3339(at.div_ceil(1_000).saturating_mul(1_000))));
+                headers.extend(three(names, state, reset_at(now, state.reset_ms)));
             }
         }
     }
     let budget = shown.iter().filter(|state| state.dimension == Dimension::Cost).map(|state| state.remaining).min();
     headers.extend(budget.map(|nanos| ("x-gateway-budget-remaining", Nanodollars(nanos).to_string())));
     headers
+}
+
+/// The headers for what the provider has said of its own limits, where the gateway has none of that kind that holds: what
+/// its own say is what the caller can go by. `now` is in Unix milliseconds.
+pub fn of_provider(
+    left: &Headroom,
+    states: &[RuleState],
+    disclose: Disclose,
+    dialect: Dialect,
+    now: u64,
+) -> Vec<Header> {
+    if disclose == Disclose::None {
+        return Vec::new();
+    }
+    let is_ours = |dimensions: &[Dimension]| {
+        let mut enforced = states.iter().filter(|state| state.mode == LimitMode::Enforce);
+        enforced.any(|state| state.scope != Scope::Provider && dimensions.contains(&state.dimension))
+    };
+    let tokens = [Dimension::TotalTokens, Dimension::InputTokens, Dimension::OutputTokens];
+    let mut headers = Vec::new();
+    for (share, is_ours, openai, anthropic) in [
+        (left.requests, is_ours(&[Dimension::Requests]), OPENAI_REQUESTS, ANTHROPIC_REQUESTS),
+        (left.tokens, is_ours(&tokens), OPENAI_TOKENS, ANTHROPIC_TOKENS),
+    ] {
+        let Some(share) = share.filter(|_| !is_ours) else { continue };
+        let told = |reset: String| [share.limit.to_string(), share.remaining.to_string(), reset];
+        headers.extend(openai.into_iter().zip(told(duration(share.reset_ms))));
+        if dialect == Dialect::Anthropic {
+            headers.extend(anthropic.into_iter().zip(told(reset_at(now, share.reset_ms))));
+        }
+    }
+    headers
+}
+
+/// When a limit is whole again: whole seconds, as Anthropic writes them, and never before the time.
+fn reset_at(now: u64, reset_ms: u64) -> String {
+    rfc3339(now.saturating_add(reset_ms).div_ceil(1_000).saturating_mul(1_000))
 }
 
 fn three(names: [&'static str; 3], state: &RuleState, reset: String) -> impl Iterator<Item = Header> {
@@ -157,6 +182,7 @@ pub fn rfc3339(millis: u64) -> String {
 mod tests {
     use super::*;
     use crate::limits::rule::Period;
+    use crate::routing::headroom::Share;
 
     fn state(scope: Scope, dimension: Dimension, limit: u64, remaining: u64) -> RuleState {
         RuleState {
@@ -178,6 +204,31 @@ mod tests {
     fn told(states: &[RuleState], disclose: Disclose, dialect: Dialect) -> Vec<String> {
         let headers = headers(states, disclose, dialect, 500);
         headers.into_iter().map(|(name, value)| format!("{name}: {value}")).collect()
+    }
+
+    #[test]
+    fn a_providers_limits_are_told_where_the_gateway_has_none() {
+        let share = |limit| Some(Share { limit, remaining: 1, reset_ms: 1_500 });
+        let left = Headroom { requests: share(10), tokens: share(20) };
+        let told = |states: &[RuleState], disclose, dialect| {
+            let headers = of_provider(&left, states, disclose, dialect, 500);
+            headers.into_iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
+        };
+        let requests =
+            ["x-ratelimit-limit-requests: 10", "x-ratelimit-remaining-requests: 1", "x-ratelimit-reset-requests: 1.5s"];
+        let tokens =
+            ["x-ratelimit-limit-tokens: 20", "x-ratelimit-remaining-tokens: 1", "x-ratelimit-reset-tokens: 1.5s"];
+        assert_eq!(told(&[], Disclose::All, Dialect::OpenAi), [requests, tokens].concat());
+        let ours =
+            [state(Scope::Account, Dimension::Requests, 5, 5), state(Scope::Provider, Dimension::TotalTokens, 5, 5)];
+        // Also where callers are not told of ours: another's would lead them astray.
+        assert_eq!(told(&ours, Disclose::Own, Dialect::OpenAi), tokens);
+        let output = [state(Scope::Key, Dimension::OutputTokens, 5, 5)];
+        assert_eq!(told(&output, Disclose::All, Dialect::OpenAi), requests);
+        assert_eq!(told(&[], Disclose::None, Dialect::Anthropic), Vec::<String>::new());
+        let both = told(&[], Disclose::All, Dialect::Anthropic);
+        assert!(both.contains(&"anthropic-ratelimit-tokens-reset: 1970-01-01T00:00:02Z".to_owned()), "{both:?}");
+        assert_eq!(both.len(), 12);
     }
 
     #[test]

@@ -109,9 +109,11 @@ impl Middleware for Disclosure {
             reply.set("x-gateway-config-version", &config.version);
         }
         let disclose = exchange.settings().limits.disclose;
-        for (name, value) in
-            limit_headers::headers(&exchange.limit_states, disclose, exchange.dialect, exchange.limits_at)
-        {
+        let (states, dialect) = (&exchange.limit_states, exchange.dialect);
+        let ours = limit_headers::headers(states, disclose, dialect, exchange.limits_at);
+        let (left, at) = &exchange.providers_limits;
+        let theirs = limit_headers::of_provider(left, states, disclose, dialect, *at);
+        for (name, value) in ours.into_iter().chain(theirs) {
             reply.set(name, &value);
         }
         let record = &exchange.record;

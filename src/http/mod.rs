@@ -18,6 +18,7 @@ use crate::gateway::plan::LoadedConfig;
 use crate::gateway::reservation::Slot;
 use crate::limits::ask::RuleState;
 use crate::routing::board::Observation;
+use crate::routing::headroom::Headroom;
 use crate::routing::in_flight::Entry;
 use crate::telemetry::RequestRecord;
 
@@ -58,6 +59,8 @@ pub struct Exchange {
     pub limit_states: Vec<RuleState>,
     /// … when it was admitted or refused, in Unix milliseconds.
     pub limits_at: u64,
+    /// What the provider that was asked last has said of its own limits, and when, in Unix milliseconds.
+    pub providers_limits: (Headroom, u64),
 }
 
 impl Exchange {
@@ -94,6 +97,7 @@ impl Exchange {
             in_flight: None,
             limit_states: Vec::new(),
             limits_at: 0,
+            providers_limits: (Headroom::default(), 0),
         }
     }
 
