@@ -4,7 +4,7 @@ use web_sys::{AbortSignal, ReadableStream};
 use worker::Env;
 
 use super::dispatch::{Upstream, dispatch};
-use super::fault::{fault_of, fault_of_reply};
+use super::fault::{fault_of, fault_of_reply, recognisable};
 use super::patience::Patience;
 use super::plan::{Lane, Plan};
 use super::relay::{self, Outgoing, Surroundings};
@@ -198,6 +198,8 @@ impl Attempting<'_, '_> {
         self.exchange.record.error_code = reported.code.unwrap_or_default();
         self.exchange.record.error_detail = reported.message.unwrap_or_default();
         let problem = upstream_problem(self.plan.target.provider, upstream.status, &upstream.headers, &body);
+        let said = Some(self.exchange.record.error_detail.as_str()).filter(|said| !said.is_empty());
+        let problem = recognisable(problem, fault, said);
         let in_dialect = (self.plan.serves == Serves::Natively)
             && json.is_some_and(|json| json.get("error").is_some_and(serde_json::Value::is_object));
         if !in_dialect || problem.status != upstream.status {
@@ -224,5 +226,8 @@ fn broken(exchange: &mut Exchange, upstream: &Upstream, fault: &ReplyFault, byte
     // between or for nothing.
     let is_answer = form(upstream.header("content-type"), false) != Form::Other;
     let is_charged = bytes > 0 && is_answer && !matches!(fault, ReplyFault::Reported { .. });
-    Failed { reply_bytes: is_charged.then_some(bytes), ..Failed::without_reply(class, fault_problem(fault)) }
+    let mut problem = recognisable(fault_problem(fault), class, None);
+    problem.retry_after = problem.retry_after.or_else(|| upstream.header("retry-after").map(str::to_owned));
+    let retry_after_ms = headroom::retry_after_ms(&|name| upstream.header(name).map(str::to_owned), now_ms());
+    Failed { reply_bytes: is_charged.then_some(bytes), retry_after_ms, ..Failed::without_reply(class, problem) }
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::error::Problem;
 use crate::protocol::chat::ReplyFault;
 use crate::providers::ReportedError;
 use crate::routing::outcome::Fault;
@@ -39,9 +40,27 @@ pub fn fault_of_reply(status: u16, reported: &ReportedError, body: Option<&Value
     }
 }
 
+/// A provider's error with the code by which callers know what they can do something about, whatever the provider calls
+/// it. `said` is the provider's own words.
+pub fn recognisable(problem: Problem, fault: Fault, said: Option<&str>) -> Problem {
+    let known: &[&str] = match fault {
+        Fault::ContextLength => &["context_length_exceeded"],
+        Fault::ContentPolicy => &["content_filter", "content_policy_violation"],
+        Fault::ModelNotFound if problem.status == 404 => &["model_not_found"],
+        _ => return problem,
+    };
+    let message = said.map_or_else(|| problem.message.clone(), str::to_owned);
+    let code = known.iter().find(|code| problem.code == **code).or(known.first()).map_or("", |code| code);
+    // Some have the status of a credential that may not do this, or of a fault of their own.
+    let status = if (400..500).contains(&problem.status) { problem.status } else { 400 };
+    let retryable = if status == problem.status { problem.retryable } else { None };
+    Problem { status, code: code.to_owned(), message, retryable, ..problem }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
     use serde_json::json;
 
     #[test]
@@ -64,5 +83,24 @@ mod tests {
         let means = ReportedError { status: Some(403), ..ReportedError::default() };
         assert_eq!(fault_of_reply(400, &means, None), Fault::Auth);
         assert_eq!(fault_of_reply(529, &ReportedError::default(), None), Fault::Overloaded);
+    }
+
+    #[test]
+    fn what_callers_can_mend_has_a_code_that_they_know() {
+        let told = |kind, code: &str, fault| {
+            let problem = recognisable(Problem::new(kind, code, "m"), fault, Some("said"));
+            (problem.status, problem.code, problem.message)
+        };
+        let made = |status, code: &str, message: &str| (status, code.to_owned(), message.to_owned());
+        let too_long = told(Kind::InvalidRequest, "invalid_request_error", Fault::ContextLength);
+        assert_eq!(too_long, made(400, "context_length_exceeded", "said"));
+        let moderated = told(Kind::Upstream, "upstream_credential_refused", Fault::ContentPolicy);
+        assert_eq!(moderated, made(400, "content_filter", "said"));
+        let policy = told(Kind::InvalidRequest, "content_policy_violation", Fault::ContentPolicy);
+        assert_eq!(policy.1, "content_policy_violation");
+        assert_eq!(told(Kind::TooLarge, "x", Fault::ContextLength).0, 413);
+        assert_eq!(told(Kind::NotFound, "not_found", Fault::ModelNotFound).1, "model_not_found");
+        let refused = told(Kind::Upstream, "upstream_credential_refused", Fault::Auth);
+        assert_eq!(refused, made(502, "upstream_credential_refused", "m"));
     }
 }
