@@ -16,7 +16,7 @@ use crate::probes::question::{Question, target};
 use crate::probes::send::{Failure, Sent, request, send};
 use crate::probes::streak::{Verdict, is_due, needed, verdict};
 use crate::providers::outbound::decode_body;
-use crate::providers::{outbound, usage_of};
+use crate::providers::{StandIns, outbound, usage_of};
 use crate::routing::board::{ManualState, Observation};
 use crate::routing::outcome::Fault;
 use crate::store;
@@ -143,7 +143,7 @@ fn cost(loaded: &LoadedConfig, provider: &Provider, name: &str, sent: &Sent, beg
         return Some(0);
     }
     let model = loaded.config.models.get(name)?;
-    let events = decode_body(outbound(provider.dialect), target(provider, name, model), false, &sent.body).ok()?;
+    let events = decode_body(outbound(provider.dialect), target(provider, name, model), &StandIns::default(), &sent.body).ok()?;
     let told = usage_of(&events)?;
     let pricing = loaded.prices.find(name, "", begun / 1_000)?;
     Some(pricing.cost(&told.usage, &told.facts).0)
