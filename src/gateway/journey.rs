@@ -343,7 +343,7 @@ impl<'a> Journey<'a> {
     fn echo(&self, plan: &Plan<'_>) -> Echo {
         let translated = self.sight.envelope.filter(|_| plan.serves == Serves::Translated);
         let told = translated.and_then(|envelope| match plan.dialect.side(envelope.api, plan.target) {
-            Some(side) => Some(Echo { members: envelope.members(side.echoes()), ..Echo::default() }),
+            Some(side) => Some(Echo { members: side.echo(&envelope.json().ok()?), ..Echo::default() }),
             None => Some(inbound(envelope.api)?.echo(envelope.chat().ok()?)),
         });
         told.unwrap_or_else(|| Echo { include_usage: self.sight.asked.include_usage, ..Echo::default() })

@@ -15,8 +15,10 @@ mod tools;
 use http::HeaderMap;
 use serde_json::Value;
 
+pub(super) use self::request::model_path;
 use super::notes::Notes;
 use super::outbound::{Outbound, Serves};
+use super::side::{self, Side};
 use super::{Api, ReportedError, Target, UpstreamRequest};
 use crate::config::Provider;
 use crate::error::Problem;
@@ -29,8 +31,12 @@ use crate::protocol::frames::{EventReader, Framing};
 pub struct Bedrock;
 
 impl Outbound for Bedrock {
-    fn serves(&self, api: Api, _: Target<'_>) -> Serves {
-        Serves::chat_translated(api)
+    fn serves(&self, api: Api, target: Target<'_>) -> Serves {
+        if self.side(api, target).is_some() { Serves::Translated } else { Serves::chat_translated(api) }
+    }
+
+    fn side(&self, api: Api, target: Target<'_>) -> Option<&'static dyn Side> {
+        if api == Api::Embeddings { side::bedrock_embeddings(target.upstream_model) } else { None }
     }
 
     fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {

@@ -36,6 +36,11 @@ const EXTRAS: &[&str] = &[
 
 /// The path below the base URL. An ARN has slashes, which must not divide the path.
 pub(super) fn path(model: &str, stream: bool) -> String {
+    model_path(model, if stream { "converse-stream" } else { "converse" })
+}
+
+/// The path of something that is asked of a model.
+pub(in crate::providers) fn model_path(model: &str, what: &str) -> String {
     let mut path = String::from("/model/");
     for byte in model.bytes() {
         match byte {
@@ -43,7 +48,8 @@ pub(super) fn path(model: &str, stream: bool) -> String {
             _ => path.push_str(&format!("%{byte:02X}")),
         }
     }
-    path.push_str(if stream { "/converse-stream" } else { "/converse" });
+    path.push('/');
+    path.push_str(what);
     path
 }
 

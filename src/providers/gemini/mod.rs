@@ -14,6 +14,7 @@ use serde_json::Value;
 use self::family::Family;
 use super::notes::Notes;
 use super::outbound::{Outbound, Serves};
+use super::side::{self, Side};
 use super::{Api, AuthKind, ReportedError, Target, UpstreamRequest};
 use crate::config::Provider;
 use crate::error::Problem;
@@ -46,7 +47,11 @@ struct Wire {
 
 impl Outbound for Gemini {
     fn serves(&self, api: Api, _: Target<'_>) -> Serves {
-        Serves::chat_translated(api)
+        if api == Api::Embeddings { Serves::Translated } else { Serves::chat_translated(api) }
+    }
+
+    fn side(&self, api: Api, target: Target<'_>) -> Option<&'static dyn Side> {
+        (api == Api::Embeddings).then(|| side::google_embeddings(self.host, target.upstream_model))
     }
 
     fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {

@@ -1,6 +1,13 @@
 //! What is no chat, translated: a JSON body becomes the provider's, and its whole reply the caller's. What a provider
 //! speaks itself passes by [`Outbound::faithful`](super::outbound::Outbound::faithful) instead.
 
+mod bedrock;
+mod cohere;
+pub mod embeddings;
+mod google;
+#[cfg(test)]
+mod tests;
+
 use serde_json::{Map, Value};
 
 use super::notes::Notes;
@@ -9,6 +16,10 @@ use crate::error::Problem;
 use crate::protocol::Api;
 use crate::protocol::chat::ReplyFault;
 use crate::protocol::usage::Told;
+
+pub use bedrock::embeddings as bedrock_embeddings;
+pub use cohere::{EMBEDDINGS as COHERE_EMBEDDINGS, RERANK as COHERE_RERANK};
+pub use google::embeddings as google_embeddings;
 
 /// How a provider serves an API that is no chat, by translation.
 pub trait Side: Sync {
@@ -24,16 +35,14 @@ pub trait Side: Sync {
     /// [`ReplyFault`] if it is no successful reply after all.
     fn reply(&self, body: &Value, asked: &SideAsked<'_>) -> Result<(Value, Option<Told>), ReplyFault>;
 
-    /// Members of the request that the reply depends on.
-    fn echoes(&self) -> &'static [&'static str] {
-        &[]
-    }
+    /// What of the request the reply depends on.
+    fn echo(&self, body: &Value) -> Map<String, Value>;
 }
 
 /// What a reply depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct SideAsked<'a> {
-    /// Those members of the request that [`Side::echoes`] names and that are there.
+    /// What of the request the reply depends on, as [`Side::echo`] told it.
     pub members: &'a Map<String, Value>,
     /// The model as the caller named it.
     pub model: &'a str,
