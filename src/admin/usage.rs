@@ -191,11 +191,11 @@ mod tests {
         let text = csv(UsageGroup::Model, &rows);
         let expected = "model,requests,errors,unpriced,estimated,input,cache_read,cache_write_5m,cache_write_1h,\
                         input_audio,input_image,output,output_reasoning,output_audio,output_image,web_searches,\
-                        images,cost_nanos,cost_dollars\r\n\
-                        plain,2,0,0,0,3,0,0,0,0,0,0,0,0,0,0,0,1,0.000000001\r\n\
-                        \"a,\"\"b\"\"\r\nc\",2,0,0,0,3,0,0,0,0,0,0,0,0,0,0,0,1000000000,1.000000000\r\n\
-                        '=1+1,2,0,0,0,3,0,0,0,0,0,0,0,0,0,0,0,0,0.000000000\r\n\
-                        \"'@x,y\",2,0,0,0,3,0,0,0,0,0,0,0,0,0,0,0,12345678901,12.345678901\r\n";
+                        images,audio_ms,characters,cost_nanos,cost_dollars\r\n\
+                        plain,2,0,0,0,3,0,0,0,0,0,0,0,0,0,0,0,0,0,1,0.000000001\r\n\
+                        \"a,\"\"b\"\"\r\nc\",2,0,0,0,3,0,0,0,0,0,0,0,0,0,0,0,0,0,1000000000,1.000000000\r\n\
+                        '=1+1,2,0,0,0,3,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0.000000000\r\n\
+                        \"'@x,y\",2,0,0,0,3,0,0,0,0,0,0,0,0,0,0,0,0,0,12345678901,12.345678901\r\n";
         assert_eq!(text, expected);
     }
 

@@ -6,6 +6,10 @@ use crate::protocol::usage::Usage;
 /// Pico-dollars in a nano-dollar.
 const PICO_PER_NANO: u128 = 1_000;
 
+/// Milliseconds of a minute for each pico-dollar in a nano-dollar: what is charged by the minute is added up in this part
+/// of a pico-dollar, so that nothing of it is lost.
+const PARTS_PER_PICO: u128 = 60;
+
 /// Millionths in a whole.
 const MILLION: u128 = 1_000_000;
 
@@ -25,6 +29,8 @@ pub fn cost(rates: &Rates, multiplier: Multiplier, usage: &Usage) -> Nanodollars
         output_image,
         web_searches,
         images,
+        audio_ms,
+        characters,
     } = *usage;
     let tokens = [
         (input, rates.input),
@@ -42,10 +48,19 @@ pub fn cost(rates: &Rates, multiplier: Multiplier, usage: &Usage) -> Nanodollars
     let pico = tokens.iter().fold(0u128, |sum, (tokens, Picodollars(price))| {
         sum.saturating_add(u128::from(*tokens).saturating_mul(u128::from(*price)))
     });
-    // A multiplier beside which nothing is lost stays out of the way of the largest sums.
-    let (pico, per_nano) = match multiplier {
-        Multiplier::ONE => (pico, PICO_PER_NANO),
-        other => (pico.saturating_mul(u128::from(other.millionths())), PICO_PER_NANO.saturating_mul(MILLION)),
+    // A multiplier beside which nothing is lost stays out of the way of the largest sums, and so does sound.
+    let (pico, per_nano, whole) = match multiplier {
+        Multiplier::ONE => (pico, PICO_PER_NANO, 1),
+        other => (pico.saturating_mul(u128::from(other.millionths())), PICO_PER_NANO.saturating_mul(MILLION), MILLION),
+    };
+    let product = |count: u64, price: u64| u128::from(count).saturating_mul(u128::from(price)).saturating_mul(whole);
+    let pico = pico.saturating_add(product(characters, rates.characters.0));
+    let (pico, per_nano) = match audio_ms {
+        0 => (pico, per_nano),
+        ms => {
+            let sound = product(ms, rates.per_audio_minute.0);
+            (pico.saturating_mul(PARTS_PER_PICO).saturating_add(sound), per_nano.saturating_mul(PARTS_PER_PICO))
+        }
     };
     let nano = pico.saturating_add(per_nano.div_euclid(2)).div_euclid(per_nano);
     let nano = pieces.iter().fold(nano, |sum, (pieces, Nanodollars(price))| {
@@ -75,7 +90,8 @@ mod tests {
         let rates = price(serde_json::json!({
             "input": "3", "output": "15", "cache_read": "0.3", "cache_write_5m": "3.75", "cache_write_1h": "6",
             "output_reasoning": "20", "input_audio": "40", "output_audio": "80", "input_image": "5", "output_image": "30",
-            "per_request": "0.01", "per_search": "0.025", "per_image": "0.04",
+            "per_request": "0.01", "per_search": "0.025", "per_image": "0.04", "per_audio_minute": "0.006",
+            "per_million_characters": "15",
         }));
         let usage = Usage {
             input: 1,
@@ -90,9 +106,24 @@ mod tests {
             output_image: 11,
             web_searches: 2,
             images: 1,
+            audio_ms: 90_000,
+            characters: 200,
         };
-        let micro = 3 + 3 + 375 + 6000 + 80 + 45 + 45 + 100 + 560 + 330 + 10_000 + 50_000 + 40_000;
+        let micro = 3 + 3 + 375 + 6000 + 80 + 45 + 45 + 100 + 560 + 330 + 10_000 + 50_000 + 40_000 + 9_000 + 3_000;
         assert_eq!(plain(&rates, &usage), Nanodollars(micro * 1000));
+    }
+
+    #[test]
+    fn sound_is_charged_to_the_millisecond_and_rounded_with_all_else() {
+        let rates = Rates { per_audio_minute: Nanodollars(1), input: Picodollars(499), ..Rates::default() };
+        let cost_of = |audio_ms, input| plain(&rates, &Usage { audio_ms, input, ..Usage::default() });
+        // A millisecond is a sixtieth of a pico-dollar here.
+        assert_eq!(
+            (cost_of(60, 1), cost_of(59, 1), cost_of(30_000, 0)),
+            (Nanodollars(1), Nanodollars(0), Nanodollars(1))
+        );
+        let tenth = cost(&rates, "0.1".parse().unwrap(), &Usage { audio_ms: 60_000, ..Usage::default() });
+        assert_eq!(tenth, Nanodollars(1), "a multiplier is for tokens alone");
     }
 
     #[test]

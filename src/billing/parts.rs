@@ -20,6 +20,8 @@ pub struct Parts {
     pub per_request: Option<Nanodollars>,
     pub per_search: Option<Nanodollars>,
     pub per_image: Option<Nanodollars>,
+    pub per_audio_minute: Option<Nanodollars>,
+    pub characters: Option<Picodollars>,
 }
 
 /// A price with every part worked out.
@@ -51,6 +53,10 @@ pub struct Rates {
     pub per_search: Nanodollars,
     /// Per image that was made.
     pub per_image: Nanodollars,
+    /// Per minute of sound that was listened to.
+    pub per_audio_minute: Nanodollars,
+    /// Per character that was spoken.
+    pub characters: Picodollars,
 }
 
 impl Parts {
@@ -71,6 +77,8 @@ impl Parts {
             per_request: self.per_request.or(below.per_request),
             per_search: self.per_search.or(below.per_search),
             per_image: self.per_image.or(below.per_image),
+            per_audio_minute: self.per_audio_minute.or(below.per_audio_minute),
+            characters: self.characters.or(below.characters),
         }
     }
 
@@ -100,6 +108,8 @@ impl From<Parts> for Rates {
             per_request: parts.per_request.unwrap_or_default(),
             per_search: parts.per_search.unwrap_or_default(),
             per_image: parts.per_image.unwrap_or_default(),
+            per_audio_minute: parts.per_audio_minute.unwrap_or_default(),
+            characters: parts.characters.unwrap_or_default(),
         }
     }
 }

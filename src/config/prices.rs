@@ -55,6 +55,13 @@ macro_rules! priced {
                 /// Each image that was made, besides its tokens, in US dollars. Left out: nothing.
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub per_image: Option<RequestPrice>;
+                /// Each minute of sound that was listened to, where that is charged by its time, in US dollars. Left out:
+                /// nothing.
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub per_audio_minute: Option<RequestPrice>;
+                /// A million characters of text that was spoken. Left out: nothing.
+                #[serde(skip_serializing_if = "Option::is_none")]
+                pub per_million_characters: Option<TokenPrice>;
                 $($behind)*
             }
         }
@@ -78,6 +85,8 @@ macro_rules! priced {
                     per_request: piece(self.per_request),
                     per_search: piece(self.per_search),
                     per_image: piece(self.per_image),
+                    per_audio_minute: piece(self.per_audio_minute),
+                    characters: token(self.per_million_characters),
                 }
             }
         }

@@ -8,13 +8,13 @@ use super::fault::{fault_of, fault_of_reply, recognisable};
 use super::patience::Patience;
 use super::plan::{Lane, Plan};
 use super::relay::{self, Outgoing, Surroundings};
-use super::reply::{Form, Wanted, form, processor, whole_reply};
+use super::reply::{Form, Wanted, form, is_sound, processor, whole_reply};
 use crate::error::Problem;
 use crate::http::shell::now_ms;
 use crate::http::{Body, Exchange, Reply};
 use crate::protocol::chat::ReplyFault;
 use crate::providers::outbound::Serves;
-use crate::providers::{UpstreamRequest, fault_problem, upstream_problem};
+use crate::providers::{Api, UpstreamRequest, fault_problem, upstream_problem};
 use crate::routing::headroom::{self, Headroom};
 use crate::routing::outcome::Fault;
 
@@ -92,6 +92,13 @@ impl Attempting<'_, '_> {
             let retry_after_ms = headroom::retry_after_ms(&header, began);
             return Err(Failed { headroom, retry_after_ms, ..self.refused(upstream).await });
         }
+        if self.wanted.api == Api::Speech && upstream.header("content-type").is_none_or(is_sound) {
+            let sound = self.sound(upstream).await;
+            return match sound {
+                Ok((reply, outgoing)) => Ok(Served { reply, outgoing: Some(outgoing), headroom }),
+                Err(failed) => Err(Failed { headroom, ..failed }),
+            };
+        }
         let served = match (form(upstream.header("content-type"), self.wanted.stream), upstream.body.clone()) {
             (Form::Stream, Some(body)) if self.wanted.stream => {
                 self.stream(upstream, &body).await.map(|(reply, outgoing)| (reply, Some(outgoing)))
@@ -122,7 +129,11 @@ impl Attempting<'_, '_> {
         let bytes = read.as_ref().map_or_else(|partial| partial.bytes, Vec::len);
         let form = form(upstream.header("content-type"), self.wanted.stream);
         let (plan, wanted) = (self.plan, self.wanted);
+        let is_sound = wanted.api == Api::Speech && upstream.header("content-type").is_none_or(is_sound);
         let told = read.map_err(|partial| partial.fault).and_then(|body| {
+            if is_sound {
+                return Ok(None);
+            }
             if form != Form::Stream || !wanted.stream {
                 return whole_reply(body, form, plan.lane, plan.dialect, plan.target, wanted).map(|whole| whole.told);
             }
@@ -161,6 +172,30 @@ impl Attempting<'_, '_> {
         // For proxies in between that would otherwise collect the stream.
         reply.set("cache-control", "no-cache");
         reply.set("x-accel-buffering", "no");
+        reply.body = Body::Stream;
+        Ok((reply, outgoing))
+    }
+
+    /// Sound, piece by piece, of which nobody can tell whether it is complete but by how it ends.
+    async fn sound(self, upstream: Upstream) -> Result<(Reply, Outgoing), Failed> {
+        let around = Surroundings {
+            api: self.wanted.api,
+            request_id: self.exchange.request_id.clone(),
+            patience: self.patience,
+            abort: upstream.abort.clone(),
+            started: self.started,
+        };
+        let begun = match &upstream.body {
+            Some(body) => relay::opaque(body, around).await,
+            None => Err(ReplyFault::Truncated),
+        };
+        let outgoing = begun.map_err(|fault| match broken(self.exchange, &upstream, &fault, 0) {
+            failed if failed.fault == Fault::Stalled => Failed { fault: Fault::TooSlow, reply_bytes: None, ..failed },
+            failed => failed,
+        })?;
+        let mut reply = Reply::empty(200);
+        reply.set("content-type", upstream.header("content-type").unwrap_or("application/octet-stream"));
+        reply.set("cache-control", "no-cache");
         reply.body = Body::Stream;
         Ok((reply, outgoing))
     }

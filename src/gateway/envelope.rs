@@ -6,7 +6,7 @@
 use std::cell::OnceCell;
 
 use serde::de::IgnoredAny;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::estimate::InputBody;
 use crate::error::{Kind, Problem};
@@ -121,6 +121,7 @@ impl<'a> Envelope<'a> {
         let max_output = max_output.map(|each| each.saturating_mul(choices));
         let pieces = Usage {
             images: if makes_images { choices } else { 0 },
+            characters: if api == Api::Speech { reader.characters("input")? } else { 0 },
             web_searches: if api == Api::Rerank { reader.length("documents")?.div_ceil(SEARCHED).max(1) } else { 0 },
             ..Usage::default()
         };
@@ -160,6 +161,14 @@ impl<'a> Envelope<'a> {
         self.chat.get_or_init(read).as_ref().map_err(Problem::clone)
     }
 
+    /// What an API that is no chat has used of so much input if nobody tells; `None` for the others, whose output is
+    /// measured.
+    pub fn expected(&self, input: u64) -> Option<Usage> {
+        // A second of speech is some fifteen characters, and some twenty tokens where it is counted in tokens.
+        let output_audio = self.pieces.characters.saturating_mul(4).div_ceil(3);
+        self.api.is_side().then(|| Usage { input, output_audio, ..self.pieces })
+    }
+
     /// The whole body, for an API that is no chat.
     ///
     /// # Errors
@@ -167,12 +176,6 @@ impl<'a> Envelope<'a> {
     pub fn json(&self) -> Result<Value, Problem> {
         serde_json::from_slice(self.body)
             .map_err(|error| Problem::invalid("", format!("The body is not valid JSON: {error}.")))
-    }
-
-    /// Members of the body by their names, those that are there.
-    pub fn members(&self, names: &[&str]) -> Map<String, Value> {
-        let value = |name: &&str| Some(((*name).to_owned(), serde_json::from_slice(self.param(name)?).ok()?));
-        names.iter().filter_map(value).collect()
     }
 
     /// The request as dialects take it that pass it on.
@@ -223,6 +226,12 @@ impl<'a> Reader<'_, 'a> {
             return Err(Problem::invalid(name, format!("{name}: must have at least one {item}.")));
         }
         Ok(())
+    }
+
+    /// How many characters a text has.
+    fn characters(&self, name: &str) -> Result<u64, Problem> {
+        let text = self.get(name)?.map(|member| serde_json::from_slice::<String>(self.members.raw(member)));
+        Ok(text.and_then(Result::ok).map_or(0, |text| text.chars().count() as u64))
     }
 
     /// How many elements a list has.
@@ -330,7 +339,10 @@ mod tests {
         assert_eq!((ranked.pieces.web_searches, ranked.stream), (2, false));
         let images = read(Api::ImageGeneration, r#"{"model":"m","prompt":"p","n":3,"stream":true}"#).unwrap();
         assert_eq!((images.pieces.images, images.choices, images.stream), (3, 3, true));
-        assert!(read(Api::Speech, r#"{"model":"m","input":"x","voice":"alloy"}"#).unwrap().stream);
+        let speech = read(Api::Speech, r#"{"model":"m","input":"d\u00fc 你","voice":"alloy"}"#).unwrap();
+        assert_eq!((speech.stream, speech.pieces.characters), (true, 4));
+        let expected = speech.expected(7).unwrap();
+        assert_eq!((expected.input, expected.characters, expected.output_audio), (7, 4, 6));
         assert!(!read(Api::Embeddings, r#"{"model":"m","input":"x","stream":"y"}"#).unwrap().stream);
     }
 

@@ -213,7 +213,9 @@ pub(super) fn enter(exchange: &mut Exchange, plan: &Plan<'_>, principal: &Princi
     record.route = plan.route.unwrap_or_default().to_owned();
     record.deployment = plan.model_name.to_owned();
     record.price(plan.pricing.clone());
-    record.estimated_input = Some(envelope.input.measure().tokens(plan.family()));
+    let input = envelope.input.measure().tokens(plan.family());
+    record.estimated_input = Some(input);
+    record.expected = envelope.expected(input);
     if let Some(overrides) = &principal.overrides {
         record.policy.apply(&Overrides::read(overrides));
     }

@@ -278,6 +278,65 @@ pub async fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Re
     Ok(Outgoing { readable, writable, task })
 }
 
+/// Passes bytes on of which nobody knows what they are. Waits for the first of them. They are moved piece by piece and
+/// never gathered: the caller takes one before the next is read. A reply that breaks off breaks the caller's off as well,
+/// since nothing in it could tell.
+///
+/// # Errors
+/// The fault with which the reply began.
+pub async fn opaque(body: &ReadableStream, around: Surroundings) -> Result<Outgoing, ReplyFault> {
+    let pieces = Pieces::new(body, CHUNK_BYTES);
+    let begun = match pieces.next_within(around.patience, None).await {
+        Ok(Some(piece)) => Ok(piece),
+        Ok(None) => Err(ReplyFault::Truncated),
+        Err(fault) => Err(fault),
+    };
+    let mut piece = match begun {
+        Ok(piece) => piece,
+        Err(fault) => {
+            around.abort.abort();
+            return Err(fault);
+        }
+    };
+    let (readable, writable) = pipe().map_err(|_| ReplyFault::Broken)?;
+    let sink = writable.clone();
+    let first_byte = now_ms().saturating_sub(around.started);
+    let task = Box::new(move |mut record: RequestRecord| -> LocalBoxFuture<'static, RequestRecord> {
+        Box::pin(async move {
+            record.first_byte_ms = Some(first_byte);
+            let Ok(writer) = sink.get_writer() else { return record };
+            let mut client_closed = false;
+            let result = loop {
+                record.bytes_out = record.bytes_out.saturating_add(u64::from(piece.length()));
+                // A client that takes nothing any more counts as gone when the time is up.
+                let left = around.patience.left(now_ms()).max(BLOCK_INTERVAL_MS);
+                let written = within(left, JsFuture::from(writer.write_with_chunk(&piece))).await;
+                if !written.is_some_and(|written| written.is_ok()) {
+                    client_closed = true;
+                    break Err(ReplyFault::Broken);
+                }
+                // Silence counts from here on: the time that the client took for the last piece is not the provider's.
+                match pieces.next_within(around.patience, Some(now_ms())).await {
+                    Ok(Some(next)) => piece = next,
+                    Ok(None) => break Ok(()),
+                    Err(fault) => break Err(fault),
+                }
+            };
+            client_closed |= around.abort.client_closed();
+            let end = if result.is_ok() && !client_closed {
+                writer.close()
+            } else {
+                around.abort.abort();
+                writer.abort()
+            };
+            let _client_gone = JsFuture::from(end).await;
+            record.told_or_estimated(None, 0);
+            settle(record, result, client_closed, around.started, now_ms())
+        })
+    });
+    Ok(Outgoing { readable, writable, task })
+}
+
 /// Reads along with a native stream.
 struct Metering {
     pieces: Pieces,

@@ -42,6 +42,12 @@ pub fn form(content_type: Option<&str>, stream: bool) -> Form {
     }
 }
 
+/// Whether a content type is one of those that speech comes in.
+pub fn is_sound(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence.starts_with("audio/") || essence == "application/octet-stream"
+}
+
 /// Turns a stream's bytes into the bytes that the caller gets.
 pub trait StreamProcessor {
     /// Processes the next bytes; appends to `out`.
@@ -344,6 +350,16 @@ mod tests {
         let identity = ReplyIdentity { id: "i".into(), created: 1, model: "m".into() };
         let echo = Echo { include_usage: true, ..Echo::default() };
         Wanted { api: Api::ChatCompletions, stream, echo, stand_ins: StandIns::default(), cost, identity }
+    }
+
+    #[test]
+    fn speech_is_sound_and_nothing_that_a_browser_would_run() {
+        for sound in ["audio/mpeg", "Audio/PCM; rate=24000", "application/octet-stream"] {
+            assert!(is_sound(sound), "{sound}");
+        }
+        for other in ["text/html", "application/json", "text/event-stream", "", "image/svg+xml", "audio"] {
+            assert!(!is_sound(other), "{other}");
+        }
     }
 
     #[test]

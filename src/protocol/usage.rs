@@ -26,7 +26,7 @@ pub use facts::{BillingFacts, InferenceGeo, ServiceTier, Speed};
 /// Declares the kinds of what is used, in the one place where they are listed.
 macro_rules! kinds {
     ($( $(#[$meta:meta])* $kind:ident, )*) => {
-        /// What a request used, by kind; the kinds do not overlap. All but the last two are tokens.
+        /// What a request used, by kind; the kinds do not overlap. All but the last four are tokens.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
         #[serde(default)]
         pub struct Usage {
@@ -76,6 +76,10 @@ kinds! {
     web_searches,
     /// Images that were made: a number of images, not of tokens.
     images,
+    /// Sound that was listened to and is charged by its time: a number of milliseconds, not of tokens.
+    audio_ms,
+    /// Text that was spoken and is charged by its length: a number of characters, not of tokens.
+    characters,
 }
 
 impl Usage {

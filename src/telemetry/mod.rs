@@ -150,6 +150,9 @@ pub struct RequestRecord {
     /// Tokens that the body is for the model that was chosen, by estimate.
     #[serde(skip)]
     pub estimated_input: Option<u64>,
+    /// What it has used if the provider does not tell, where that does not depend on the reply's length.
+    #[serde(skip)]
+    pub expected: Option<Usage>,
     /// Body bytes out, as far as they passed through the gateway's hands.
     pub bytes_out: u64,
     /// Milliseconds until the provider's reply began.
@@ -252,7 +255,8 @@ impl RequestRecord {
     pub fn told_or_estimated(&mut self, told: Option<Told>, output: u64) {
         self.usage_estimated = told.is_none();
         let input = self.estimated_input.unwrap_or_else(|| self.bytes_in.div_ceil(BYTES_PER_TOKEN));
-        let Told { usage, facts } = told.unwrap_or(Usage { input, output, ..Usage::default() }.into());
+        let expected = self.expected.unwrap_or(Usage { input, output, ..Usage::default() });
+        let Told { usage, facts } = told.unwrap_or(expected.into());
         self.cost_nanodollars = self.pricing.as_ref().map(|pricing| pricing.cost(&usage, &facts));
         self.usage = Some(usage);
         self.facts = facts;
@@ -267,6 +271,7 @@ impl RequestRecord {
             let mut alone = Self {
                 bytes_in: self.bytes_in,
                 estimated_input: self.estimated_input,
+                expected: self.expected,
                 pricing: self.pricing.clone(),
                 ..Self::default()
             };

@@ -28,6 +28,7 @@ macro_rules! sums {
              'output_reasoning', COALESCE(SUM(output_reasoning), 0), 'output_audio', COALESCE(SUM(output_audio), 0), \
              'input_image', COALESCE(SUM(input_image), 0), 'output_image', COALESCE(SUM(output_image), 0), \
              'web_searches', COALESCE(SUM(web_searches), 0), 'images', COALESCE(SUM(images), 0), \
+             'audio_ms', COALESCE(SUM(audio_ms), 0), 'characters', COALESCE(SUM(characters), 0), \
              'cost_nanos', COALESCE(SUM(cost_nanos), 0)) AS row FROM usage \
              WHERE minute >= ?1 AND minute < ?2 AND (?3 IS NULL OR key_id = ?3) AND (?4 IS NULL OR user_id = ?4) \
              AND (?5 IS NULL OR model = ?5) AND (?6 IS NULL OR provider = ?6)",

@@ -14,7 +14,7 @@ impl Told {
         let usage = match api {
             Api::ImageGeneration | Api::ImageEdit => made(counted, images),
             Api::Speech => counted.and_then(Usage::from_responses).map(spoken),
-            Api::Transcription | Api::Translation => counted.and_then(Usage::from_responses),
+            Api::Transcription | Api::Translation => counted.and_then(heard),
             _ => read(reply),
         }?;
         Some(Self { usage, facts: BillingFacts::from_openai(reply) })
@@ -41,6 +41,18 @@ fn made(usage: Option<&Value>, images: u64) -> Option<Usage> {
         tokens.output_image = std::mem::take(&mut tokens.output);
     }
     Some(Usage { images, ..tokens })
+}
+
+/// Sound, by its time or in tokens.
+fn heard(usage: &Value) -> Option<Usage> {
+    if let Some(seconds) = usage.get("seconds").and_then(Value::as_f64).filter(|seconds| *seconds >= 0.0) {
+        return Some(Usage { audio_ms: (seconds * 1_000.0).ceil() as u64, ..Usage::default() });
+    }
+    let mut counted = Usage::from_responses(usage)?;
+    let sound = first(usage, &["/input_token_details/audio_tokens"]).unwrap_or(0).min(counted.input);
+    counted.input = counted.input.saturating_sub(sound);
+    counted.input_audio = counted.input_audio.saturating_add(sound);
+    Some(counted)
 }
 
 fn spoken(usage: Usage) -> Usage {
@@ -81,6 +93,16 @@ mod tests {
             "output_tokens_details": {"text_tokens": 30, "image_tokens": 70}}});
         let counted = Usage { input: 10, output: 30, output_image: 70, ..alone };
         assert_eq!(told(Api::ImageGeneration, apart), Some(counted));
+    }
+
+    #[test]
+    fn what_is_heard_is_counted_by_time_or_in_tokens() {
+        let by_time = json!({"text": "hi", "usage": {"type": "duration", "seconds": 9.0004}});
+        assert_eq!(told(Api::Transcription, by_time), Some(Usage { audio_ms: 9_001, ..Usage::default() }));
+        let tokens = json!({"usage": {"type": "tokens", "input_tokens": 14, "output_tokens": 45,
+            "input_token_details": {"text_tokens": 4, "audio_tokens": 10}, "total_tokens": 59}});
+        let counted = Usage { input: 4, input_audio: 10, output: 45, ..Usage::default() };
+        assert_eq!(told(Api::Transcription, tokens), Some(counted));
     }
 
     #[test]

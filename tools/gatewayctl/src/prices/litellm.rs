@@ -195,6 +195,8 @@ impl Found {
             per_request: base.per_request,
             per_search: base.per_search,
             per_image: base.per_image,
+            per_audio_minute: base.per_audio_minute,
+            per_million_characters: base.per_million_characters,
             ..Price::default()
         };
         for ((above, tier), variant) in self.variants {
