@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use llm_gateway::billing::{Day, Nanodollars, PriceSource, Pricing};
 use llm_gateway::config::Price;
+use llm_gateway::protocol::Api;
 use llm_gateway::protocol::usage::{BillingFacts, Told, Usage};
 use serde::Deserialize;
 use serde_json::Value;
@@ -69,6 +70,9 @@ fn told(dialect: &str, reply: &Value) -> Option<Told> {
             Usage::from_bedrock(usage).map(|usage| Told { usage, facts })
         }
         "cohere" => Usage::from_cohere(usage).map(Told::from),
+        "images" => Told::from_side(Api::ImageGeneration, reply, 2),
+        "speech" => Told::from_side(Api::Speech, reply, 0),
+        "heard" => Told::from_side(Api::Transcription, reply, 0),
         other => panic!("{other} is no dialect"),
     }
 }

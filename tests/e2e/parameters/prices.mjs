@@ -53,10 +53,16 @@ for (const [place, of] of [["", (name) => name], ["variants[0].", (name) => `var
     check(`prices.priced-${name}.${place}${part}`, phases, (at) => cost(at, name));
   }
 }
-// No dialect that is served so far tells how many images it made.
+// What chat does not tell of.
 shownBy("tests/costs.rs", "every_case_costs_exactly_what_it_should", [
   "prices.any.per_image",
   "prices.any.variants[0].per_image",
+  "prices.any.per_audio_minute",
+  "prices.any.variants[0].per_audio_minute",
+]);
+shownBy("src/billing/cost.rs", "every_kind_has_its_price", [
+  "prices.any.per_million_characters",
+  "prices.any.variants[0].per_million_characters",
 ]);
 
 const varied = (name, parameter, plain, tight) =>
