@@ -100,7 +100,7 @@ fn run(wire: Wire, lane: Lane, usage_asked: bool, pieces: &[&[u8]]) -> (Vec<u8>,
         cost: None,
         identity: identity(),
     };
-    let mut processor = processor(lane, outbound(provider.dialect), target, wanted);
+    let mut processor = processor(lane, outbound(provider.dialect()), target, wanted);
     let mut out = Vec::new();
     for piece in pieces {
         if let Err(fault) = processor.push(piece, &mut out) {
@@ -133,7 +133,7 @@ fn rewritten(recording: &Recording, stream: bool, include_usage: bool) -> Result
         identity: identity(),
     };
     let target = target(&provider, StructuredOutput::Native);
-    whole_reply(recording.reply.clone(), form, Lane::Translated, outbound(provider.dialect), target, wanted)
+    whole_reply(recording.reply.clone(), form, Lane::Translated, outbound(provider.dialect()), target, wanted)
 }
 
 /// A reproducible sequence of numbers (Knuth's MMIX generator).
@@ -325,7 +325,7 @@ fn the_meter_reads_of_a_native_reply_what_it_used_and_that_it_is_complete() {
                 identity: identity(),
             };
             let target = target(&provider, StructuredOutput::Native);
-            let dialect = outbound(provider.dialect);
+            let dialect = outbound(provider.dialect());
             let reply =
                 whole_reply(recording.reply.clone(), Form::Json, Lane::Native, dialect, target, wanted).unwrap();
             assert!(reply.body == recording.reply, "{id} was not passed on as it is");
@@ -481,7 +481,7 @@ fn translation(
     envelope: &Envelope<'_>,
     structured_output: StructuredOutput,
 ) -> Result<UpstreamRequest, Problem> {
-    translated(outbound(provider.dialect), target(provider, structured_output), envelope.chat()?)
+    translated(outbound(provider.dialect()), target(provider, structured_output), envelope.chat()?)
 }
 
 /// Every text, call and result of the conversation is in the translation, in the same order.
@@ -603,7 +603,7 @@ fn requests_in_the_providers_own_dialect_change_in_the_model_alone() {
             // Written out with spaces, as no serializer of ours does it: they must all survive.
             let body = serde_json::to_string_pretty(request).unwrap();
             let envelope = Envelope::read(body.as_bytes(), api(wire), 64).unwrap();
-            let sent = outbound(provider.dialect).faithful(api(wire), &envelope.source(), target).unwrap();
+            let sent = outbound(provider.dialect()).faithful(api(wire), &envelope.source(), target).unwrap();
             let sent = String::from_utf8(sent.body).unwrap();
             let mut changed: Value = serde_json::from_str(&sent).unwrap();
             if wire == Wire::Chat && envelope.stream {

@@ -56,7 +56,7 @@ pub fn catalog_of(provider: &Provider) -> Option<&'static str> {
     let found = match &provider.price_catalog {
         Some(name) => named(name),
         None => {
-            let url = Url::parse(&provider.base_url).ok()?;
+            let url = Url::parse(provider.base_url()).ok()?;
             let host = url.host_str()?;
             if host.starts_with("bedrock-") && host.ends_with(".amazonaws.com") {
                 return Some("bedrock");

@@ -350,7 +350,7 @@ mod tests {
             published,
         );
         assert_eq!(layers.config.providers.get("My.Provider").unwrap().credential.as_deref(), Some("P_KEY"));
-        assert_eq!(layers.config.providers.get("new-one").unwrap().base_url, "https://n.example/v1");
+        assert_eq!(layers.config.providers.get("new-one").unwrap().base_url(), "https://n.example/v1");
         assert_eq!(wrong(&layers), ["GATEWAY__MODELS__A_B__ENABLED"]);
     }
 

@@ -50,8 +50,8 @@ pub use models::{Model, StructuredOutput};
 pub use observe::{ClientIp, LogLevel, Logging, Records, RecordsMode, Retention};
 pub use prices::{Billing, Price, PriceVariant, Unpriced};
 pub use providers::{
-    CredentialPlace, CredentialSource, Framing, Generic, GenericReply, GenericStream, Provider, ProviderDialect,
-    StreamUsage, Wire, is_own_secret,
+    CredentialPlace, CredentialSource, Framing, Generic, GenericReply, GenericStream, Preset, Provider,
+    ProviderDialect, StreamUsage, Wire, is_own_secret,
 };
 pub use routes::{Route, RouteRetry, RouteTarget, Shadow, Sticky, StickyBy, Strategy, When};
 pub use routing::{Breaker, ContentPolicy, Routing, WhenAllOpen};
@@ -105,6 +105,12 @@ bounds::section! {
     }
 }
 
+/// Adds problems, but for those of fields of which one is known: what has the wrong type is not missing as well.
+fn and_others(known: &mut Vec<ConfigProblem>, mut more: Vec<ConfigProblem>) {
+    more.retain(|problem| !known.iter().any(|known| known.path == problem.path));
+    known.extend(more);
+}
+
 impl Config {
     /// Reads what somebody wrote. Misspelt fields are problems here.
     ///
@@ -116,7 +122,7 @@ impl Config {
         if problems.is_empty() {
             problems = config.problems();
         } else {
-            problems.extend(config.problems_of_fields());
+            and_others(&mut problems, config.problems_of_fields());
         }
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
@@ -124,7 +130,7 @@ impl Config {
     /// What is wrong with the parts of what somebody wrote, each by itself: whatever they refer to may be missing.
     pub fn problems_of_parts(written: &Value) -> Vec<ConfigProblem> {
         let (config, mut problems) = reading::read_strictly(written);
-        problems.extend(config.problems_of_fields());
+        and_others(&mut problems, config.problems_of_fields());
         problems
     }
 

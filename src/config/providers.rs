@@ -10,6 +10,7 @@ use super::bounds::fields;
 use super::health::HealthProbe;
 use super::timeouts::TimeoutOverrides;
 use crate::limits::rule::LimitTerms;
+use crate::providers::preset::{self, Row};
 
 fields! {
     /// A provider: an upstream that serves models.
@@ -17,17 +18,32 @@ fields! {
         /// Whether requests may go there.
         #[serde(default = "yes")]
         pub enabled: bool;
-        /// The wire format it speaks.
-        pub dialect: ProviderDialect;
+        /// Which of the providers that the gateway knows this is. It settles the dialect, mostly the address, the APIs
+        /// served, how a stream tells its usage, and what is left out of requests, or put in other words, because the
+        /// provider would refuse it. `dialect`, `base_url`, `wires` and `stream_usage` beside it count above it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub preset: Option<Preset>;
+        /// The wire format it speaks. May be left out beside a `preset`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub dialect: Option<ProviderDialect>;
         /// Which of OpenAI's APIs an `openai` provider serves. Requests of these are passed on as they are, and requests of
-        /// any other API are translated to the first of them.
-        #[serde(default = "chat_alone")]
-        pub wires: Vec<Wire>, items 1 ..= 2;
+        /// any other API are translated to the first of them. Left out: those of the `preset`, or else `chat` alone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub wires: Option<Vec<Wire>>, items 1 ..= 2;
         /// Where it is. The dialect's path is appended: `/chat/completions` for `openai` (so this ends in `/v1` for most),
         /// `/v1/messages` for `anthropic`, `/models/…` for `gemini` (so this ends in `/v1beta`), `/model/…` for `bedrock`,
         /// `/v2/chat` for `cohere`, `/rpc/…` for `wenxinworkshop`, the `generic` section's own path for `generic`. Must be `https:` and a public host,
         /// unless the deployment names the host in `PRIVATE_UPSTREAM_HOSTS`.
         pub base_url: String, chars 1 ..= 2048;
+        /// the `generic` section's own path for `generic`. Must be `https:` and a public host, unless the deployment names
+        /// the host in `PRIVATE_UPSTREAM_HOSTS`. May be left out beside a `preset` that has an address: all but `azure`,
+        /// `bedrock`, `bedrock-mantle`, `workersai` and those that people run themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub base_url: Option<String>, chars 1 ..= 2048;
+        /// For preset `azure`: the `api-version` of each request. With it, unless `base_url` ends in `/v1`, a model is
+        /// called by its deployment's address, `/openai/deployments/{upstream_model}/…` below `base_url`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub api_version: Option<String>, chars 1 ..= 64;
         /// The provider's credential: the name of a Worker secret, or `stored:` and the id of a credential that the admin
         /// API keeps sealed. Left out: none is sent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,9 +70,9 @@ fields! {
         /// How it is looked at without anybody's request.
         #[serde(default, skip_serializing_if = "HealthProbe::is_default")]
         pub health: HealthProbe;
-        /// How a stream tells its usage.
-        #[serde(default)]
-        pub stream_usage: StreamUsage;
+        /// How a stream tells its usage. Left out: as the `preset` says, or else `on_request`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub stream_usage: Option<StreamUsage>;
         /// Decode and rewrite the replies of a provider that speaks the caller's dialect loosely, so that callers see it
         /// strictly. Costs CPU per chunk.
         #[serde(default)]
@@ -76,8 +92,62 @@ pub(super) fn yes() -> bool {
     true
 }
 
-fn chat_alone() -> Vec<Wire> {
-    vec![Wire::Chat]
+/// A provider that the gateway knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Preset {
+    /// OpenAI.
+    OpenAi,
+    /// Azure OpenAI. `base_url` is `https://{resource}.openai.azure.com/openai/v1`, or, with an `api_version`, ends
+    /// before `/openai`.
+    Azure,
+    /// Anthropic.
+    Anthropic,
+    /// Google's Gemini API.
+    Gemini,
+    /// Amazon Bedrock's Converse. `base_url` is `https://bedrock-runtime.{region}.amazonaws.com`.
+    Bedrock,
+    /// OpenAI's dialect at Amazon Bedrock. `base_url` is `https://bedrock-mantle.{region}.api.aws/v1`.
+    #[serde(rename = "bedrock-mantle")]
+    BedrockMantle,
+    /// Mistral.
+    Mistral,
+    /// DeepSeek.
+    DeepSeek,
+    /// Groq.
+    Groq,
+    /// xAI.
+    Xai,
+    /// OpenRouter.
+    OpenRouter,
+    /// Together AI.
+    Together,
+    /// Fireworks AI.
+    Fireworks,
+    /// Perplexity.
+    Perplexity,
+    /// Moonshot AI. In China `base_url` is `https://api.moonshot.cn/v1`.
+    Moonshot,
+    /// Zhipu AI in China.
+    Zhipu,
+    /// Zhipu AI elsewhere.
+    Zai,
+    /// Alibaba's Model Studio. In China `base_url` is `https://dashscope.aliyuncs.com/compatible-mode/v1`.
+    DashScope,
+    /// Baidu Qianfan, version 2.
+    Qianfan,
+    /// Cerebras.
+    Cerebras,
+    /// Hugging Face's Inference Providers.
+    HuggingFace,
+    /// Ollama, such as `http://localhost:11434/v1`.
+    Ollama,
+    /// vLLM, such as `http://localhost:8000/v1`.
+    Vllm,
+    /// LM Studio, such as `http://localhost:1234/v1`.
+    LmStudio,
+    /// Workers AI by its REST API. `base_url` is `https://api.cloudflare.com/client/v4/accounts/{account}/ai/v1`.
+    WorkersAi,
 }
 
 /// An API of OpenAI's.
@@ -108,6 +178,31 @@ pub enum CredentialSource<'a> {
 }
 
 impl Provider {
+    /// What is known of it.
+    pub fn row(&self) -> &'static Row {
+        self.preset.map_or(&preset::PLAIN, preset::row)
+    }
+
+    /// The wire format it speaks; one that says neither this nor a preset is not valid.
+    pub fn dialect(&self) -> ProviderDialect {
+        self.dialect.unwrap_or(self.row().dialect)
+    }
+
+    /// Where it is; empty if nobody says so, which is not valid either.
+    pub fn base_url(&self) -> &str {
+        self.base_url.as_deref().or(self.row().base_url).unwrap_or_default()
+    }
+
+    /// Which of OpenAI's APIs it serves.
+    pub fn wires(&self) -> &[Wire] {
+        self.wires.as_deref().unwrap_or(self.row().wires)
+    }
+
+    /// How a stream tells its usage.
+    pub fn stream_usage(&self) -> StreamUsage {
+        self.stream_usage.unwrap_or(self.row().stream_usage)
+    }
+
     /// Where its credential is kept; `None` if it needs none.
     pub fn credential_source(&self) -> Option<CredentialSource<'_>> {
         let credential = self.credential.as_deref()?;

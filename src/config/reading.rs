@@ -213,8 +213,8 @@ mod tests {
             "http": {"max_body_bytes": "large", "max_json_depth": -1},
             "cors": {"allowed_origins": [1, "https://a.example", 2]},
             "auth": {"issuers": [{"issuer": "a"}, {"issuer": "b", "audiences": [], "algorithms": ["RS256", "HS256", 5]}]},
-            "providers": {"p": {"dialect": "klingon", "base_url": 5}, "q": {"base_url": "x"}},
-            "models": {"m": {"provider": "p", "enabled": "yes"}},
+            "providers": {"p": {"dialect": "klingon", "base_url": 5}, "q": {"dialect": "openai"}},
+            "models": {"m": {"enabled": "yes"}},
         }));
         assert_eq!(
             paths,
@@ -228,8 +228,8 @@ mod tests {
                 "auth.issuers[1].algorithms[2]",
                 "providers.p.dialect",
                 "providers.p.base_url",
-                "providers.q.dialect",
                 "models.m.enabled",
+                "models.m.provider",
             ]
         );
     }

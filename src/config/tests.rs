@@ -55,8 +55,38 @@ fn what_is_written_is_read_strictly_and_told_by_path() {
     let paths = told(misspelt);
     assert_eq!(paths, ["timeouts.idel_ms", "providers.p.nope", "providers.p.timeouts.x", "timeouts.total_ms"]);
     assert_eq!(told(json!({"models": {"m": {"provider": 5}}})), ["models.m.provider"]);
-    assert_eq!(told(json!({"providers": {"p": {"dialect": "klingon", "base_url": "x"}}})), ["providers.p.dialect"]);
+    let klingon = json!({"providers": {"p": {"dialect": "klingon", "base_url": "https://x.example"}}});
+    assert_eq!(told(klingon), ["providers.p.dialect"]);
     assert!(Config::parse(&json!({"http": {"max_json_depth": 100}})).is_ok());
+}
+
+#[test]
+fn a_preset_says_what_a_provider_would_have_to() {
+    let told = |provider: Value| match Config::parse(&json!({"providers": {"p": provider}})) {
+        Ok(config) => {
+            let provider = config.providers.get("p").unwrap();
+            let url = provider.base_url().to_owned();
+            (vec![url, format!("{:?} {:?}", provider.dialect(), provider.stream_usage())], provider.wires().len())
+        }
+        Err(problems) => (problems.into_iter().map(|problem| problem.path).collect(), 0),
+    };
+    let is = |lines: [&str; 2], wires| (lines.map(str::to_owned).to_vec(), wires);
+    assert_eq!(told(json!({"preset": "mistral"})), is(["https://api.mistral.ai/v1", "OpenAi Always"], 1));
+    assert_eq!(told(json!({"preset": "gemini"})).0[1], "Gemini OnRequest");
+    let beside =
+        json!({"preset": "openai", "base_url": "https://x.example", "wires": ["chat"], "stream_usage": "always"});
+    assert_eq!(told(beside), is(["https://x.example", "OpenAi Always"], 1));
+    assert_eq!(told(json!({})), is(["providers.p.dialect", "providers.p.base_url"], 0));
+    assert_eq!(told(json!({"preset": "vllm"})).0, ["providers.p.base_url"]);
+    assert_eq!(told(json!({"preset": "acme"})).0[0], "providers.p.preset");
+    let azure =
+        |url: &str, version: Option<&str>| told(json!({"preset": "azure", "base_url": url, "api_version": version})).0;
+    assert_eq!(azure("https://r.openai.azure.com", None), ["providers.p.api_version"]);
+    assert_eq!(azure("https://r.openai.azure.com", Some("?x")), ["providers.p.api_version"]);
+    assert_eq!(azure("https://r.openai.azure.com", Some("2024-10-21"))[0], "https://r.openai.azure.com");
+    assert_eq!(azure("https://r.openai.azure.com/openai/v1/", None)[0], "https://r.openai.azure.com/openai/v1/");
+    let other = json!({"preset": "openai", "api_version": "2024-10-21"});
+    assert_eq!(told(other).0, ["providers.p.api_version"]);
 }
 
 /// A configuration with one of everything, for tests that change one value of it.

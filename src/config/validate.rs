@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::bounds::{Bounded, Problems, is_scalar};
 use super::providers::is_own_secret;
 use super::{
-    Config, ConfigProblem, Generic, GenericReply, Issuer, Plane, Price, PrivateHosts, Provider, ProviderDialect, Wire,
-    check_base_url, check_jwks_uri,
+    Config, ConfigProblem, Generic, GenericReply, Issuer, Plane, Preset, Price, PrivateHosts, Provider,
+    ProviderDialect, Wire, check_base_url, check_jwks_uri,
 };
 use crate::billing::catalog;
 
@@ -266,7 +266,13 @@ impl Problems {
 
     fn provider(&mut self, path: &str, provider: &Provider) {
         provider.check_bounds(path, self);
-        if let Err(error) = check_base_url(&provider.base_url, &PrivateHosts::Any) {
+        if provider.dialect.is_none() && provider.preset.is_none() {
+            self.add(&format!("{path}.dialect"), "is missing: say which it speaks, or name a `preset`");
+        }
+        if provider.base_url().is_empty() && provider.base_url.is_none() {
+            let why = if provider.preset.is_some() { ": this `preset` has no address of its own" } else { "" };
+            self.add(&format!("{path}.base_url"), format!("is missing{why}"));
+        } else if let Err(error) = check_base_url(provider.base_url(), &PrivateHosts::Any) {
             self.add(&format!("{path}.base_url"), error.to_string());
         }
         if provider.price_catalog.as_deref().is_some_and(|name| !catalog::is_catalog(name)) {
@@ -294,21 +300,38 @@ impl Problems {
                 self.add(&path, "credentials do not belong here: name one in `credential`");
             }
         }
-        if provider.normalize && provider.dialect != ProviderDialect::OpenAi {
+        if provider.normalize && provider.dialect() != ProviderDialect::OpenAi {
             self.add(
                 &format!("{path}.normalize"),
                 "only for dialect `openai`: replies of the others are rewritten anyway",
             );
         }
-        if provider.wires != [Wire::Chat] && provider.dialect != ProviderDialect::OpenAi {
+        self.azure(path, provider);
+        if provider.wires() != [Wire::Chat] && provider.dialect() != ProviderDialect::OpenAi {
             self.add(&format!("{path}.wires"), "only for dialect `openai`: the others have one API each");
         }
-        match (provider.dialect, &provider.generic) {
+        match (provider.dialect(), &provider.generic) {
             (ProviderDialect::Generic, None) => {
                 self.add(path, "a provider with dialect `generic` needs a `generic` section");
             }
             (ProviderDialect::Generic, Some(generic)) => self.generic(&format!("{path}.generic"), generic),
             (_, Some(_)) => self.add(&format!("{path}.generic"), "only for dialect `generic`"),
+            (_, None) => {}
+        }
+    }
+
+    fn azure(&mut self, path: &str, provider: &Provider) {
+        let path = format!("{path}.api_version");
+        match (provider.preset, &provider.api_version) {
+            (Some(Preset::Azure), Some(version)) => {
+                if !version.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+                    self.add(&path, "must be a version such as 2024-10-21 or `preview`");
+                }
+            }
+            (Some(Preset::Azure), None) if !provider.base_url().trim_end_matches('/').ends_with("/v1") => {
+                self.add(&path, "is missing: name it, or let `base_url` end in `/openai/v1`");
+            }
+            (_, Some(_)) => self.add(&path, "only for preset `azure`"),
             (_, None) => {}
         }
     }

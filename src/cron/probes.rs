@@ -117,7 +117,7 @@ async fn look(env: &Env, loaded: &LoadedConfig, provider: &Provider, begun: u64)
     let latency_ms = now_ms().saturating_sub(begun);
     match asked {
         Ok(sent) => {
-            let (healthy, detail) = judge_probe(provider.dialect, method, sent.status);
+            let (healthy, detail) = judge_probe(provider.dialect(), method, sent.status);
             let fault = (!healthy).then(|| Fault::of_reply(sent.status, None, None, None));
             let cost = match model {
                 Some(model) if method == ProbeMethod::Chat => cost(loaded, provider, model, &sent, begun),
@@ -143,7 +143,7 @@ fn cost(loaded: &LoadedConfig, provider: &Provider, name: &str, sent: &Sent, beg
         return Some(0);
     }
     let model = loaded.config.models.get(name)?;
-    let events = decode_body(outbound(provider.dialect), target(provider, name, model), &StandIns::default(), &sent.body).ok()?;
+    let events = decode_body(outbound(provider.dialect()), target(provider, name, model), &StandIns::default(), &sent.body).ok()?;
     let told = usage_of(&events)?;
     let pricing = loaded.prices.find(name, "", begun / 1_000)?;
     Some(pricing.cost(&told.usage, &told.facts).0)

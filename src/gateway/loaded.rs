@@ -59,7 +59,7 @@ impl LoadedConfig {
         let endpoints = config
             .providers
             .iter()
-            .map(|(name, provider)| (name.clone(), check_base_url(&provider.base_url, &deployment.private_hosts)))
+            .map(|(name, provider)| (name.clone(), check_base_url(provider.base_url(), &deployment.private_hosts)))
             .collect();
         let prices = Prices::of(&config);
         let pools = Pools::of_config(&config);

@@ -118,7 +118,7 @@ fn served(dialect: &dyn Outbound, target: Target<'_>) -> Apis {
 
 /// The APIs by which a model can be called.
 pub fn served_apis(config: &Config, provider: &Provider, name: &str, model: &Model) -> Apis {
-    served(outbound(provider.dialect), target(config, provider, name, model))
+    served(outbound(provider.dialect()), target(config, provider, name, model))
 }
 
 fn target<'a>(config: &Config, provider: &'a Provider, name: &'a str, model: &'a Model) -> Target<'a> {
@@ -254,7 +254,7 @@ pub fn candidate<'a>(
         return Err(Unusable::ProviderDisabled);
     }
     let endpoint = endpoint.map_err(|_| Unusable::AddressRefused)?;
-    let dialect = outbound(provider.dialect);
+    let dialect = outbound(provider.dialect());
     let target = target(config, provider, model_name, model);
     let serves = serves(dialect, asked.api, target);
     if serves == Serves::No {
@@ -288,7 +288,7 @@ pub fn candidate<'a>(
 fn lane(serves: Serves, provider: &Provider, asked: Asked<'_>) -> Lane {
     let chat = asked.api == Api::ChatCompletions;
     let usage_is_ours_alone =
-        asked.stream && chat && provider.stream_usage == StreamUsage::OnRequest && !asked.include_usage;
+        asked.stream && chat && provider.stream_usage() == StreamUsage::OnRequest && !asked.include_usage;
     match serves == Serves::Natively {
         // What a reply is rewritten into is Chat Completions; there is no stricter form of the others to give.
         true if provider.normalize && chat => Lane::Translated,

@@ -394,7 +394,7 @@ mod tests {
             structured_output,
             strict_params: false,
         };
-        let adapter = crate::providers::outbound(provider.dialect);
+        let adapter = crate::providers::outbound(provider.dialect());
         let price = crate::billing::Parts { input: Some(crate::billing::Picodollars(1_500)), ..Default::default() };
         let body = r#"{"choices":[{"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#;
         for (cost, expected) in [
@@ -433,7 +433,7 @@ mod tests {
             strict_params: false,
         };
         let wanted = wanted(true, None);
-        let mut processor = processor(Lane::Translated, crate::providers::outbound(provider.dialect), target, wanted);
+        let mut processor = processor(Lane::Translated, crate::providers::outbound(provider.dialect()), target, wanted);
         let mut out = Vec::new();
         let finished = b"data: {\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":\"stop\"}]}\n\n";
         assert_eq!(processor.push(finished, &mut out), Ok(()));

@@ -26,7 +26,7 @@ impl Question {
 
     /// The test of a connection: what costs nothing, but is there only for those whose credential is good.
     pub fn of_test(provider: &Provider) -> Self {
-        Self::get(judge::path(provider.dialect))
+        Self::get(judge::path(provider.dialect()))
     }
 
     /// A provider's probe; `None` if it has none. `model` looks a model up.
@@ -57,7 +57,7 @@ impl Question {
         let at = Place::item(List::Messages, 0);
         let text = Part { body: PartBody::Text { text: "Hi".to_owned(), signature: None }, cache: None, at };
         chat.messages.push(Message { role: Role::User, parts: vec![text], name: None, at });
-        let request = translated(outbound(provider.dialect), target(provider, name, model), &chat);
+        let request = translated(outbound(provider.dialect()), target(provider, name, model), &chat);
         let request = request.map_err(|problem| problem.message)?;
         Ok(Self { path: request.path, headers: request.headers, body: Some(request.body) })
     }

@@ -58,9 +58,9 @@ pub fn request(
     question: &Question,
     credential: Option<&Secret<String>>,
 ) -> Result<Prepared, Failure> {
-    let base = check_base_url(&provider.base_url, hosts);
+    let base = check_base_url(provider.base_url(), hosts);
     let base = base.map_err(|error| Failure::NotSent(format!("Its `base_url` {error}.")))?;
-    let dialect = outbound(provider.dialect);
+    let dialect = outbound(provider.dialect());
     let headers = Headers::new();
     let set = |name: &str, value: &str| {
         let set = headers.set(name, value);

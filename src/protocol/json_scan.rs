@@ -145,16 +145,29 @@ impl<'a> Members<'a> {
     /// # Errors
     /// [`ScanError::Duplicate`] if there is more than one: parsers disagree on which of them counts.
     pub fn unique(&self, name: &str) -> Result<Option<&Member>, ScanError> {
-        let mut found = None;
-        for member in &self.members {
-            if self.is_named(member, name) {
-                if found.is_some() {
-                    return Err(ScanError::Duplicate { name: name.to_owned() });
-                }
-                found = Some(member);
-            }
+        Ok(self.position(name)?.and_then(|at| self.members.get(at)))
+    }
+
+    /// As [`Self::unique`], where it stands among [`Self::all`].
+    ///
+    /// # Errors
+    /// As [`Self::unique`].
+    pub fn position(&self, name: &str) -> Result<Option<usize>, ScanError> {
+        let mut found = self.members.iter().enumerate().filter(|(_, member)| self.is_named(member, name));
+        match (found.next(), found.next()) {
+            (_, Some(_)) => Err(ScanError::Duplicate { name: name.to_owned() }),
+            (first, None) => Ok(first.map(|(at, _)| at)),
         }
-        Ok(found)
+    }
+
+    /// All of them, in the order of the text.
+    pub fn all(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The text that was scanned.
+    pub fn text(&self) -> &'a [u8] {
+        self.text
     }
 
     /// A member's value as it stands in the text.
@@ -222,6 +235,38 @@ pub fn scan_object(text: &[u8], limits: ScanLimits) -> Result<Members<'_>, ScanE
     }
     scanner.expect_end()?;
     Ok(Members { text, open, members })
+}
+
+/// Lists the elements of an array, with nothing else around it.
+///
+/// # Errors
+/// As [`scan_object`].
+pub fn scan_array(text: &[u8], limits: ScanLimits) -> Result<Vec<Range<usize>>, ScanError> {
+    let mut scanner = Scanner { text, at: 0, limits, path: 0..0 };
+    scanner.skip_space();
+    if scanner.next() != Some(b'[') {
+        return Err(scanner.syntax("expected an array"));
+    }
+    let mut elements = Vec::new();
+    scanner.skip_space();
+    if scanner.peek() == Some(b']') {
+        scanner.advance();
+    } else {
+        loop {
+            scanner.skip_space();
+            let start = scanner.at;
+            scanner.skip_value(1)?;
+            elements.push(start..scanner.at);
+            scanner.skip_space();
+            match scanner.next() {
+                Some(b',') => {}
+                Some(b']') => break,
+                _ => return Err(scanner.syntax("expected `,` or `]`")),
+            }
+        }
+    }
+    scanner.expect_end()?;
+    Ok(elements)
 }
 
 struct Scanner<'a> {

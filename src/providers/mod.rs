@@ -11,9 +11,12 @@ pub mod families;
 pub mod functions;
 pub mod gemini;
 pub mod generic;
+pub mod json_edit;
 pub mod notes;
 pub mod openai;
 pub mod outbound;
+pub mod preset;
+pub mod quirks;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod reference;
 pub mod schema;
@@ -148,7 +151,7 @@ pub fn outbound(dialect: ProviderDialect) -> &'static dyn Outbound {
 /// in the log: they may name the operator's account.
 pub fn upstream_problem(provider: &Provider, status: u16, headers: &HeaderMap, body: &[u8]) -> Problem {
     let body = serde_json::from_slice::<Value>(body).unwrap_or_default();
-    let reported = outbound(provider.dialect).read_error(status, headers, &body, provider);
+    let reported = outbound(provider.dialect()).read_error(status, headers, &body, provider);
     let retry_after = headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let status = reported.status.unwrap_or(status);
     if let 401..=403 = status {

@@ -71,6 +71,43 @@ pub enum Param {
 }
 
 impl Param {
+    const ALL: [Self; 29] = [
+        Self::Temperature,
+        Self::TopP,
+        Self::TopK,
+        Self::MinP,
+        Self::PresencePenalty,
+        Self::FrequencyPenalty,
+        Self::RepetitionPenalty,
+        Self::Seed,
+        Self::Stop,
+        Self::LogitBias,
+        Self::Logprobs,
+        Self::TopLogprobs,
+        Self::N,
+        Self::MaxTokens,
+        Self::ResponseFormat,
+        Self::Verbosity,
+        Self::Modalities,
+        Self::Audio,
+        Self::Prediction,
+        Self::Tools,
+        Self::ToolChoice,
+        Self::ParallelToolCalls,
+        Self::ReasoningEffort,
+        Self::Thinking,
+        Self::User,
+        Self::SafetyIdentifier,
+        Self::Metadata,
+        Self::ServiceTier,
+        Self::Store,
+    ];
+
+    /// The parameter of this name in Chat Completions.
+    pub fn of_member(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|param| param.name(Api::ChatCompletions) == name)
+    }
+
     /// The caller's own name for it.
     pub fn name(self, api: Api) -> &'static str {
         match (self, api) {

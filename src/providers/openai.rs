@@ -3,18 +3,22 @@
 //! A request from a caller of the same dialect is edited in its bytes, never parsed and written anew. Replies are
 //! decoded only for providers that are set to `normalize`, so that callers see strict OpenAI chunks.
 
+mod azure;
+mod error;
 mod reply;
 pub mod request;
 pub mod responses_reply;
 pub mod responses_request;
+mod think;
 
 use http::HeaderMap;
 use serde_json::{Value, json};
 
+use super::auth::AuthKind;
 use super::families::traits;
 use super::notes::Notes;
 use super::outbound::{Outbound, Serves};
-use super::{Api, ReportedError, Source, Target, UpstreamRequest};
+use super::{Api, ReportedError, Source, Target, UpstreamRequest, json_edit, quirks};
 use crate::config::{Provider, StreamUsage, Wire};
 use crate::error::Problem;
 use crate::protocol::chat::ChatRequest;
@@ -37,7 +41,7 @@ impl Outbound for OpenAi {
             api if api.is_side() => return Serves::Natively,
             api => return Serves::chat_translated(api),
         };
-        if target.provider.wires.contains(&wire) { Serves::Natively } else { Serves::Translated }
+        if target.provider.wires().contains(&wire) { Serves::Natively } else { Serves::Translated }
     }
 
     fn takes_custom_tools(&self, _target: Target<'_>) -> bool {
@@ -48,61 +52,80 @@ impl Outbound for OpenAi {
         if api == Api::Responses {
             responses_request::refuse_state(source)?;
             let body = faithful_body(source.body, source.members, target.upstream_model, false)?;
-            return Ok(UpstreamRequest::post(responses_request::RESPONSES_PATH, body));
+            return Ok(UpstreamRequest::post(azure::path(target, responses_request::RESPONSES_PATH), body));
         }
         let is_chat = api == Api::ChatCompletions;
         let ask_for_usage = is_chat && source.stream && target.provider.stream_usage == StreamUsage::OnRequest;
         let body = faithful_body(source.body, source.members, target.upstream_model, ask_for_usage)?;
         Ok(UpstreamRequest::post(api.upstream_path(), body))
+        let ask_for_usage = source.stream && target.provider.stream_usage() == StreamUsage::OnRequest;
+        let body = faithful_body(source.body, source.members, target.upstream_model, ask_for_usage)?;
+        let mut notes = Notes::new(api, target.strict_params);
+        let body = suited(body, source.stream, false, target, &mut notes)?;
+        let request = UpstreamRequest::post(azure::path(target, CHAT_PATH), body);
+        Ok(UpstreamRequest { dropped_params: notes.into_dropped(), ..request })
     }
 
     fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
         if speaks_responses(target) {
-            return responses_request::request(chat, target, notes);
+            let request = responses_request::request(chat, target, notes)?;
+            return Ok(UpstreamRequest { path: azure::path(target, &request.path), ..request });
         }
-        let ask_for_usage = target.provider.stream_usage == StreamUsage::OnRequest;
+        let row = target.provider.row();
+        let ask_for_usage = target.provider.stream_usage() == StreamUsage::OnRequest;
         // OpenAI's models that reason know the newer name alone, most other providers only the older one.
         let is_openais = is_openais(target.upstream_model);
         let newer = is_openais && traits(target.upstream_model).reasons;
         let form = request::ChatForm {
             ask_for_usage,
-            max_tokens: if newer { "max_completion_tokens" } else { "max_tokens" },
+            max_tokens: row.max_tokens.unwrap_or(if newer { "max_completion_tokens" } else { "max_tokens" }),
+            lineage: row.lineage,
+            reasoning_back: row.reasoning_back,
             open_sampling: !is_openais,
-            ..request::OPENAI
+            row,
         };
         let body = request::body(chat, target.upstream_model, &form, notes)?;
-        Ok(UpstreamRequest::post(CHAT_PATH, body.to_string().into_bytes()))
+        let body = suited(body.to_string().into_bytes(), chat.stream, true, target, notes)?;
+        Ok(UpstreamRequest::post(azure::path(target, CHAT_PATH), body))
     }
 
     fn reader(&self, target: Target<'_>) -> Box<dyn EventReader> {
         if speaks_responses(target) {
             return Box::new(responses_reply::Reader::default());
         }
-        Box::new(reply::Reader::default())
+        Box::new(reply::Reader::new(target.provider.row()))
     }
 
-    fn read_error(&self, _: u16, _: &HeaderMap, body: &Value, _: &Provider) -> ReportedError {
-        // Most nest the error; some (vLLM, older Azure) put its fields at the top.
-        let error = body.get("error").unwrap_or(body);
-        let text = |field: &str| match error.get(field) {
-            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
-            Some(Value::Number(number)) => Some(number.to_string()),
-            _ => None,
-        };
-        ReportedError {
-            message: text("message")
-                .or_else(|| error.as_str().map(str::to_owned))
-                .or_else(|| body.get("detail").and_then(Value::as_str).map(str::to_owned)),
-            code: text("code").or_else(|| text("type")),
-            param: text("param"),
-            ..ReportedError::default()
-        }
+    fn read_error(&self, _: u16, _: &HeaderMap, body: &Value, provider: &Provider) -> ReportedError {
+        error::read(body, provider.row())
     }
+
+    fn auth(&self, provider: &Provider) -> AuthKind {
+        provider.row().auth
+    }
+}
+
+/// A request as the provider wants it, if that is otherwise than OpenAI does.
+fn suited(
+    body: Vec<u8>,
+    stream: bool,
+    is_translated: bool,
+    target: Target<'_>,
+    notes: &mut Notes,
+) -> Result<Vec<u8>, Problem> {
+    let row = target.provider.row();
+    if !row.has_quirks() {
+        return Ok(body);
+    }
+    let members = json_edit::object(&body)?;
+    let mut editor = json_edit::Editor::new(&members);
+    quirks::apply(quirks::Asked { row, model: target.upstream_model, stream, is_translated }, &mut editor, notes)?;
+    Ok(editor.finish())
 }
 
 /// Whether what is not passed on as it is goes out as a request of the Responses API.
 fn speaks_responses(target: Target<'_>) -> bool {
-    target.provider.wires.first() == Some(&Wire::Responses)
+    target.provider.wires().first() == Some(&Wire::Responses)
 }
 
 /// Whether a model is one of OpenAI's own, by its name.

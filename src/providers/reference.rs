@@ -180,7 +180,7 @@ fn asked(subject: &Subject, features: &Value) -> Result<(UpstreamRequest, Vec<St
     }
     let chat = Chat.read(body.to_string().as_bytes())?;
     let provider = provider(subject)?;
-    let mut request = translated(outbound(provider.dialect), target(&provider, subject.model), &chat)?;
+    let mut request = translated(outbound(provider.dialect()), target(&provider, subject.model), &chat)?;
     let dropped = std::mem::take(&mut request.dropped_params);
     Ok((request, dropped))
 }
@@ -250,7 +250,7 @@ fn apis(page: &mut String) {
     for (api, name) in APIS {
         let served = std::iter::once(&chat_alone).chain(&subjects).map(|subject| {
             let Ok(provider) = provider(subject) else { return "?" };
-            match outbound(provider.dialect).serves(*api, target(&provider, subject.model)) {
+            match outbound(provider.dialect()).serves(*api, target(&provider, subject.model)) {
                 Serves::Natively => "native",
                 Serves::Translated => "translated",
                 Serves::No => "–",

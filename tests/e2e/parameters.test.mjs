@@ -120,9 +120,10 @@ function foundation(phase) {
       ...usual.providers,
       ...fresh.providers,
       ...Object.fromEntries(
-        ["switched", "moved", "wired", "trusted", "adorned", "streaming", "loosely"].map((name) => [name, { ...openai, ...patient }]),
+        ["switched", "moved", "wired", "branded", "trusted", "adorned", "streaming", "loosely"].map((name) => [name, { ...openai, ...patient }]),
       ),
       spoken: { ...openai, base_url: MOCK },
+      cloudy: { preset: "azure", base_url: MOCK, credential: "OPENAI_KEY" },
       heir: { ...openai },
       hasty: { ...openai, timeouts: { first_byte_ms: 50_000, idle_ms: 50_000, total_ms: 60_000 } },
       odd: generic(),
@@ -137,7 +138,7 @@ function foundation(phase) {
     models: {
       ...usual.models,
       ...fresh.models,
-      ...like(["switched", "spoken", "moved", "wired", "trusted", "adorned", "streaming", "loosely", "heir", "hasty"]),
+      ...like(["switched", "spoken", "moved", "wired", "branded", "cloudy", "trusted", "adorned", "streaming", "loosely", "heir", "hasty"]),
       ...like(["odd", "worded", "framed", "ended"]),
       known: model("openai"),
       served: model("openai"),

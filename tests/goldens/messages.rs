@@ -97,7 +97,7 @@ fn every_recorded_request_is_translated_or_refused_by_its_place() {
     let mut refused = 0;
     for (id, body) in &requests {
         let chat = Messages.read(body.to_string().as_bytes()).unwrap();
-        let sent = match translated(outbound(provider.dialect), target, &chat) {
+        let sent = match translated(outbound(provider.dialect()), target, &chat) {
             Ok(request) => serde_json::from_slice::<Value>(&request.body).unwrap(),
             Err(problem) => {
                 // Tools and servers that Anthropic runs, and files that only it has.
@@ -143,7 +143,7 @@ fn told(recording: &Recording, stream: bool) -> Result<WholeReply, ReplyFault> {
         cost: None,
         identity: crate::identity(),
     };
-    whole_reply(recording.reply.clone(), form, Lane::Translated, outbound(provider.dialect), target, wanted)
+    whole_reply(recording.reply.clone(), form, Lane::Translated, outbound(provider.dialect()), target, wanted)
 }
 
 /// The text of all blocks of a kind, one after the other.

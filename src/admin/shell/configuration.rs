@@ -71,7 +71,7 @@ pub(super) async fn validate(context: &Context<'_>) -> Result<Answer, Problem> {
 fn warnings(context: &Context<'_>, config: &Config) -> Vec<FieldProblem> {
     let hosts = deployment(context.env).private_hosts;
     let addresses = config.providers.iter().filter_map(|(name, provider)| {
-        let error = check_base_url(&provider.base_url, &hosts).err()?;
+        let error = check_base_url(provider.base_url(), &hosts).err()?;
         Some(FieldProblem { path: format!("providers.{name}.base_url"), message: error.to_string() })
     });
     let secrets = draft::worker_secrets(config).into_iter().filter(|(_, name)| context.env.secret(name).is_err());

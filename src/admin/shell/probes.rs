@@ -84,7 +84,7 @@ pub(super) async fn test_provider(context: &Context<'_>) -> Result<Answer, Probl
     let asked = asked.await;
     let status = asked.as_ref().ok().map(|sent| sent.status);
     let (healthy, detail) = match asked {
-        Ok(sent) => judge::judge(provider.dialect, sent.status),
+        Ok(sent) => judge::judge(provider.dialect(), sent.status),
         Err(failure) => (false, failure.detail()),
     };
     let latency_ms = now_ms().saturating_sub(begun);

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::think::{Said, ThinkTags};
 use crate::protocol::chat::ids::{CallIndex, CallPiece};
 use crate::protocol::chat::{
     ChatEvent, Citation, FinishReason, Lineage, MediaKind, ReasoningPart, ReplyFault, Signature, Source,
 };
 use crate::protocol::frames::{EventReader, RawEvent};
 use crate::protocol::usage::{BillingFacts, Usage};
+use crate::providers::preset::Row;
 
 /// A chunk of a stream or a whole body.
 #[derive(Debug, Default, Deserialize)]
@@ -25,6 +27,10 @@ struct Reply {
     service_tier: Option<Value>,
     /// Groq's own member: some of its models tell their usage only here.
     x_groq: Option<Value>,
+    /// Perplexity's and xAI's: the addresses of what was read.
+    citations: Option<Vec<Value>>,
+    /// Perplexity's: the same with titles.
+    search_results: Option<Vec<Value>>,
     error: Option<Value>,
 }
 
@@ -39,6 +45,8 @@ struct Choice {
     logprobs: Option<Value>,
     usage: Option<Value>,
     error: Option<Value>,
+    /// Qianfan's: other than 0 where the answer was withheld for what it says.
+    flag: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -83,10 +91,13 @@ struct CustomDelta {
 }
 
 /// Reads chunks and bodies into events.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Reader {
+    row: &'static Row,
     started: bool,
     done: bool,
+    /// What the answer goes by, as it was told last.
+    sources: Vec<Value>,
     choices: BTreeMap<u32, ChoiceState>,
 }
 
@@ -95,6 +106,7 @@ struct ChoiceState {
     begun: bool,
     finished: bool,
     calls: CallIndex,
+    tags: Option<ThinkTags>,
     /// OpenRouter's details so far.
     details: Vec<Value>,
 }
@@ -103,7 +115,7 @@ impl EventReader for Reader {
     fn event(&mut self, event: &RawEvent<'_>, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
         let data: &[u8] = &event.data;
         if event.name == b"error" {
-            return Err(ReplyFault::reported_event(data));
+            return Err(reported(self.row, ReplyFault::reported_event(data)));
         }
         if data == b"[DONE]" {
             self.done = true;
@@ -115,7 +127,7 @@ impl EventReader for Reader {
         let reply: Reply = serde_json::from_slice(data).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
         // vLLM's older form of an error, with the error's members at the top.
         if is_error_object(&reply) {
-            return Err(ReplyFault::reported_event(data));
+            return Err(reported(self.row, ReplyFault::reported_event(data)));
         }
         self.take(reply, out)
     }
@@ -123,7 +135,7 @@ impl EventReader for Reader {
     fn whole(&mut self, body: &Value, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
         let reply = Reply::deserialize(body).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
         if is_error_object(&reply) {
-            return Err(ReplyFault::reported(body));
+            return Err(reported(self.row, ReplyFault::reported(body)));
         }
         if reply.choices.as_ref().is_none_or(Vec::is_empty) && reply.error.is_none() {
             return Err(ReplyFault::Malformed("it has no `choices`".to_owned()));
@@ -137,13 +149,31 @@ impl EventReader for Reader {
     }
 }
 
+/// An error within a reply, its code in OpenAI's words.
+fn reported(row: &Row, fault: ReplyFault) -> ReplyFault {
+    match fault {
+        ReplyFault::Reported { message, code } => {
+            ReplyFault::Reported { message, code: code.map(|code| row.code(code)) }
+        }
+        fault => fault,
+    }
+}
+
 fn is_error_object(reply: &Reply) -> bool {
     reply.object.as_ref().is_some_and(|object| object == "error")
 }
 
 impl Reader {
+    /// Of a provider of which this is known.
+    pub(super) fn new(row: &'static Row) -> Self {
+        Self { row, started: false, done: false, sources: Vec::new(), choices: BTreeMap::new() }
+    }
+
     fn take(&mut self, reply: Reply, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
         let choices = reply.choices.unwrap_or_default();
+        if let Some(sources) = reply.search_results.or(reply.citations).filter(|sources| !sources.is_empty()) {
+            self.sources = sources;
+        }
         // Azure opens a stream with a chunk about the prompt that has neither choices nor an id of its own.
         if !self.started && !choices.is_empty() {
             self.started = true;
@@ -168,7 +198,7 @@ impl Reader {
             out.push(ChatEvent::Usage(usage));
         }
         if let Some(error) = reply.error.filter(|error| !error.is_null()) {
-            return Err(ReplyFault::reported(&error));
+            return Err(reported(self.row, ReplyFault::reported(&error)));
         }
         for choice in choices {
             self.take_choice(choice, out)?;
@@ -178,7 +208,8 @@ impl Reader {
 
     fn take_choice(&mut self, taken: Choice, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
         let choice = taken.index.unwrap_or(0);
-        let state = self.choices.entry(choice).or_default();
+        let tags = self.row.thinks_in_text.then(ThinkTags::default);
+        let state = self.choices.entry(choice).or_insert_with(|| ChoiceState { tags, ..ChoiceState::default() });
         let mut logprobs = taken.logprobs.filter(|value| !value.is_null());
         // A message beside or after deltas repeats them.
         let message = taken.message.filter(|_| !state.begun);
@@ -190,14 +221,23 @@ impl Reader {
             out.push(ChatEvent::Text { choice, text: String::new(), logprobs });
         }
         if let Some(error) = taken.error.filter(|error| !error.is_null()) {
-            return Err(ReplyFault::reported(&error));
+            return Err(reported(self.row, ReplyFault::reported(&error)));
         }
         if let Some(word) = taken.finish_reason.filter(|word| !word.is_empty()) {
             if FinishReason::is_failure(&word) {
                 return Err(ReplyFault::failed_finish(&word));
             }
-            let reason = FinishReason::from_openai(&word);
+            let reason = match taken.flag {
+                None | Some(0) => FinishReason::from_openai(&word),
+                Some(_) => FinishReason::FILTERED,
+            };
             state.finished = true;
+            if let Some(rest) = state.tags.as_mut().and_then(ThinkTags::finish) {
+                out.push(divided(choice, rest, &mut None));
+            }
+            out.extend(
+                self.sources.drain(..).map(|source| ChatEvent::Citation { choice, citation: source_of(source) }),
+            );
             if reason != FinishReason::Length {
                 state.calls.complete(choice, out);
             }
@@ -222,7 +262,12 @@ impl ChoiceState {
         }
         self.details.extend(delta.reasoning_details.unwrap_or_default());
         if let Some(content) = delta.content {
-            take_content(choice, content, logprobs, out);
+            match (&mut self.tags, &content) {
+                (Some(tags), Value::String(text)) => {
+                    out.extend(tags.push(text).into_iter().map(|said| divided(choice, said, logprobs)));
+                }
+                _ => take_content(choice, content, logprobs, out),
+            }
         }
         if let Some(text) = delta.refusal.filter(has_text) {
             out.push(ChatEvent::Refusal { choice, text });
@@ -281,6 +326,21 @@ fn citation(annotation: Value) -> Citation {
         start: number("start_index"),
         end: number("end_index"),
         native: Some((Lineage::OpenAi, annotation)),
+    }
+}
+
+/// A source that stands beside the answer, as an address or with a title.
+fn source_of(source: Value) -> Citation {
+    match source {
+        Value::String(url) => Citation { url: Some(url), ..Citation::default() },
+        source => Citation { native: None, ..citation(source) },
+    }
+}
+
+fn divided(choice: u32, said: Said, logprobs: &mut Option<Value>) -> ChatEvent {
+    match said {
+        Said::Thought(text) => ChatEvent::Reasoning { choice, text },
+        Said::Text(text) => ChatEvent::Text { choice, text, logprobs: logprobs.take() },
     }
 }
 

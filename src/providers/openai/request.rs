@@ -4,6 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::super::families::{Taken, Traits, traits};
 use super::super::notes::{Notes, Param};
+use super::super::preset::{PLAIN, Row};
+use super::super::quirks::ReasoningWire;
 use crate::error::Problem;
 use crate::protocol::Api;
 use crate::protocol::chat::{
@@ -24,6 +26,8 @@ pub struct ChatForm {
     pub open_sampling: bool,
     /// Whether a stream tells its usage only if asked.
     pub ask_for_usage: bool,
+    /// What else is known of the provider.
+    pub row: &'static Row,
 }
 
 /// OpenAI's own.
@@ -33,6 +37,7 @@ pub const OPENAI: ChatForm = ChatForm {
     reasoning_back: None,
     open_sampling: false,
     ask_for_usage: true,
+    row: &PLAIN,
 };
 
 /// The request's body.
@@ -43,7 +48,7 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
     let mut body = Map::new();
     let (sampling, output, caller) = (&chat.sampling, &chat.output, &chat.caller);
     let traits = traits(model);
-    let effort = effort(chat, traits, notes)?;
+    let effort = effort(chat, traits, form.row.reasoning, notes)?;
     {
         let mut set = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
@@ -81,7 +86,14 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
             set("tool_choice", chat.tools.choice.as_ref().map(|choice| tool_choice(chat, choice)));
             set("parallel_tool_calls", chat.tools.parallel.map(Value::from));
         }
-        set("reasoning_effort", effort.map(Value::from));
+        match (form.row.reasoning, chat.reasoning.budget_tokens.filter(|tokens| *tokens > 0)) {
+            (ReasoningWire::Object, Some(tokens)) => set("reasoning", Some(json!({"max_tokens": tokens}))),
+            (ReasoningWire::EnableThinking, Some(tokens)) if traits.budgets.is_some() => {
+                set("enable_thinking", Some(true.into()));
+                set("thinking_budget", Some(tokens.into()));
+            }
+            _ => set("reasoning_effort", effort.map(Value::from)),
+        }
     }
     let samples = match traits.sampling {
         Taken::Never => false,
@@ -123,8 +135,21 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
 
 /// The word for how much to think: an effort as it is where nothing is known of the model, and a budget or a mode, which
 /// this dialect cannot say otherwise, for models that are known to reason.
-fn effort(chat: &ChatRequest, traits: &Traits, notes: &mut Notes) -> Result<Option<&'static str>, Problem> {
+fn effort(
+    chat: &ChatRequest,
+    traits: &Traits,
+    wire: ReasoningWire,
+    notes: &mut Notes,
+) -> Result<Option<&'static str>, Problem> {
     let reasoning = &chat.reasoning;
+    if wire != ReasoningWire::AsIs {
+        // The provider's own wording of it follows.
+        let wish = match (reasoning.mode, reasoning.budget_tokens) {
+            (Some(ThinkMode::Disabled), _) => Some(Effort::None),
+            (_, budget) => budget.map(Effort::of_budget),
+        };
+        return Ok(reasoning.effort.or(wish).map(Effort::as_str));
+    }
     if let Some(effort) = reasoning.effort {
         return Ok(Some(traits.effort(effort).unwrap_or(effort.as_str())));
     }
@@ -160,7 +185,7 @@ pub fn messages(chat: &ChatRequest, form: &ChatForm) -> Result<Vec<Value>, Probl
         let (results, rest): (Vec<&Part>, Vec<&Part>) =
             message.parts.iter().partition(|part| matches!(part.body, PartBody::Result { .. }));
         for part in &results {
-            out.push(result(part, &mut shown)?);
+            out.push(result(part, &mut shown, form)?);
         }
         if rest.is_empty() && (!results.is_empty() || message.role == Role::Tool) {
             continue;
@@ -178,13 +203,13 @@ fn show(shown: &mut Vec<Value>, out: &mut Vec<Value>) {
     }
 }
 
-fn result(part: &Part, shown: &mut Vec<Value>) -> Result<Value, Problem> {
+fn result(part: &Part, shown: &mut Vec<Value>, form: &ChatForm) -> Result<Value, Problem> {
     let PartBody::Result { id, parts, .. } = &part.body else { return Ok(Value::Null) };
     let mut texts = Vec::new();
     for part in parts {
         match &part.body {
             PartBody::Text { text, .. } => texts.push(text.as_str()),
-            _ => shown.extend(content_part(part)?),
+            _ => shown.extend(content_part(part, form)?),
         }
     }
     if texts.is_empty() && !parts.is_empty() {
@@ -217,7 +242,7 @@ fn one(message: &Message, parts: &[&Part], form: &ChatForm) -> Result<Value, Pro
                     out.insert("extra_content".to_owned(), google_proof(proof));
                 }
             }
-            _ => content.extend(content_part(part)?),
+            _ => content.extend(content_part(part, form)?),
         }
     }
     // One text, or texts of the assistant's, as text: what nearly every provider takes.
@@ -277,13 +302,16 @@ fn invalid(at: Place, what: &str) -> Problem {
 }
 
 /// A part as a content part; `None` for what the dialect has no form for and the answer does not need.
-fn content_part(part: &Part) -> Result<Option<Value>, Problem> {
+fn content_part(part: &Part, form: &ChatForm) -> Result<Option<Value>, Problem> {
     let url = |source: &Source| {
         source.to_url().ok_or_else(|| invalid(part.at, "files uploaded elsewhere cannot be read by this model"))
     };
     Ok(Some(match &part.body {
         PartBody::Text { text, .. } => json!({"type": "text", "text": text}),
         PartBody::Refusal(text) => json!({"type": "refusal", "refusal": text}),
+        PartBody::Image { source: Source::Url(_), .. } if let Some(advice) = form.row.fetches_nothing() => {
+            return Err(invalid(part.at, advice));
+        }
         PartBody::Image { source, detail } => {
             let mut image = json!({"url": url(source)?});
             if let (Some(detail), Some(image)) = (detail, image.as_object_mut()) {
@@ -295,6 +323,9 @@ fn content_part(part: &Part) -> Result<Option<Value>, Problem> {
         PartBody::Document { source: Source::Text { text, .. }, name, .. } => {
             let title = name.as_ref().map(|name| format!("{name}\n\n")).unwrap_or_default();
             json!({"type": "text", "text": format!("{title}{text}")})
+        }
+        PartBody::Document { .. } if let Some(advice) = form.row.refuses_files() => {
+            return Err(invalid(part.at, advice));
         }
         PartBody::Document { source, name, .. } => {
             let mut file = match source {

@@ -18,7 +18,7 @@ fn target(provider: &Provider) -> Target<'_> {
 
 fn decode_body(body: &[u8]) -> Result<Vec<ChatEvent>, ReplyFault> {
     let provider = provider();
-    body_of(outbound(provider.dialect), target(&provider), &StandIns::default(), body)
+    body_of(outbound(provider.dialect()), target(&provider), &StandIns::default(), body)
 }
 
 fn decode(events: &[Value]) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
@@ -29,7 +29,7 @@ fn decode(events: &[Value]) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
 
 fn decode_text(stream: &str) -> (Vec<ChatEvent>, Result<(), ReplyFault>) {
     let provider = provider();
-    let mut decoder = decoder(outbound(provider.dialect), target(&provider), &StandIns::default());
+    let mut decoder = decoder(outbound(provider.dialect()), target(&provider), &StandIns::default());
     let mut out = Vec::new();
     let result = decoder.push(stream.as_bytes(), &mut out).and_then(|()| decoder.finish(&mut out));
     (out, result)
