@@ -51,7 +51,7 @@ fn decode<'a>(
 /// A provider's reply, streamed and whole: cuts make no difference.
 pub fn reply(provider: &LazyLock<Provider>, input: &[u8]) {
     let Some((bytes, pieces)) = cut(input) else { return };
-    let (dialect, target) = (outbound(provider.dialect), target(provider));
+    let (dialect, target) = (outbound(provider.dialect()), target(provider));
     for answer_tool in [false, true] {
         let custom_tools = if answer_tool { vec!["f".to_owned()] } else { Vec::new() };
         let stand_ins = &StandIns { answer_tool, custom_tools };
@@ -65,7 +65,7 @@ pub fn reply(provider: &LazyLock<Provider>, input: &[u8]) {
 pub fn request(inbound: &dyn Inbound, providers: &LazyLock<Vec<Provider>>, input: &[u8]) {
     let Ok(chat) = inbound.read(input) else { return };
     for provider in providers.iter() {
-        let _ = llm_gateway::providers::outbound::translated(outbound(provider.dialect), target(provider), &chat);
+        let _ = llm_gateway::providers::outbound::translated(outbound(provider.dialect()), target(provider), &chat);
     }
 }
 

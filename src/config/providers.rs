@@ -32,12 +32,10 @@ fields! {
         pub wires: Option<Vec<Wire>>, items 1 ..= 2;
         /// Where it is. The dialect's path is appended: `/chat/completions` for `openai` (so this ends in `/v1` for most),
         /// `/v1/messages` for `anthropic`, `/models/…` for `gemini` (so this ends in `/v1beta`), `/model/…` for `bedrock`,
-        /// `/v2/chat` for `cohere`, `/rpc/…` for `wenxinworkshop`, the `generic` section's own path for `generic`. Must be `https:` and a public host,
-        /// unless the deployment names the host in `PRIVATE_UPSTREAM_HOSTS`.
-        pub base_url: String, chars 1 ..= 2048;
-        /// the `generic` section's own path for `generic`. Must be `https:` and a public host, unless the deployment names
-        /// the host in `PRIVATE_UPSTREAM_HOSTS`. May be left out beside a `preset` that has an address: all but `azure`,
-        /// `bedrock`, `bedrock-mantle`, `workersai` and those that people run themselves.
+        /// `/v2/chat` for `cohere`, `/rpc/…` for `wenxinworkshop`, the `generic` section's own path for `generic`. Must be
+        /// `https:` and a public host, unless the deployment names the host in `PRIVATE_UPSTREAM_HOSTS`. May be left out
+        /// beside a `preset` that has an address: all but `azure`, `bedrock`, `bedrock-mantle`, `workersai` and those that
+        /// people run themselves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub base_url: Option<String>, chars 1 ..= 2048;
         /// For preset `azure`: the `api-version` of each request. With it, unless `base_url` ends in `/v1`, a model is

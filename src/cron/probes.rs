@@ -143,7 +143,9 @@ fn cost(loaded: &LoadedConfig, provider: &Provider, name: &str, sent: &Sent, beg
         return Some(0);
     }
     let model = loaded.config.models.get(name)?;
-    let events = decode_body(outbound(provider.dialect()), target(provider, name, model), &StandIns::default(), &sent.body).ok()?;
+    let events =
+        decode_body(outbound(provider.dialect()), target(provider, name, model), &StandIns::default(), &sent.body)
+            .ok()?;
     let told = usage_of(&events)?;
     let pricing = loaded.prices.find(name, "", begun / 1_000)?;
     Some(pricing.cost(&told.usage, &told.facts).0)

@@ -80,7 +80,7 @@ pub async fn dispatch(
     client: AbortSignal,
     patience: Patience,
 ) -> Result<Upstream, Failed> {
-    let ai = (plan.target.provider.dialect == ProviderDialect::WorkersAi).then(|| ai::binding(env)).transpose()?;
+    let ai = (plan.target.provider.dialect() == ProviderDialect::WorkersAi).then(|| ai::binding(env)).transpose()?;
     let credentials = credentials_of(plan, join_url(plan.endpoint, &request.path), env)?;
     let headers = upstream_headers(plan, &request, &credentials, exchange)?;
     let internal = |error: String| {

@@ -19,7 +19,7 @@ use super::families::traits;
 use super::notes::Notes;
 use super::outbound::{Outbound, Serves};
 use super::{Api, ReportedError, Source, Target, UpstreamRequest, json_edit, quirks};
-use crate::config::{Provider, StreamUsage, Wire};
+use crate::config::{Preset, Provider, StreamUsage, Wire};
 use crate::error::Problem;
 use crate::protocol::chat::ChatRequest;
 use crate::protocol::frames::EventReader;
@@ -37,15 +37,15 @@ impl Outbound for OpenAi {
         let wire = match api {
             Api::ChatCompletions => Wire::Chat,
             Api::Responses => Wire::Responses,
-            // A server of this dialect that lacks one of them says so itself.
-            api if api.is_side() => return Serves::Natively,
+            api if api.is_side() && target.provider.row().has(api.upstream_path()) => return Serves::Natively,
+            api if api.is_side() => return Serves::No,
             api => return Serves::chat_translated(api),
         };
         if target.provider.wires().contains(&wire) { Serves::Natively } else { Serves::Translated }
     }
 
-    fn takes_custom_tools(&self, _target: Target<'_>) -> bool {
-        true
+    fn takes_custom_tools(&self, target: Target<'_>) -> bool {
+        matches!(target.provider.preset, None | Some(Preset::OpenAi | Preset::Azure))
     }
 
     fn faithful(&self, api: Api, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
@@ -54,10 +54,10 @@ impl Outbound for OpenAi {
             let body = faithful_body(source.body, source.members, target.upstream_model, false)?;
             return Ok(UpstreamRequest::post(azure::path(target, responses_request::RESPONSES_PATH), body));
         }
-        let is_chat = api == Api::ChatCompletions;
-        let ask_for_usage = is_chat && source.stream && target.provider.stream_usage == StreamUsage::OnRequest;
-        let body = faithful_body(source.body, source.members, target.upstream_model, ask_for_usage)?;
-        Ok(UpstreamRequest::post(api.upstream_path(), body))
+        if api != Api::ChatCompletions {
+            let body = faithful_body(source.body, source.members, target.upstream_model, false)?;
+            return Ok(UpstreamRequest::post(azure::path(target, api.upstream_path()), body));
+        }
         let ask_for_usage = source.stream && target.provider.stream_usage() == StreamUsage::OnRequest;
         let body = faithful_body(source.body, source.members, target.upstream_model, ask_for_usage)?;
         let mut notes = Notes::new(api, target.strict_params);
