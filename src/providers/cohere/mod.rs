@@ -1,4 +1,4 @@
-//! Cohere's chat, version 2 of its API (<https://docs.cohere.com/reference/chat>). The base URL ends before `/v2`:
+//! Cohere's chat, embeddings and rankings, version 2 of its API (<https://docs.cohere.com/reference/chat>). The base URL ends before `/v2`:
 //! `https://api.cohere.com`. Members that it does not know are refused, wherever they stand.
 
 mod messages;
@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::notes::Notes;
 use super::outbound::{Outbound, Serves};
+use super::side::{self, Side};
 use super::{Api, ReportedError, Target, UpstreamRequest};
 use crate::config::Provider;
 use crate::error::Problem;
@@ -21,8 +22,16 @@ use crate::protocol::frames::EventReader;
 pub struct Cohere;
 
 impl Outbound for Cohere {
-    fn serves(&self, _: Api, _: Target<'_>) -> Serves {
-        Serves::Translated
+    fn serves(&self, api: Api, target: Target<'_>) -> Serves {
+        if self.side(api, target).is_some() { Serves::Translated } else { Serves::chat_translated(api) }
+    }
+
+    fn side(&self, api: Api, _: Target<'_>) -> Option<&'static dyn Side> {
+        match api {
+            Api::Embeddings => Some(side::COHERE_EMBEDDINGS),
+            Api::Rerank => Some(side::COHERE_RERANK),
+            _ => None,
+        }
     }
 
     fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {

@@ -20,8 +20,8 @@ use crate::protocol::frames::EventReader;
 pub struct WorkersAi;
 
 impl Outbound for WorkersAi {
-    fn serves(&self, _: Api, _: Target<'_>) -> Serves {
-        Serves::Translated
+    fn serves(&self, api: Api, _: Target<'_>) -> Serves {
+        Serves::chat_translated(api)
     }
 
     fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
