@@ -276,7 +276,8 @@ fn fill(tried: &mut Tried, trying: Trying<'_>, sample: Sample<'_>) -> Result<(),
     let concerned = limits.iter().filter(|limit| limit.concerns(principal, plan.model_name));
     simulated.limits = concerned.map(|limit| limit.id.clone()).collect();
     simulated.max_output_tokens = max_tokens.or_else(|| bound_by_gateway(loaded, &plan));
-    simulated.cost = Some(estimate(&plan, simulated.input_tokens, simulated.max_output_tokens));
+    let pieces = envelope.as_ref().map(|envelope| envelope.pieces).unwrap_or_default();
+    simulated.cost = Some(estimate(&plan, pieces, simulated.input_tokens, simulated.max_output_tokens));
     Ok(())
 }
 
@@ -367,9 +368,9 @@ fn bound_by_gateway(loaded: &LoadedConfig, plan: &Plan<'_>) -> Option<u64> {
     configured.or(insists.then_some(Model::MAX_OUTPUT_TOKENS))
 }
 
-fn estimate(plan: &Plan<'_>, input: u64, output: Option<u64>) -> SimulatedCost {
+fn estimate(plan: &Plan<'_>, pieces: Usage, input: u64, output: Option<u64>) -> SimulatedCost {
     let priced = |output| {
-        let usage = Usage { input, output, ..Usage::default() };
+        let usage = Usage { input, output, ..pieces };
         plan.pricing.as_ref().map(|pricing| pricing.cost(&usage, &BillingFacts::default()))
     };
     SimulatedCost {
