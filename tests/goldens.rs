@@ -41,18 +41,13 @@ use llm_gateway::protocol::usage::Usage;
 use llm_gateway::providers::notes::Notes;
 use llm_gateway::providers::openai::request::{self, ChatForm, OPENAI};
 use llm_gateway::providers::outbound::translated;
+use llm_gateway::providers::reference::NOT_FOR_MESSAGES;
 use llm_gateway::providers::{StandIns, Target, UpstreamRequest, outbound, upstream_problem};
 use serde_json::{Value, json};
 
 use crate::client::{Identity, read_body, read_broken_stream, read_stream};
 use crate::fixtures::{Recording, Wire, data, events, recordings};
 use crate::oracle::{Expected, Reply, expected};
-
-/// Recorded Chat Completions requests that have no translation to Messages: `(id, the field that is refused, why)`.
-const REFUSED: &[(&str, &str, &str)] = &[
-    ("openrouter/openrouter-openrouter_video_url_public_api", "messages[0].content[1]", "Messages take no video"),
-    ("openrouter/openrouter-openrouter_web_search_tool_usage_stream", "tools[0].type", "a tool of OpenRouter's own"),
-];
 
 /// A Claude that takes budgets for thinking.
 const UPSTREAM: &str = "claude-sonnet-4-5";
@@ -472,7 +467,7 @@ fn every_chat_request_is_translated_to_one_that_anthropic_takes_or_refused_by_fi
     }
     refused.dedup();
     let expected: Vec<(String, String)> =
-        REFUSED.iter().map(|(id, field, _)| ((*id).to_owned(), (*field).to_owned())).collect();
+        NOT_FOR_MESSAGES.iter().map(|(id, field, _)| ((*id).to_owned(), (*field).to_owned())).collect();
     assert_eq!(refused, expected);
 }
 

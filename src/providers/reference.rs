@@ -6,12 +6,15 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::families::{self, SwitchedOff, Taken, Traits};
+use super::openai::scan_problem;
 use super::outbound::{Serves, translated};
-use super::{Target, UpstreamRequest, outbound};
-use crate::config::{Model, Provider, StructuredOutput};
+use super::preset::ROWS;
+use super::{Source, Target, UpstreamRequest, outbound};
+use crate::config::{Model, Provider, ProviderDialect, StructuredOutput, Wire};
 use crate::error::Problem;
 use crate::protocol::Api;
 use crate::protocol::inbound::{Inbound as _, chat::Chat};
+use crate::protocol::json_scan::{ScanLimits, scan_object};
 
 /// A provider and one of its models, as they are asked.
 struct Subject {
@@ -73,11 +76,21 @@ fn subjects() -> Vec<Subject> {
     ]
 }
 
-/// The APIs, with the words for them.
-const APIS: &[(Api, &str)] = &[
-    (Api::ChatCompletions, "`/v1/chat/completions`"),
-    (Api::Messages, "`/v1/messages`"),
-    (Api::Responses, "`/v1/responses`"),
+/// Recorded requests in Chat Completions that no provider of Messages can be asked: recording, place, reason.
+pub const NOT_FOR_MESSAGES: &[(&str, &str, &str)] = &[
+    ("openrouter/openrouter-openrouter_video_url_public_api", "messages[0].content[1]", "Messages take no video"),
+    ("openrouter/openrouter-openrouter_web_search_tool_usage_stream", "tools[0].type", "a tool of OpenRouter's own"),
+];
+
+/// Other recorded shapes that are not translated: which, and why.
+const NOT_TRANSLATED: &[(&str, &str)] = &[
+    (
+        "Responses: requests with `previous_response_id`, `conversation` or tools that are searched for",
+        "what they refer to is kept by the provider: they pass to providers that serve Responses, and are refused where \
+         they would have to be translated",
+    ),
+    ("Bedrock: `invoke` of Claude", "Claude is called by `converse` there; embeddings are called by `invoke`"),
+    ("OpenAI: `images`", "the reply passes as it is; its usage is read"),
 ];
 
 const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg==";
@@ -173,12 +186,16 @@ fn probes() -> Vec<Probe> {
     ]
 }
 
-fn asked(subject: &Subject, features: &Value) -> Result<(UpstreamRequest, Vec<String>), Problem> {
+fn body(features: &Value) -> Value {
     let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "Hello."}]});
     if let (Some(body), Some(features)) = (body.as_object_mut(), features.as_object()) {
         body.extend(features.clone());
     }
-    let chat = Chat.read(body.to_string().as_bytes())?;
+    body
+}
+
+fn asked(subject: &Subject, features: &Value) -> Result<(UpstreamRequest, Vec<String>), Problem> {
+    let chat = Chat.read(body(features).to_string().as_bytes())?;
     let provider = provider(subject)?;
     let mut request = translated(outbound(provider.dialect()), target(&provider, subject.model), &chat)?;
     let dropped = std::mem::take(&mut request.dropped_params);
@@ -218,7 +235,9 @@ pub fn page() -> String {
     );
     apis(&mut page);
     parameters(&mut page);
+    presets(&mut page);
     models(&mut page);
+    recordings(&mut page);
     page
 }
 
@@ -247,16 +266,17 @@ fn apis(page: &mut String) {
         provider: json!({"dialect": "openai", "base_url": "https://provider.example"}),
         model: "gpt-4o",
     };
-    for (api, name) in APIS {
+    for api in Api::ALL {
         let served = std::iter::once(&chat_alone).chain(&subjects).map(|subject| {
             let Ok(provider) = provider(subject) else { return "?" };
-            match outbound(provider.dialect()).serves(*api, target(&provider, subject.model)) {
+            match outbound(provider.dialect()).serves(api, target(&provider, subject.model)) {
                 Serves::Natively => "native",
                 Serves::Translated => "translated",
                 Serves::No => "–",
             }
         });
-        let cells: Vec<&str> = std::iter::once(*name).chain(served).collect();
+        let name = format!("`{}`", api.path());
+        let cells: Vec<&str> = std::iter::once(name.as_str()).chain(served).collect();
         row(page, cells);
     }
     page.push('\n');
@@ -269,7 +289,7 @@ fn parameters(page: &mut String) {
          `x-gateway-dropped-params`, or refused with `strict_params`. `name=value`: it is brought into the provider's \
          range, and told likewise. **400**: the answer would not be what was asked for, so the request is refused, naming \
          it. –: a wish without a counterpart, which changes nothing in the answer. To OpenAI-like providers a request \
-         passes as it is.\n\n",
+         passes as it is, but for what the next table says.\n\n",
     );
     let subjects = subjects();
     let titles: Vec<&str> = std::iter::once("feature").chain(subjects.iter().map(|it| it.title)).collect();
@@ -280,6 +300,69 @@ fn parameters(page: &mut String) {
         row(page, cells);
     }
     page.push('\n');
+}
+
+/// What a provider of OpenAI's dialect makes of a caller's own request with a feature; `None` if it is sent.
+fn made_of_own(provider: &Provider, probe: &Probe) -> Option<Made> {
+    let sent = |features: &Value| {
+        let body = body(features).to_string().into_bytes();
+        let members = scan_object(&body, ScanLimits::default()).map_err(scan_problem)?;
+        let source = Source { body: &body, members: &members, stream: false };
+        let served =
+            outbound(provider.dialect()).faithful(Api::ChatCompletions, &source, target(provider, "a-model"))?;
+        Ok::<_, Problem>(served.dropped_params)
+    };
+    match (sent(&probe.without), sent(&probe.with)) {
+        (Ok(_), Err(_)) => Some(Made::Refused),
+        (Ok(_), Ok(dropped)) if !dropped.is_empty() => Some(Made::LeftOut),
+        _ => None,
+    }
+}
+
+fn presets(page: &mut String) {
+    page.push_str(
+        "## Providers that speak as OpenAI does\n\n\
+         Each is a `preset`. Where a name or a value is written otherwise, that is done. The last columns tell what of a \
+         Chat Completions request cannot be carried over, for a model of which nothing is known.\n\n",
+    );
+    headline(page, &["`preset`", "provider", "address", "APIs besides Chat Completions", "left out", "**400**"]);
+    for (preset, title, known) in ROWS.iter().filter(|(_, _, known)| known.dialect == ProviderDialect::OpenAi) {
+        let name = json!(preset);
+        let name = name.as_str().unwrap_or_default();
+        let address = known.base_url.unwrap_or("yours");
+        let Ok(provider) =
+            serde_json::from_value::<Provider>(json!({"preset": name, "base_url": "https://a.example/v1"}))
+        else {
+            continue;
+        };
+        let responses = known.wires.contains(&Wire::Responses).then_some("/responses");
+        let endpoints: Vec<String> =
+            responses.into_iter().chain(known.endpoints.iter().copied()).map(|path| format!("`{path}`")).collect();
+        let with = |wanted: &Made| {
+            let made = probes().into_iter().filter(|probe| made_of_own(&provider, probe).as_ref() == Some(wanted));
+            made.map(|probe| probe.title).collect::<Vec<_>>().join(", ")
+        };
+        let (left_out, refused) = (with(&Made::LeftOut), with(&Made::Refused));
+        let cells =
+            [format!("`{name}`"), (*title).to_owned(), address.to_owned(), endpoints.join(", "), left_out, refused];
+        row(page, cells);
+    }
+    page.push('\n');
+}
+
+fn recordings(page: &mut String) {
+    page.push_str(
+        "\n## Recorded traffic\n\n\
+         Recorded replies of all of these providers are read in the tests, cut at every byte, and must come out as what \
+         they say. These shapes are not translated:\n\n",
+    );
+    headline(page, &["recorded", "why"]);
+    for (id, place, why) in NOT_FOR_MESSAGES {
+        row(page, [format!("`{id}`, for a provider of Messages"), format!("{why} (400 naming `{place}`)")]);
+    }
+    for (what, why) in NOT_TRANSLATED {
+        row(page, [*what, *why]);
+    }
 }
 
 fn models(page: &mut String) {

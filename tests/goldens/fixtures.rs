@@ -4,24 +4,24 @@ use std::fs;
 
 use serde_json::Value;
 
-/// What is not translated yet, or is no chat: `(provider, api, reason)`, where `*` stands for every provider.
-pub(crate) const EXCLUDED: &[(&str, &str, &str)] = &[
-    ("cohere", "chat", "Cohere's own dialect: the tests of its reader take them"),
-    ("baidu-v1", "chat", "Baidu's wenxinworkshop dialect: the tests of its reader take them"),
-    ("workersai", "run", "Workers AI's own dialect: a mapping of the generic adapter"),
-    ("*", "responses", "the Responses API has goldens of its own"),
-    ("*", "completions", "the older Completions API is another endpoint"),
-    ("*", "embeddings", "embeddings are another endpoint"),
-    ("*", "images", "images are another endpoint"),
-    ("*", "generateContent", "Gemini's dialect: it gets an adapter of its own"),
-    ("*", "streamGenerateContent", "Gemini's dialect: it gets an adapter of its own"),
-    ("*", "countTokens", "Gemini's token counting is no chat"),
-    ("*", "embedContent", "Gemini's embeddings are another endpoint"),
-    ("*", "batchEmbedContents", "Gemini's embeddings are another endpoint"),
-    ("*", "converse", "Bedrock's dialect: it gets an adapter of its own"),
-    ("*", "converse-stream", "Bedrock's dialect: it gets an adapter of its own"),
-    ("*", "invoke", "Bedrock's dialect: it gets an adapter of its own"),
-    ("*", "count-tokens", "Bedrock's token counting is no chat"),
+/// Recordings that other tests take: `(provider, api, which tests)`, where `*` stands for every provider.
+pub(crate) const ELSEWHERE: &[(&str, &str, &str)] = &[
+    ("cohere", "chat", "those of the dialect"),
+    ("baidu-v1", "chat", "those of the dialect `wenxinworkshop`"),
+    ("workersai", "run", "those of the dialect `workers_ai`"),
+    ("*", "responses", "tests/responses.rs"),
+    ("*", "converse", "tests/converse.rs"),
+    ("*", "converse-stream", "tests/converse.rs"),
+    ("*", "generateContent", "those of the dialect `gemini`"),
+    ("*", "streamGenerateContent", "those of the dialect `gemini`"),
+    ("*", "embeddings", "those of `providers::side`"),
+    ("*", "embedContent", "those of `providers::side`"),
+    ("*", "batchEmbedContents", "those of `providers::side`"),
+    ("*", "invoke", "those of `providers::side`, but for Claude's, who is called by `converse`"),
+    ("*", "images", "none: the reply passes as it is"),
+    ("*", "completions", "those of the API"),
+    ("*", "countTokens", "those of token counting"),
+    ("*", "count-tokens", "those of token counting"),
 ];
 
 /// Streams of several replies in one file, one after the other, as no connection carries them. Each is taken by itself.
@@ -56,19 +56,19 @@ impl Recording {
     }
 }
 
-/// Everything in the fixtures folder that is not excluded; `None`, with a note, if there is no such folder.
+/// Everything in the fixtures folder that no other test takes; `None`, with a note, if there is no such folder.
 pub(crate) fn recordings() -> Option<Vec<Recording>> {
     let (root, index) = crate::recorded::index()?;
     let mut recordings = Vec::new();
     for entry in &index {
         let text = |name: &str| entry[name].as_str().unwrap().to_owned();
         let (provider, api) = (text("provider"), text("api"));
-        let excluded = EXCLUDED.iter().any(|(p, a, _)| (*p == "*" || *p == provider) && *a == api);
+        let is_elsewhere = ELSEWHERE.iter().any(|(p, a, _)| (*p == "*" || *p == provider) && *a == api);
         let wire = match api.as_str() {
-            _ if excluded => continue,
+            _ if is_elsewhere => continue,
             "chat" => Wire::Chat,
             "messages" => Wire::Messages,
-            _ => panic!("{}: the api `{api}` of `{provider}` is neither translated nor excluded", text("id")),
+            _ => panic!("{}: the api `{api}` of `{provider}` is taken by no test", text("id")),
         };
         let file: Value = serde_json::from_slice(&fs::read(root.join(text("file"))).unwrap()).unwrap();
         let reply = match file["response"]["body_file"].as_str() {
