@@ -204,15 +204,18 @@ fn show(shown: &mut Vec<Value>, out: &mut Vec<Value>) {
 }
 
 fn result(part: &Part, shown: &mut Vec<Value>, form: &ChatForm) -> Result<Value, Problem> {
-    let PartBody::Result { id, parts, .. } = &part.body else { return Ok(Value::Null) };
+    let PartBody::Result { id, parts, is_error, .. } = &part.body else { return Ok(Value::Null) };
     let mut texts = Vec::new();
+    if *is_error {
+        texts.push("The tool failed:");
+    }
     for part in parts {
         match &part.body {
             PartBody::Text { text, .. } => texts.push(text.as_str()),
             _ => shown.extend(content_part(part, form)?),
         }
     }
-    if texts.is_empty() && !parts.is_empty() {
+    if texts.len() == usize::from(*is_error) && !parts.is_empty() {
         texts.push("The result follows.");
     }
     Ok(json!({"role": "tool", "tool_call_id": id, "content": texts.join("\n")}))
@@ -320,9 +323,9 @@ fn content_part(part: &Part, form: &ChatForm) -> Result<Option<Value>, Problem> 
             json!({"type": "image_url", "image_url": image})
         }
         // Plain text is as good as a document of it, and everybody takes it.
-        PartBody::Document { source: Source::Text { text, .. }, name, .. } => {
-            let title = name.as_ref().map(|name| format!("{name}\n\n")).unwrap_or_default();
-            json!({"type": "text", "text": format!("{title}{text}")})
+        PartBody::Document { source: Source::Text { text, .. }, name, context, .. } => {
+            let about = [name, context].into_iter().flatten().map(|words| format!("{words}\n\n"));
+            json!({"type": "text", "text": format!("{}{text}", about.collect::<String>())})
         }
         PartBody::Document { .. } if let Some(advice) = form.row.refuses_files() => {
             return Err(invalid(part.at, advice));
@@ -332,8 +335,14 @@ fn content_part(part: &Part, form: &ChatForm) -> Result<Option<Value>, Problem> 
                 Source::File { family: Lineage::OpenAi, id } => json!({"file_id": id}),
                 source => json!({"file_data": url(source)?}),
             };
-            if let (Some(name), Some(file)) = (name, file.as_object_mut()) {
-                file.insert("filename".to_owned(), name.clone().into());
+            // A file that is sent along must have a name.
+            let sent = file.get("file_data").and_then(Value::as_str);
+            let unnamed = sent.map(|data| match data.starts_with("data:application/pdf") {
+                true => "document.pdf",
+                false => "document",
+            });
+            if let (Some(name), Some(file)) = (name.as_deref().or(unnamed), file.as_object_mut()) {
+                file.insert("filename".to_owned(), name.into());
             }
             json!({"type": "file", "file": file})
         }
@@ -526,5 +535,26 @@ mod tests {
         assert_eq!(roles, ["system", "user", "tool", "tool", "user"]);
         assert_eq!(messages[3], json!({"role": "tool", "tool_call_id": "b", "content": "two"}));
         assert_eq!(messages[4]["content"][0]["image_url"]["url"], "https://x.example/i");
+    }
+
+    #[test]
+    fn documents_have_names_and_failures_are_told() {
+        let mut chat = asked(json!({}));
+        let at = Place::item(List::Messages, 1);
+        let part = |body| Part { body, cache: None, at };
+        let pdf = Source::Base64 { media_type: "application/pdf".into(), data: "AA==".into() };
+        let document = |source, name: Option<&str>, context: Option<&str>| {
+            let (name, context) = (name.map(str::to_owned), context.map(str::to_owned));
+            part(PartBody::Document { source, name, context, cite: false })
+        };
+        let text = Source::Text { text: "t".into(), media_type: "text/plain".into() };
+        let parts = vec![document(pdf, None, None), document(text, Some("N"), Some("C"))];
+        chat.messages.push(Message { role: Role::User, parts, name: None, at });
+        let failed = PartBody::Result { id: "a".into(), name: None, parts: vec![], is_error: true };
+        chat.messages.push(Message { role: Role::Tool, parts: vec![part(failed)], name: None, at });
+        let messages = sent("m", &chat).0["messages"].take();
+        assert_eq!(messages[1]["content"][0]["file"]["filename"], "document.pdf");
+        assert_eq!(messages[1]["content"][1]["text"], "N\n\nC\n\nt");
+        assert_eq!(messages[2]["content"], "The tool failed:");
     }
 }
