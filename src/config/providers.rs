@@ -191,9 +191,15 @@ impl Provider {
         self.base_url.as_deref().or(self.row().base_url).unwrap_or_default()
     }
 
-    /// Which of OpenAI's APIs it serves.
+    /// The `api-version` of requests to Azure's deployments, each of which has an address of its own.
+    pub fn by_deployment(&self) -> Option<&str> {
+        self.api_version.as_deref().filter(|_| !self.base_url().trim_end_matches('/').ends_with("/v1"))
+    }
+
+    /// Which of OpenAI's APIs it serves. Not every `api-version` has Responses.
     pub fn wires(&self) -> &[Wire] {
-        self.wires.as_deref().unwrap_or(self.row().wires)
+        let known = if self.by_deployment().is_some() { &[Wire::Chat] } else { self.row().wires };
+        self.wires.as_deref().unwrap_or(known)
     }
 
     /// How a stream tells its usage.

@@ -71,12 +71,13 @@ impl<'a> Editor<'a> {
         changed.or_else(own).unwrap_or_default()
     }
 
-    /// The value of a member of this name, if it is there.
+    /// The value of a member of this name, if it is there or has been added.
     ///
     /// # Errors
     /// As [`Self::find`].
     pub fn get(&self, name: &str) -> Result<Option<&[u8]>, Problem> {
-        Ok(self.find(name)?.map(|at| self.value(at)))
+        let added = || self.added.iter().find(|(added, _)| *added == name).map(|(_, value)| value.as_slice());
+        Ok(self.find(name)?.map(|at| self.value(at)).or_else(added))
     }
 
     /// A member's text, if it is there and a text.
@@ -142,6 +143,7 @@ impl<'a> Editor<'a> {
         match self.find(name)? {
             Some(at) => self.set(at, value.into()),
             None => {
+                self.added.retain(|(added, _)| *added != name);
                 self.added.push((name, value.into()));
                 self.changed = true;
             }

@@ -7,13 +7,12 @@ use super::responses_request::RESPONSES_PATH;
 /// end in `/v1`, that of the model's deployment.
 pub(super) fn path(target: Target<'_>, path: &str) -> String {
     let Some(version) = &target.provider.api_version else { return path.to_owned() };
-    if target.provider.base_url().trim_end_matches('/').ends_with("/v1") {
-        return format!("{path}?api-version={version}");
-    }
     match path {
+        _ if target.provider.by_deployment().is_none() => format!("{path}?api-version={version}"),
         RESPONSES_PATH => format!("/openai{path}?api-version={version}"),
         _ => {
             let deployment: String = url::form_urlencoded::byte_serialize(target.upstream_model.as_bytes()).collect();
+            let deployment = deployment.replace('+', "%20");
             format!("/openai/deployments/{deployment}{path}?api-version={version}")
         }
     }
@@ -43,7 +42,7 @@ mod tests {
         let (v1, classic) = ("https://r.openai.azure.com/openai/v1/", "https://r.openai.azure.com");
         assert_eq!(found(v1, None, "/chat/completions"), "/chat/completions");
         assert_eq!(found(v1, Some("preview"), "/responses"), "/responses?api-version=preview");
-        let deployed = "/openai/deployments/my+dep/chat/completions?api-version=2024-10-21";
+        let deployed = "/openai/deployments/my%20dep/chat/completions?api-version=2024-10-21";
         assert_eq!(found(classic, Some("2024-10-21"), "/chat/completions"), deployed);
         let responses = "/openai/responses?api-version=2025-04-01-preview";
         assert_eq!(found(classic, Some("2025-04-01-preview"), RESPONSES_PATH), responses);

@@ -190,6 +190,9 @@ fn demands_for_tools_are_put_as_the_provider_takes_them() {
     assert_eq!(chosen(Preset::OpenAi, "m", named()), (named(), 2, vec![]));
     let forced = json!({"model": "m", "tools": [tool("a")], "tool_choice": "required"});
     assert_eq!(refusal(Preset::Ollama, forced), "tool_choice");
+    let body =
+        json!({"model": "deepseek-v4", "reasoning_effort": "none", "tools": [tool("a")], "tool_choice": "required"});
+    assert_eq!(sent(Preset::DeepSeek, body).1, Vec::<String>::new());
     let bare = json!({"type": "function", "function": {"name": "a", "parameters": {"$schema": "s", "properties": {}}}});
     let (body, _) = sent(Preset::Moonshot, json!({"model": "m", "tools": [bare]}));
     assert_eq!(body["tools"][0]["function"]["parameters"], json!({"type": "object", "properties": {}}));
