@@ -123,7 +123,7 @@ function foundation(phase) {
         ["switched", "moved", "wired", "branded", "trusted", "adorned", "streaming", "loosely"].map((name) => [name, { ...openai, ...patient }]),
       ),
       spoken: { ...openai, base_url: MOCK },
-      cloudy: { preset: "azure", base_url: MOCK, credential: "OPENAI_KEY" },
+      cloudy: { preset: "azure", base_url: MOCK, api_version: "2024-10-21", credential: "OPENAI_KEY" },
       heir: { ...openai },
       hasty: { ...openai, timeouts: { first_byte_ms: 50_000, idle_ms: 50_000, total_ms: 60_000 } },
       odd: generic(),
