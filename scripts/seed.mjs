@@ -13,6 +13,7 @@ export function keyRows(minted) {
     text(record.account),
     text(record.name ?? ""),
     text(JSON.stringify(record.models ?? [])),
+    text(JSON.stringify(record.endpoints ?? [])),
     record.disabled ? 1 : 0,
     integer(record.expires_at),
     "unixepoch()",
@@ -20,8 +21,8 @@ export function keyRows(minted) {
   ].join(", ");
   return [
     `INSERT INTO accounts (id, name) VALUES (${text(record.account)}, ${text(record.account)}) ON CONFLICT DO NOTHING`,
-    `INSERT INTO api_keys (id, account_id, name, models, disabled, expires_at, created_at, updated_at) VALUES (${values})
-     ON CONFLICT (id) DO UPDATE SET account_id = excluded.account_id, name = excluded.name, models = excluded.models,
+    `INSERT INTO api_keys (id, account_id, name, models, endpoints, disabled, expires_at, created_at, updated_at) VALUES (${values})
+     ON CONFLICT (id) DO UPDATE SET account_id = excluded.account_id, name = excluded.name, models = excluded.models, endpoints = excluded.endpoints,
        disabled = excluded.disabled, expires_at = excluded.expires_at, revision = revision + 1`,
     `INSERT INTO api_key_secrets (public_id, key_id, hash, created_at) VALUES (${id}, ${id}, ${text(record.hash)}, unixepoch())
      ON CONFLICT (public_id) DO UPDATE SET hash = excluded.hash`,

@@ -39,7 +39,7 @@ fn read<'a>(bytes: &[u8], pieces: impl Iterator<Item = &'a [u8]>) -> Read {
 fn sent(bytes: &[u8], hold: usize, chunk: usize) -> Result<Vec<u8>, MultipartFault> {
     let mut form = Form::new("B", WANTED);
     form.hold(&bytes[..hold])?;
-    let (mut out, mut pipe) = form.pipe("another".to_owned());
+    let (mut out, mut pipe) = form.pipe(Some("another".to_owned()));
     for piece in bytes[hold..].chunks(chunk) {
         pipe.pass(piece, &mut out)?;
     }

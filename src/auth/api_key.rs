@@ -66,7 +66,8 @@ pub struct KeyRecord {
     /// Models it may use: exact names, or prefixes ending in `*`. Empty for all.
     #[serde(default)]
     pub models: Vec<String>,
-    /// Paths it may call, such as `/v1/chat/completions`: exact, or prefixes ending in `*`. Empty for all.
+    /// Paths it may call, such as `/v1/chat/completions`: exact, or prefixes ending in `*`. Empty for all but those below
+    /// `/v1/proxy/`, which must be named.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
     /// Addresses it may be used from. Empty for all.

@@ -13,7 +13,7 @@ use super::jwks::Jwks;
 use super::jwks_cache::JwksCache;
 use super::jwt::{Decision, Need};
 use crate::config::{Auth, PrivateHosts, check_jwks_uri};
-use crate::gateway::relay;
+use crate::gateway::incoming;
 use crate::http::shell::{now_ms, within};
 
 thread_local! {
@@ -79,7 +79,7 @@ async fn read(url: &str, settings: &Auth, controller: &AbortController) -> Resul
     }
     match reply.into_parts().1 {
         ResponseBody::Stream(body) => {
-            let read = relay::request_body(Some(body), settings.jwks_max_bytes, settings.jwks_timeout_ms).await;
+            let read = incoming::request_body(Some(body), settings.jwks_max_bytes, settings.jwks_timeout_ms).await;
             read.map_err(|problem| problem.message)
         }
         ResponseBody::Empty | ResponseBody::Body(_) => Err("no body".to_owned()),

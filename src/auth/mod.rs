@@ -25,6 +25,7 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use crate::error::{Kind, Problem};
+use crate::gateway::proxy;
 use api_key::ApiKey;
 use ip_ranges::IpRange;
 
@@ -41,7 +42,8 @@ pub struct Principal {
     pub user: Option<String>,
     /// Models it may use: exact names, or prefixes ending in `*`. Empty for all.
     pub models: Vec<String>,
-    /// Paths it may call, such as `/v1/chat/completions`: exact, or prefixes ending in `*`. Empty for all.
+    /// Paths it may call, such as `/v1/chat/completions`: exact, or prefixes ending in `*`. Empty for all but those below
+    /// `/v1/proxy/`, which must be named.
     pub endpoints: Vec<String>,
     /// Addresses it may call from. Empty for all.
     pub ip_ranges: Vec<IpRange>,
@@ -59,6 +61,11 @@ impl Principal {
 
     /// Whether it may call a path.
     pub fn may_call(&self, path: &str) -> bool {
+        if path.starts_with(proxy::PREFIX) {
+            // What a provider has there is not known here: no entry that says more than that lets anybody in.
+            let named = self.endpoints.iter().filter(|pattern| pattern.starts_with(proxy::PREFIX));
+            return named.into_iter().any(|pattern| allows(std::slice::from_ref(pattern), path));
+        }
         allows(&self.endpoints, path)
     }
 
@@ -195,6 +202,15 @@ pub fn credential(headers: &HeaderMap, accept_x_api_key: bool) -> Result<Credent
     Err(AuthError::Malformed)
 }
 
+/// Every text in a request's headers that may be a credential of the caller's.
+pub fn presented(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    ["authorization", "proxy-authorization", "x-api-key", "api-key", "x-goog-api-key"]
+        .into_iter()
+        .flat_map(|name| headers.get_all(name))
+        .filter_map(|value| value.to_str().ok())
+        .map(|value| value.trim().rsplit(' ').next().unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +232,18 @@ mod tests {
         assert!(matches!(credential(&headers(&[("authorization", "Bearer a.b.c")]), true), Ok(Credential::Token(_))));
         let only_x_api_key = headers(&[("x-api-key", key.expose())]);
         assert_eq!(credential(&only_x_api_key, false).unwrap_err(), AuthError::Missing);
+    }
+
+    #[test]
+    fn paths_of_providers_must_be_named() {
+        let principal = |endpoints: &[&str]| Principal { endpoints: list(endpoints), ..Principal::default() };
+        for endpoints in [&[][..], &["*"], &["/v1/*"], &["/v1/proxy*"], &["/v1/proxy/other/*"]] {
+            assert!(!principal(endpoints).may_call("/v1/proxy/openai/files"), "{endpoints:?}");
+        }
+        for endpoints in [["/v1/proxy/*"], ["/v1/proxy/openai/*"], ["/v1/proxy/openai/files"]] {
+            assert!(principal(&endpoints).may_call("/v1/proxy/openai/files"), "{endpoints:?}");
+        }
+        assert!(!principal(&["/v1/proxy/openai/files"]).may_call("/v1/proxy/openai/files/1"));
     }
 
     fn list(names: &[&str]) -> Vec<String> {

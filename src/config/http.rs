@@ -7,6 +7,12 @@ section! {
     pub struct Http {
         /// Largest request body in bytes. An isolate has 128 MiB for everything.
         pub max_body_bytes: usize = 16 * 1024 * 1024, in 1024 ..= 67_108_864;
+        /// Largest form (`multipart/form-data`), and largest body for a path of a provider's own, in bytes. Such bodies are
+        /// passed on as they come.
+        pub max_multipart_bytes: usize = 100 * 1024 * 1024, in 1024 ..= 536_870_912;
+        /// How much of such a body is held until it has named its model, in bytes. What fits is held whole, so that it can
+        /// be sent again, to somebody else. All requests of an isolate together hold 48 MiB at most.
+        pub multipart_hold_bytes: usize = 8 * 1024 * 1024, in 1024 ..= 33_554_432;
         /// Deepest nesting of a request's JSON.
         pub max_json_depth: usize = 64, in 8 ..= 512;
         /// Smallest reply in bytes that is compressed for callers that accept it.

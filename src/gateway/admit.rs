@@ -8,8 +8,7 @@
 use futures::future::join;
 use worker::Env;
 
-use super::asking;
-use super::envelope::Envelope;
+use super::asking::{self, Load};
 use super::limit_refusal::refusal;
 use super::plan::{LoadedConfig, Plan};
 use super::reservation::{Admission, Fallback, Hold, Reservation, Slot};
@@ -41,7 +40,7 @@ pub struct Applicant<'a> {
     /// What is to be done.
     pub plan: &'a Plan<'a>,
     /// What is asked for.
-    pub envelope: &'a Envelope<'a>,
+    pub load: &'a dyn Load,
     /// Those among whom the gauge is to pick: each one's index in the order of candidates, its plan and its weight.
     pub contenders: &'a [(usize, Plan<'a>, u64)],
 }
@@ -70,14 +69,14 @@ pub enum Place {
 /// 401 or 403 if the caller's standing is not good, 429 or 402 if a limit stands against the request, 503 if nobody can
 /// tell and the configuration wants certainty.
 pub async fn admit(exchange: &mut Exchange, env: &Env, applicant: Applicant<'_>) -> Result<Admitted, Problem> {
-    let Applicant { loaded, principal, known, plan, envelope, contenders } = applicant;
+    let Applicant { loaded, principal, known, plan, load, contenders } = applicant;
     let announced = known.standing.is_none() || asking::is_announced(loaded, known.limited);
     let gauged = !contenders.is_empty() || asking::is_gauged(loaded, plan.provider_name);
     if !announced && !gauged {
         return Ok(Admitted { confirmed: Confirmed::AsItIs, place: Place::Unasked });
     }
     let id = exchange.record.settlement_id.clone();
-    let ask = asking::ask(loaded, plan, principal, envelope, &id, &limits::holder());
+    let ask = asking::ask(loaded, plan, principal, load, &id, &limits::holder());
     let asked_at = now_ms();
     // A lease and a refusal say nothing of the caller's standing, which must not be older than it may be.
     let is_judged = announced && known.standing.is_some();
@@ -113,7 +112,7 @@ pub async fn admit(exchange: &mut Exchange, env: &Env, applicant: Applicant<'_>)
         exchange.limit_states = states.to_vec();
         exchange.limits_at = asked_at;
     }
-    let asking = Seeking { env, loaded, principal, envelope, id };
+    let asking = Seeking { env, loaded, principal, load, id };
     let alone = [(0, plan.clone(), 1)];
     let sought = if contenders.is_empty() { &alone[..] } else { contenders };
     let slot = exchange.reservation.clone();
@@ -142,7 +141,7 @@ pub struct Onward<'a> {
     /// The caller.
     pub principal: &'a Principal,
     /// What is asked for.
-    pub envelope: &'a Envelope<'a>,
+    pub load: &'a dyn Load,
 }
 
 impl Onward<'_> {
@@ -151,12 +150,12 @@ impl Onward<'_> {
     /// # Errors
     /// As [`admit`]; what was reserved before stays.
     pub async fn reserve(&self, exchange: &mut Exchange, plan: &Plan<'_>) -> Result<(), Problem> {
-        let Self { env, loaded, principal, envelope } = *self;
+        let Self { env, loaded, principal, load } = *self;
         let is_elsewhere = |it: &&Reservation| it.counts() && it.model != plan.model_name;
         let reserved = exchange.reservation.borrow().as_ref().filter(is_elsewhere).cloned();
         let Some(reserved) = reserved else { return Ok(()) };
         let turn = reserved.turn.saturating_add(1);
-        let ask = Ask { turn, ..asking::ask(loaded, plan, principal, envelope, &reserved.id, "") };
+        let ask = Ask { turn, ..asking::ask(loaded, plan, principal, load, &reserved.id, "") };
         let needed = of_request(ask.input_tokens, reserved.amounts.output, ask.prices.as_ref());
         if needed.fits_in(&reserved.amounts) && !limits::tells_models_apart(principal, &ask) {
             return Ok(());
@@ -185,7 +184,7 @@ pub struct Seeking<'a> {
     /// The caller.
     pub principal: &'a Principal,
     /// What is asked for.
-    pub envelope: &'a Envelope<'a>,
+    pub load: &'a dyn Load,
     /// The attempt's id.
     pub id: String,
 }
@@ -194,7 +193,7 @@ impl Seeking<'_> {
     /// Asks the gauge for a place at one of these providers, of which it picks one if there are several. The slot's
     /// reservation has it from before it is asked for. Also tells the shadow rules that would have refused it.
     pub async fn place(self, slot: &Slot, sought: &[(usize, Plan<'_>, u64)]) -> (Place, Vec<Breach>) {
-        let Self { env, loaded, principal, envelope, id } = self;
+        let Self { env, loaded, principal, load, id } = self;
         let Some((_, first, _)) = sought.first() else { return (Place::Unasked, Vec::new()) };
         let gauge = loaded.pools.gauge(first.provider_name);
         let hold = |provider: &str| Hold {
@@ -211,7 +210,7 @@ impl Seeking<'_> {
         };
         keep(Some(hold(first.provider_name)));
         let candidates = sought.iter().map(|(_, plan, weight)| {
-            let ask = asking::ask(loaded, plan, principal, envelope, &id, "");
+            let ask = asking::ask(loaded, plan, principal, load, &id, "");
             let provider = plan.provider_name;
             CandidateAsk {
                 provider: provider.to_owned(),

@@ -1,6 +1,7 @@
 //! What is asked of the account's ledger, and of the provider's gauge, before a request is sent.
 
 use super::envelope::Envelope;
+use super::estimate::Family;
 use super::plan::{LoadedConfig, Plan};
 use crate::auth::Principal;
 use crate::config::{Limits, Provider};
@@ -31,16 +32,37 @@ impl<'a> Wanted<'a> {
     }
 }
 
+/// What a request is about to use, as far as that is known before anybody has answered it.
+pub trait Load {
+    /// What of it matters for a model of this family.
+    fn wanted(&self, family: Family) -> Wanted<'_>;
+
+    /// What it has used of so much input if nobody tells; `None` where the output is measured.
+    fn expected(&self, _input: u64) -> Option<Usage> {
+        None
+    }
+}
+
+impl Load for Envelope<'_> {
+    fn wanted(&self, family: Family) -> Wanted<'_> {
+        Wanted::of(self, self.input.measure().tokens(family))
+    }
+
+    fn expected(&self, input: u64) -> Option<Usage> {
+        Envelope::expected(self, input)
+    }
+}
+
 /// The ask for a request. `id` is its settlement id, `holder` the isolate's name.
 pub fn ask(
     loaded: &LoadedConfig,
     plan: &Plan<'_>,
     principal: &Principal,
-    envelope: &Envelope<'_>,
+    load: &dyn Load,
     id: &str,
     holder: &str,
 ) -> Ask {
-    let wanted = Wanted::of(envelope, envelope.input.measure().tokens(plan.family()));
+    let wanted = load.wanted(plan.family());
     // An isolate with a lease admits requests that the ledger hears of only later: then it cannot count what is open.
     let limits = &loaded.config.limits;
     let holder = if limits.lease_ms > 0 && !limits.count_connections { holder.to_owned() } else { String::new() };

@@ -3,12 +3,13 @@
 use web_sys::{AbortSignal, ReadableStream};
 use worker::Env;
 
-use super::dispatch::{Upstream, dispatch};
+use super::dispatch::{Sender, Upstream, dispatch};
 use super::fault::{fault_of, fault_of_reply, recognisable};
 use super::patience::Patience;
 use super::plan::{Lane, Plan};
 use super::relay::{self, Outgoing, Surroundings};
 use super::reply::{Form, Wanted, form, is_sound, processor, whole_reply};
+use super::upload::Upload;
 use crate::error::Problem;
 use crate::http::shell::now_ms;
 use crate::http::{Body, Exchange, Reply};
@@ -55,6 +56,21 @@ pub struct Served {
     pub headroom: Headroom,
 }
 
+/// Notes that a provider is going to be asked; both times are in milliseconds.
+pub fn note_attempt(exchange: &mut Exchange, plan: &Plan<'_>, started: u64, sent: u64) {
+    exchange.record.attempts = exchange.record.attempts.saturating_add(1);
+    if exchange.record.attempts == 1 {
+        exchange.record.overhead_ms = sent.saturating_sub(started);
+    }
+    if let Some(reservation) = exchange.reservation.borrow_mut().as_mut() {
+        reservation.provider = plan.provider_name.to_owned();
+        reservation.dispatched = true;
+        if let Some(hold) = &mut reservation.hold {
+            hold.used = true;
+        }
+    }
+}
+
 /// What surrounds an attempt.
 pub struct Attempting<'a, 'p> {
     /// The request.
@@ -63,6 +79,8 @@ pub struct Attempting<'a, 'p> {
     pub plan: &'a Plan<'p>,
     /// What the caller wants of the reply.
     pub wanted: Wanted,
+    /// What of the request's body is still coming.
+    pub upload: Option<Upload>,
     /// The time bounds.
     pub patience: Patience,
     /// When the request came in, in milliseconds.
@@ -78,8 +96,8 @@ impl Attempting<'_, '_> {
         let sent = now_ms();
         self.exchange.record.upstream_status = None;
         self.wanted.stand_ins.clone_from(&request.stand_ins);
-        let dispatched = dispatch(self.plan, request, self.exchange, env, client, self.patience);
-        let upstream = dispatched.await?;
+        let sender = Sender { env, client, patience: self.patience, upload: self.upload.take() };
+        let upstream = dispatch(self.plan, request, self.exchange, sender).await?;
         let began = now_ms();
         let record = &mut self.exchange.record;
         record.upstream_status = Some(upstream.status);
@@ -99,8 +117,10 @@ impl Attempting<'_, '_> {
                 Err(failed) => Err(Failed { headroom, ..failed }),
             };
         }
+        // Whether a form asks for a stream may stand behind what has been looked at of it.
+        let streams = self.wanted.stream || self.wanted.api.takes_forms();
         let served = match (form(upstream.header("content-type"), self.wanted.stream), upstream.body.clone()) {
-            (Form::Stream, Some(body)) if self.wanted.stream => {
+            (Form::Stream, Some(body)) if streams => {
                 self.stream(upstream, &body).await.map(|(reply, outgoing)| (reply, Some(outgoing)))
             }
             (form, _) => self.whole(upstream, form).await.map(|reply| (reply, None)),
@@ -118,8 +138,8 @@ impl Attempting<'_, '_> {
     pub async fn discard(mut self, request: UpstreamRequest, env: &Env, client: AbortSignal) -> Result<(), Failed> {
         self.exchange.record.upstream_status = None;
         self.wanted.stand_ins.clone_from(&request.stand_ins);
-        let dispatched = dispatch(self.plan, request, self.exchange, env, client, self.patience);
-        let upstream = dispatched.await?;
+        let sender = Sender { env, client, patience: self.patience, upload: None };
+        let upstream = dispatch(self.plan, request, self.exchange, sender).await?;
         self.exchange.record.upstream_status = Some(upstream.status);
         if !(200..300).contains(&upstream.status) {
             return Err(self.refused(upstream).await);
@@ -211,7 +231,8 @@ impl Attempting<'_, '_> {
         let whole = worked.map_err(|fault| broken(self.exchange, &upstream, &fault, bytes))?;
         self.exchange.record.told_or_estimated_whole(whole.told, whole.body.len());
         let mut reply = Reply::empty(200);
-        reply.set("content-type", whole.content_type);
+        let own = upstream.header("content-type").filter(|_| form == Form::Text);
+        reply.set("content-type", own.unwrap_or(whole.content_type));
         if let Some(cost) = self.exchange.record.cost_nanodollars.filter(|_| tells_cost) {
             reply.set("x-gateway-cost", &cost.to_string());
         }
@@ -259,7 +280,7 @@ fn broken(exchange: &mut Exchange, upstream: &Upstream, fault: &ReplyFault, byte
     let class = if upstream.abort.client_closed() { Fault::ClientClosed } else { fault_of(fault) };
     // What a provider reports as failed in place of an answer it does not charge for, nor for a page of something in
     // between or for nothing.
-    let is_answer = form(upstream.header("content-type"), false) != Form::Other;
+    let is_answer = matches!(form(upstream.header("content-type"), false), Form::Json | Form::Stream);
     let is_charged = bytes > 0 && is_answer && !matches!(fault, ReplyFault::Reported { .. });
     let mut problem = recognisable(fault_problem(fault), class, None);
     problem.retry_after = problem.retry_after.or_else(|| upstream.header("retry-after").map(str::to_owned));

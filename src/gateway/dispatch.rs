@@ -2,14 +2,21 @@
 
 mod ai;
 
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+
+use futures::FutureExt as _;
+use futures::future::{Either, select};
 use http::HeaderMap;
 use js_sys::{Array, Uint8Array};
 use web_sys::{AbortController, AbortSignal, ReadableStream};
-use worker::{Env, Fetch, Headers, Method, Request, RequestInit, RequestRedirect, ResponseBody};
+use worker::{Env, Fetch, Headers, Method, Request, RequestInit, RequestRedirect, Response, ResponseBody};
 
 use super::attempt::Failed;
 use super::patience::Patience;
-use super::plan::{Plan, join_url};
+use super::plan::{Lane, Plan, join_url};
+use super::proxy::REPLY_HEADERS;
+use super::upload::{Sending, Stopped, Upload};
 use crate::config::{ProviderDialect, may_be_forwarded};
 use crate::error::{Kind, Problem};
 use crate::http::Exchange;
@@ -29,6 +36,9 @@ const FORWARDED: &[&str] = &["anthropic-beta", "anthropic-version", "openai-beta
 /// Headers of the provider's reply that are of use to the gateway or the caller, besides those that tell of limits.
 const READ: &[&str] =
     &["content-type", "retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "request-id"];
+
+/// How long a reply is that is passed on unread.
+const LENGTH: &[&str] = &["content-length", "content-encoding"];
 
 /// A reply that has begun.
 pub struct Upstream {
@@ -68,27 +78,46 @@ impl UpstreamAbort {
     }
 }
 
+/// Who sends a request, and how.
+pub struct Sender<'a> {
+    /// The way to credentials.
+    pub env: &'a Env,
+    /// Fires when the caller leaves.
+    pub client: AbortSignal,
+    /// The time bounds.
+    pub patience: Patience,
+    /// What of the body is still coming.
+    pub upload: Option<Upload>,
+}
+
 /// Sends the request and waits for the reply to begin.
 ///
 /// # Errors
-/// [`Failed`] if the provider cannot be reached (502) or takes too long (504), or if nothing could be sent.
+/// [`Failed`] if the provider cannot be reached (502) or takes too long (504), if the caller's body does not come as it
+/// should, or if nothing could be sent.
 pub async fn dispatch(
     plan: &Plan<'_>,
-    request: UpstreamRequest,
+    mut request: UpstreamRequest,
     exchange: &mut Exchange,
-    env: &Env,
-    client: AbortSignal,
-    patience: Patience,
+    sender: Sender<'_>,
 ) -> Result<Upstream, Failed> {
-    let ai = (plan.target.provider.dialect() == ProviderDialect::WorkersAi).then(|| ai::binding(env)).transpose()?;
+    let Sender { env, client, patience, upload } = sender;
+    let is_bound = plan.target.provider.dialect() == ProviderDialect::WorkersAi && plan.lane != Lane::Proxy;
+    let ai = is_bound.then(|| ai::binding(env)).transpose()?;
     let credentials = credentials_of(plan, join_url(plan.endpoint, &request.path), env)?;
     let headers = upstream_headers(plan, &request, &credentials, exchange)?;
     let internal = |error: String| {
         tracing::error!(target: "dispatch", message = "an upstream request could not be built", error);
         not_built()
     };
-    let has_body = request.content_type.is_some();
-    let body = has_body.then(|| Uint8Array::from(request.body.as_slice()).into());
+    let (body, sending) = match upload {
+        Some(upload) => {
+            let (readable, sending) =
+                upload.begin(std::mem::take(&mut request.body)).map_err(|error| internal(format!("{error:?}")))?;
+            (Some(readable.into()), Some(sending))
+        }
+        None => (request.content_type.is_some().then(|| Uint8Array::from(request.body.as_slice()).into()), None),
+    };
     let mut init = RequestInit::new();
     init.with_method(Method::from(request.method.as_str().to_owned()))
         .with_headers(headers)
@@ -108,17 +137,21 @@ pub async fn dispatch(
             None => Fetch::Request(outgoing).send_with_signal(&signal).await,
         }
     };
-    let (wait, fault) = patience.next(now_ms(), None);
-    let reply = match within(wait, sent).await {
-        Some(Ok(reply)) => reply,
-        Some(Err(error)) => {
+    let reply = match reply_to(sent, sending, patience, &abort).await {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(error)) => {
             exchange.record.error_detail = credentials.tellable(error.to_string());
             // The runtime has the same words for a connection that was refused and for one that was lost.
             let fault = if abort.client_closed() { Fault::ClientClosed } else { Fault::Unreachable };
             let message = "The provider of this model could not be reached. Send the request again shortly.";
             return Err(Failed::without_reply(fault, Problem::new(Kind::Upstream, "upstream_unreachable", message)));
         }
-        None => {
+        Err(Missed::Body(problem)) => {
+            abort.abort();
+            let fault = if abort.client_closed() { Fault::ClientClosed } else { Fault::BadRequest };
+            return Err(Failed::without_reply(fault, problem));
+        }
+        Err(Missed::Late(fault)) => {
             abort.abort();
             let (class, fault) = match fault {
                 ReplyFault::Stalled { millis } => (Fault::TooSlow, ReplyFault::TooSlow { millis }),
@@ -128,7 +161,8 @@ pub async fn dispatch(
         }
     };
     let mut headers = HeaderMap::new();
-    for name in READ.iter().chain(headroom::READ) {
+    let of_paths: &[&[&str]] = if plan.lane == Lane::Proxy { &[REPLY_HEADERS, LENGTH] } else { &[] };
+    for name in READ.iter().chain(headroom::READ).chain(of_paths.iter().copied().flatten()) {
         if let Ok(Some(value)) = reply.headers().get(name)
             && let Ok(value) = value.parse()
         {
@@ -141,6 +175,50 @@ pub async fn dispatch(
         ResponseBody::Empty | ResponseBody::Body(_) => None,
     };
     Ok(Upstream { status, headers, body, abort })
+}
+
+/// Why no reply has begun.
+enum Missed {
+    /// It took too long.
+    Late(ReplyFault),
+    /// The caller's body did not come as it should.
+    Body(Problem),
+}
+
+/// Waits for the reply to begin, while what is still to be sent of the request is sent.
+async fn reply_to(
+    reply: impl Future<Output = worker::Result<Response>>,
+    sending: Option<Sending>,
+    patience: Patience,
+    abort: &UpstreamAbort,
+) -> Result<worker::Result<Response>, Missed> {
+    let mut reply = std::pin::pin!(reply);
+    let mut patience = patience;
+    if let Some(sending) = sending {
+        let left = patience.left(now_ms());
+        match within(left, select(&mut reply, sending)).await {
+            None => return Err(Missed::Late(patience.next(now_ms(), None).1)),
+            Some(Either::Left((reply, sending))) => {
+                go_on_sending(sending, abort.clone());
+                return Ok(reply);
+            }
+            Some(Either::Right((Err(Stopped::Caller(problem)), _))) => return Err(Missed::Body(problem)),
+            // Why a provider takes no more its reply will say.
+            Some(Either::Right((Ok(()) | Err(Stopped::Provider), _))) => patience = patience.from_now(now_ms()),
+        }
+    }
+    let (wait, fault) = patience.next(now_ms(), None);
+    within(wait, reply).await.ok_or(Missed::Late(fault))
+}
+
+/// A reply has begun before the body has come to its end: what is left of it is sent meanwhile.
+fn go_on_sending(sending: Sending, abort: UpstreamAbort) {
+    wasm_bindgen_futures::spawn_local(async move {
+        if let Ok(Ok(())) | Ok(Err(Stopped::Provider)) = AssertUnwindSafe(sending).catch_unwind().await {
+            return;
+        }
+        abort.abort();
+    });
 }
 
 /// A request that the gateway itself cannot write.

@@ -11,7 +11,7 @@ use worker::Env;
 
 use super::admit::{Onward, Place, Seeking};
 use super::asking;
-use super::attempt::{Attempting, Failed, Served};
+use super::attempt::{Attempting, Failed, Served, note_attempt};
 use super::explain::Explanation;
 use super::itinerary::{Health as _, Itinerary, ShadowCopy, Sight};
 use super::limit_refusal::provider_refusal;
@@ -21,6 +21,7 @@ use super::pipeline::{enter, provoked};
 use super::plan::{LoadedConfig, Plan};
 use super::relay::Outgoing;
 use super::reply::Wanted;
+use super::upload::FormBody;
 use crate::config::Timeouts;
 use crate::error::Problem;
 use crate::http::shell::{now_ms, sleep};
@@ -49,6 +50,8 @@ pub struct Journey<'a> {
     pub itinerary: Itinerary<'a>,
     /// What the candidate of this name is going to be sent.
     pub first: Option<(&'a str, UpstreamRequest)>,
+    /// Its body, if that is a form.
+    pub form: Option<FormBody>,
     /// Whether the caller is told the cost in the reply's usage.
     pub include_cost: bool,
     /// Fires when the caller leaves.
@@ -121,11 +124,7 @@ impl<'a> Journey<'a> {
     pub async fn run(self, exchange: &mut Exchange, place: Place) -> Result<(Reply, Option<Outgoing>), Problem> {
         let answer = self.go(exchange, place).await;
         if exchange.record.attempts == 0 {
-            // Nobody was asked: it is as if it had never been admitted.
-            if let Some(reservation) = exchange.reservation.borrow_mut().as_mut() {
-                reservation.refused = true;
-            }
-            (exchange.record.admitted_by, exchange.record.reserved) = ("", None);
+            exchange.never_mind();
         }
         answer
     }
@@ -187,6 +186,9 @@ impl<'a> Journey<'a> {
                 }
                 Tried::Failed(failed) => {
                     let Failed { fault, retry_after_ms, answer, .. } = *failed;
+                    if self.form.as_ref().is_some_and(FormBody::is_spent) {
+                        return (*answer).map(|reply| (reply, None));
+                    }
                     let named = self.take_detour(&mut course, fault);
                     let failure = Failure::of(&course.candidate, fault, named);
                     let next = self.next(&course.queue, failure);
@@ -218,7 +220,8 @@ impl<'a> Journey<'a> {
 
     /// The copy that the route's shadow gets.
     fn copy(&self, exchange: &Exchange) -> Option<ShadowCopy> {
-        let (shadow, envelope) = (self.itinerary.order.shadow?, self.sight.envelope?);
+        let envelope = self.sight.envelope.filter(|_| self.form.is_none())?;
+        let shadow = self.itinerary.order.shadow?;
         Some(ShadowCopy {
             id: format!("{}.shadow", exchange.record.settlement_id),
             api: self.sight.asked.api,
@@ -245,11 +248,11 @@ impl<'a> Journey<'a> {
             return Tried::Passed(super::plan::no_such_model(self.sight.asked.model));
         };
         let ready = self.first.take_if(|(name, _)| *name == candidate.deployment).map(|(_, request)| request);
-        let request = match ready.map_or_else(|| plan.request(envelope), Ok) {
+        let mut request = match ready.map_or_else(|| plan.request(envelope), Ok) {
             Ok(request) => request,
             Err(problem) => return Tried::Passed(problem),
         };
-        let onward = Onward { env: self.env, loaded: self.loaded, principal: self.sight.principal, envelope };
+        let onward = Onward { env: self.env, loaded: self.loaded, principal: self.sight.principal, load: envelope };
         if let Err(problem) = onward.reserve(exchange, &plan).await {
             exchange.record.attempt_spared(candidate.deployment, candidate.provider, "limit");
             return Tried::Passed(problem);
@@ -260,18 +263,10 @@ impl<'a> Journey<'a> {
         let trial = candidate.trial
             && health::with_board(|board| board.take_trial(sent, candidate.provider, candidate.deployment));
         exchange.in_flight = Some(in_flight().enter(candidate.deployment));
-        exchange.record.attempts = exchange.record.attempts.saturating_add(1);
-        if exchange.record.attempts == 1 {
-            exchange.record.overhead_ms = sent.saturating_sub(self.started);
-        }
-        if let Some(reservation) = exchange.reservation.borrow_mut().as_mut() {
-            reservation.provider = plan.provider_name.to_owned();
-            reservation.dispatched = true;
-            if let Some(hold) = &mut reservation.hold {
-                hold.used = true;
-            }
-        }
+        note_attempt(exchange, &plan, self.started, sent);
+        let upload = self.form.as_mut().and_then(|form| form.give(&mut request, plan.target.upstream_model));
         let attempting = Attempting {
+            upload,
             wanted: self.wanted(exchange, &plan, sent),
             patience: self.patience(exchange, &plan, bounds, sent),
             exchange,
@@ -428,7 +423,7 @@ impl<'a> Journey<'a> {
             env: self.env,
             loaded: self.loaded,
             principal: self.sight.principal,
-            envelope,
+            load: envelope,
             id: format!("{}.{}", exchange.record.settlement_id, exchange.record.tried.len()),
         };
         let (place, full) = match seeking.place(&exchange.reservation, &sought).await.0 {

@@ -20,6 +20,8 @@ pub mod envelope;
 pub mod estimate;
 pub mod explain;
 pub mod fault;
+pub mod forms;
+pub mod held;
 pub mod itinerary;
 pub mod key_report;
 pub mod limit_headers;
@@ -28,6 +30,7 @@ pub mod loaded;
 pub mod meter;
 pub mod patience;
 pub mod plan;
+pub mod proxy;
 pub mod recognise;
 pub mod reply;
 pub mod reservation;
@@ -46,7 +49,11 @@ pub mod confirm;
 #[cfg(target_arch = "wasm32")]
 pub mod dispatch;
 #[cfg(target_arch = "wasm32")]
+pub mod incoming;
+#[cfg(target_arch = "wasm32")]
 pub mod journey;
+#[cfg(target_arch = "wasm32")]
+pub mod passthrough;
 #[cfg(target_arch = "wasm32")]
 pub mod pipeline;
 #[cfg(target_arch = "wasm32")]
@@ -55,3 +62,5 @@ pub mod relay;
 pub mod settle;
 #[cfg(target_arch = "wasm32")]
 pub mod shadow;
+#[cfg(target_arch = "wasm32")]
+pub mod upload;

@@ -33,6 +33,12 @@ impl Patience {
         Self { first_byte: self.first_byte.min(millis), ..self }
     }
 
+    /// The same for a request whose body has been sent only now: the wait for the first byte begins.
+    #[must_use]
+    pub fn from_now(self, now: u64) -> Self {
+        Self { first_byte: self.first_byte.saturating_add(now.saturating_sub(self.started)).min(self.total), ..self }
+    }
+
     /// How long the whole reply may still take.
     pub fn left(&self, now: u64) -> u64 {
         self.total.saturating_sub(now.saturating_sub(self.started))
@@ -67,6 +73,13 @@ mod tests {
         assert_eq!(patience.next(500, Some(480)), (30, ReplyFault::Stalled { millis: 50 }));
         assert_eq!(patience.next(1000, Some(1000)), (10, ReplyFault::TooSlow { millis: 1000 }));
         assert_eq!(patience.next(5000, Some(1000)), (0, ReplyFault::Stalled { millis: 50 }));
+    }
+
+    #[test]
+    fn the_wait_for_the_first_byte_begins_when_the_body_is_sent() {
+        let patience = Patience::new(TIMEOUTS, true, None, None, 10).from_now(310);
+        assert_eq!(patience.next(310, None), (100, ReplyFault::Stalled { millis: 400 }));
+        assert_eq!(patience.from_now(990).next(990, None), (20, ReplyFault::TooSlow { millis: 1000 }));
     }
 
     #[test]

@@ -1,23 +1,30 @@
 //! A request for a model from its first stage to its last.
 
+use std::rc::Rc;
+
 use http::HeaderMap;
 use web_sys::{AbortSignal, ReadableStream};
 use worker::Env;
 
 use super::admit::{Admitted, Applicant, admit};
+use super::asking::Load;
 use super::authenticate::authenticate;
 use super::confirm::{identified, told};
 use super::envelope::Envelope;
 use super::estimate::Input;
 use super::explain::Explanation;
+use super::forms;
+use super::incoming;
 use super::itinerary::{Itinerary, Nobody, Sight, itinerary};
 use super::journey::Journey;
 use super::plan::{Asked, LoadedConfig, Plan};
-use super::relay::{self, Outgoing};
+use super::relay::Outgoing;
+use super::upload::{FormBody, Taking};
 use crate::auth::Principal;
 use crate::config::Overrides;
 use crate::error::{Kind, Problem};
 use crate::fault;
+use crate::http::middleware::is_form;
 use crate::http::shell::now_ms;
 use crate::http::{Exchange, Reply};
 use crate::providers::Api;
@@ -31,6 +38,8 @@ use crate::store::standing::Refused;
 pub struct Inbound {
     /// The body.
     pub body: Option<ReadableStream>,
+    /// The query of its address.
+    pub query: String,
     /// Fires when the caller leaves.
     pub client: AbortSignal,
     /// When the request came in, in milliseconds.
@@ -47,21 +56,11 @@ pub async fn call(
     inbound: Inbound,
     env: &Env,
 ) -> Result<(Reply, Option<Outgoing>), Problem> {
-    let Some(loaded) = exchange.config.clone() else {
-        return Err(Problem::new(
-            Kind::Unavailable,
-            "gateway_not_configured",
-            "This gateway has no configuration yet: its operator must publish one.",
-        ));
-    };
-    #[cfg(feature = "test-faults")]
-    if let Some(name) = exchange.header("x-test-fault") {
-        fault::arm(Some(name));
-    }
-    let body = relay::request_body(inbound.body, exchange.max_body_bytes, loaded.config.http.request_body_wait_ms);
-    let (principal, known, body) = identified(exchange, env, inbound.started, &loaded, body).await?;
-    exchange.record.bytes_in = body.len() as u64;
-    let mut caller = Caller { principal, known, rounds: 0 };
+    let loaded = configured(exchange)?;
+    let taking = take(exchange, api, inbound.body, &inbound.query);
+    let (principal, known, (form, body)) = identified(exchange, env, inbound.started, &loaded, taking).await?;
+    exchange.record.bytes_in = form.as_ref().map_or(body.len() as u64, FormBody::bytes);
+    let mut caller = Caller::new(principal, known);
     let max_depth = loaded.config.http.max_json_depth;
     let envelope = match Envelope::read(&body, api, max_depth) {
         Ok(envelope) => envelope,
@@ -103,7 +102,7 @@ pub async fn call(
                     principal: &principal,
                     known: caller.known,
                     plan: &plan,
-                    envelope: &envelope,
+                    load: &envelope,
                     contenders: &itinerary.contenders(),
                 };
                 let Admitted { confirmed, place } = admit(exchange, env, applicant).await?;
@@ -128,11 +127,52 @@ pub async fn call(
         sight: sight(asked, &envelope, &headers, &principal),
         itinerary,
         first: Some(first),
+        form,
         include_cost,
         client: inbound.client,
         started: inbound.started,
     };
     journey.run(exchange, place).await
+}
+
+/// The configuration that a request is served by.
+pub(super) fn configured(exchange: &Exchange) -> Result<Rc<LoadedConfig>, Problem> {
+    #[cfg(feature = "test-faults")]
+    if let Some(name) = exchange.header("x-test-fault") {
+        fault::arm(Some(name));
+    }
+    exchange.config.clone().ok_or_else(|| {
+        let message = "This gateway has no configuration yet: its operator must publish one.";
+        Problem::new(Kind::Unavailable, "gateway_not_configured", message)
+    })
+}
+
+/// Takes the body in, whole unless it is a form. Of that there is what the rest of the way needs in the body's place.
+fn take(
+    exchange: &Exchange,
+    api: Api,
+    body: Option<ReadableStream>,
+    query: &str,
+) -> impl Future<Output = Result<(Option<FormBody>, Vec<u8>), Problem>> + use<> {
+    let http = &exchange.settings().http;
+    let (max_bytes, wait_ms) = (exchange.max_body_bytes, http.request_body_wait_ms);
+    let content_type = exchange.header("content-type").filter(|it| is_form(it)).unwrap_or_default().to_owned();
+    let taking = Taking {
+        content_type,
+        length: exchange.header("content-length").and_then(|length| length.trim().parse().ok()),
+        named: forms::named(exchange.header(forms::MODEL_HEADER), query),
+        hold_bytes: http.multipart_hold_bytes,
+        max_bytes,
+        wait_ms,
+    };
+    async move {
+        let is_form = api.takes_forms() && !taking.content_type.is_empty();
+        match body {
+            Some(body) if is_form => FormBody::take(&body, taking).await.map(|(form, fields)| (Some(form), fields)),
+            _ if is_form || (api.takes_forms() && api != Api::ImageEdit) => Err(forms::not_a_form()),
+            body => incoming::request_body(body, max_bytes, wait_ms).await.map(|body| (None, body)),
+        }
+    }
 }
 
 /// The request as routing sees it.
@@ -154,16 +194,28 @@ pub(super) fn provoked(place: &str) -> Result<(), Problem> {
 const CHANGES: u32 = 3;
 
 /// Who calls.
-struct Caller {
-    principal: Principal,
-    known: Known,
+pub(super) struct Caller {
+    /// Itself.
+    pub(super) principal: Principal,
+    /// What is known of its standing.
+    pub(super) known: Known,
     rounds: u32,
 }
 
 impl Caller {
+    /// A caller who has been recognised.
+    pub(super) fn new(principal: Principal, known: Known) -> Self {
+        Self { principal, known, rounds: 0 }
+    }
+
     /// The standing of a caller whose request fails before its ledger has been asked: one whose key is revoked hears of
     /// that, and of nothing else.
-    async fn standing(&self, exchange: &mut Exchange, env: &Env, loaded: &LoadedConfig) -> Result<Confirmed, Problem> {
+    pub(super) async fn standing(
+        &self,
+        exchange: &mut Exchange,
+        env: &Env,
+        loaded: &LoadedConfig,
+    ) -> Result<Confirmed, Problem> {
         match self.known.standing {
             Some(_) => Ok(Confirmed::AsItIs),
             None => keys::ask(env, &self.principal, &loaded.config.auth).await.map_err(|why| told(exchange, why)),
@@ -171,7 +223,7 @@ impl Caller {
     }
 
     /// Judges the credential by the record that is remembered now.
-    async fn judge_anew(
+    pub(super) async fn judge_anew(
         &mut self,
         exchange: &mut Exchange,
         env: &Env,
@@ -208,14 +260,14 @@ fn may_ask_why(exchange: &Exchange, loaded: &LoadedConfig, principal: &Principal
 }
 
 /// Notes in the record who is going to be asked.
-pub(super) fn enter(exchange: &mut Exchange, plan: &Plan<'_>, principal: &Principal, envelope: &Envelope<'_>) {
+pub(super) fn enter(exchange: &mut Exchange, plan: &Plan<'_>, principal: &Principal, load: &dyn Load) {
     let record = &mut exchange.record;
     record.route = plan.route.unwrap_or_default().to_owned();
     record.deployment = plan.model_name.to_owned();
     record.price(plan.pricing.clone());
-    let input = envelope.input.measure().tokens(plan.family());
+    let input = load.wanted(plan.family()).input_tokens;
     record.estimated_input = Some(input);
-    record.expected = envelope.expected(input);
+    record.expected = load.expected(input);
     if let Some(overrides) = &principal.overrides {
         record.policy.apply(&Overrides::read(overrides));
     }

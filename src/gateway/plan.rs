@@ -24,6 +24,8 @@ pub enum Lane {
     Relayed,
     /// Decoded and written anew in the caller's dialect.
     Translated,
+    /// As the runtime hands it over, whatever it is: the path is the provider's own.
+    Proxy,
 }
 
 impl Lane {
@@ -33,6 +35,7 @@ impl Lane {
             Self::Native => "native",
             Self::Relayed => "relayed",
             Self::Translated => "translated",
+            Self::Proxy => "proxy",
         }
     }
 }

@@ -46,9 +46,11 @@ fn form(content_type: Option<&str>) -> Form {
 }
 
 impl Recogniser {
-    /// A reader for a reply of this content type.
-    pub fn new(content_type: Option<&str>) -> Self {
-        Self { form: form(content_type), told: None, bytes: 0 }
+    /// A reader for a reply of this content type. Where it is not `metered`, no usage is looked for: what is asked for again
+    /// later would be charged again.
+    pub fn new(content_type: Option<&str>, metered: bool) -> Self {
+        let form = if metered { form(content_type) } else { Form::Bytes };
+        Self { form, told: None, bytes: 0 }
     }
 
     /// Reads the next bytes.
@@ -140,7 +142,7 @@ mod tests {
     );
 
     fn told(content_type: &str, pieces: &[&[u8]]) -> Option<(u64, u64)> {
-        let mut reader = Recogniser::new(Some(content_type));
+        let mut reader = Recogniser::new(Some(content_type), true);
         pieces.iter().for_each(|piece| reader.read(piece));
         reader.finish().map(|told| (told.usage.input_total(), told.usage.output_total()))
     }
@@ -169,10 +171,17 @@ mod tests {
     #[test]
     fn only_what_may_be_text_is_estimated() {
         for (content_type, tokens) in [("text/plain", 25), ("application/json", 25), ("audio/mpeg", 0)] {
-            let mut reader = Recogniser::new(Some(content_type));
+            let mut reader = Recogniser::new(Some(content_type), true);
             reader.read(&[b'a'; 100]);
             assert_eq!((reader.estimate(), reader.bytes()), (tokens, 100));
         }
+    }
+
+    #[test]
+    fn what_is_not_metered_tells_nothing() {
+        let mut reader = Recogniser::new(Some("application/json"), false);
+        reader.read(br#"{"usage":{"prompt_tokens":3}}"#);
+        assert_eq!((reader.finish(), reader.estimate()), (None, 0));
     }
 
     proptest! {

@@ -21,9 +21,9 @@ use web_sys::{
 use super::dispatch::UpstreamAbort;
 use super::meter::{Meter, Metered};
 use super::patience::Patience;
+use super::recognise::Recogniser;
 use super::reply::StreamProcessor;
 use super::settle::settle;
-use crate::http::middleware::too_large;
 use crate::http::shell::{now_ms, sleep, within};
 use crate::protocol::chat::ReplyFault;
 use crate::protocol::inbound::error_event;
@@ -31,7 +31,7 @@ use crate::providers::{Api, fault_problem};
 use crate::telemetry::RequestRecord;
 
 /// How much is read at once where every byte is looked at.
-const CHUNK_BYTES: u32 = 32 * 1024;
+pub(super) const CHUNK_BYTES: u32 = 32 * 1024;
 /// How much of a native stream's second branch is read at once …
 const BLOCK_BYTES: u32 = 256 * 1024;
 /// … and how long it waits between two reads, in milliseconds, while the stream is running.
@@ -53,6 +53,19 @@ extern "C" {
     /// Where bytes go in.
     #[wasm_bindgen(method, getter)]
     pub fn writable(this: &IdentityTransformStream) -> WritableStream;
+
+    /// As [`IdentityTransformStream`], for so many bytes: the request or reply that is made of it has their number as its
+    /// length, and fails where they are others.
+    type FixedLengthStream;
+
+    #[wasm_bindgen(constructor, catch)]
+    fn new(length: f64) -> Result<FixedLengthStream, JsValue>;
+
+    #[wasm_bindgen(method, getter)]
+    fn readable(this: &FixedLengthStream) -> ReadableStream;
+
+    #[wasm_bindgen(method, getter)]
+    fn writable(this: &FixedLengthStream) -> WritableStream;
 
     /// What a read of a stream resolves to.
     type ReadResult;
@@ -114,19 +127,19 @@ impl Outgoing {
 }
 
 /// Reads a byte stream in pieces of up to a given size, each as soon as any of it is there.
-struct Pieces {
+pub(super) struct Pieces {
     reader: ReadableStreamByobReader,
     size: u32,
 }
 
 impl Pieces {
-    fn new(stream: &ReadableStream, size: u32) -> Self {
+    pub(super) fn new(stream: &ReadableStream, size: u32) -> Self {
         let options = ReadableStreamGetReaderOptions::new();
         options.set_mode(ReadableStreamReaderMode::Byob);
         Self { reader: stream.get_reader_with_options(&options).unchecked_into(), size }
     }
 
-    async fn next(&self) -> Result<Option<Uint8Array>, ReplyFault> {
+    pub(super) async fn next(&self) -> Result<Option<Uint8Array>, ReplyFault> {
         let view = Uint8Array::new_with_length(self.size);
         let read = JsFuture::from(self.reader.read_with_array_buffer_view(&view)).await;
         let result: ReadResult = read.map_err(|_| ReplyFault::Broken)?.unchecked_into();
@@ -184,40 +197,7 @@ pub async fn whole(
     Err(Partial { fault, bytes: bytes.len() })
 }
 
-/// Reads the caller's body of at most `max_bytes`.
-///
-/// # Errors
-/// 413 as soon as it is too large, 408 if it does not arrive, 400 if it breaks off.
-pub async fn request_body(
-    body: Option<ReadableStream>,
-    max_bytes: usize,
-    wait_ms: u64,
-) -> Result<Vec<u8>, crate::error::Problem> {
-    use crate::error::{Kind, Problem};
-    let Some(body) = body else { return Ok(Vec::new()) };
-    let pieces = Pieces::new(&body, CHUNK_BYTES);
-    let mut bytes = Vec::new();
-    loop {
-        match within(wait_ms, pieces.next()).await {
-            Some(Ok(None)) => return Ok(bytes),
-            Some(Ok(Some(piece))) => {
-                if bytes.len().saturating_add(piece.length() as usize) > max_bytes {
-                    return Err(too_large(max_bytes));
-                }
-                append(&mut bytes, &piece);
-            }
-            Some(Err(_)) => {
-                return Err(Problem::new(Kind::InvalidRequest, "incomplete_body", "The request body broke off."));
-            }
-            None => {
-                let message = format!("The request body did not arrive: nothing came for {wait_ms} ms.");
-                return Err(Problem::new(Kind::RequestTimeout, "request_timeout", message));
-            }
-        }
-    }
-}
-
-fn append(bytes: &mut Vec<u8>, piece: &Uint8Array) {
+pub(super) fn append(bytes: &mut Vec<u8>, piece: &Uint8Array) {
     let at = bytes.len();
     bytes.resize(at.saturating_add(piece.length() as usize), 0);
     if let Some(end) = bytes.get_mut(at..) {
@@ -226,8 +206,14 @@ fn append(bytes: &mut Vec<u8>, piece: &Uint8Array) {
 }
 
 /// A readable and a writable side between which the runtime passes bytes.
-fn pipe() -> Result<(ReadableStream, WritableStream), JsValue> {
+pub(super) fn pipe() -> Result<(ReadableStream, WritableStream), JsValue> {
     let pipe = IdentityTransformStream::new()?;
+    Ok((pipe.readable(), pipe.writable()))
+}
+
+/// As [`pipe`], for so many bytes.
+pub(super) fn pipe_of(length: u64) -> Result<(ReadableStream, WritableStream), JsValue> {
+    let pipe = FixedLengthStream::new(length as f64)?;
     Ok((pipe.readable(), pipe.writable()))
 }
 
@@ -240,8 +226,7 @@ pub async fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Re
     let branches = body.tee();
     let to_client: ReadableStream = branches.get(0).unchecked_into();
     let to_meter: ReadableStream = branches.get(1).unchecked_into();
-    let mut meter =
-        Metering { pieces: Pieces::new(&to_meter, BLOCK_BYTES), meter: Meter::new(api), bytes: 0, first_byte: None };
+    let mut meter = Metering::new(&to_meter, Meter::new(api));
     if let Err(fault) = meter.begin(around.patience).await {
         around.abort.abort();
         return Err(fault);
@@ -337,10 +322,106 @@ pub async fn opaque(body: &ReadableStream, around: Surroundings) -> Result<Outgo
     Ok(Outgoing { readable, writable, task })
 }
 
+/// A reply of which nothing is known but this.
+pub struct Opaque {
+    /// Looks for its usage.
+    pub recogniser: Recogniser,
+    /// Whether it is charged by its length if it tells none.
+    pub estimated: bool,
+    /// Whether it is server-sent events.
+    pub events: bool,
+    /// Its length, if that was announced.
+    pub length: Option<u64>,
+}
+
+/// Passes a reply on as it is, whatever it is. One that breaks off breaks off for the caller, too: events end with an error,
+/// anything else without its end.
+///
+/// # Errors
+/// [`ReplyFault::Broken`] if the runtime gives no stream.
+pub fn passed(body: &ReadableStream, reply: Opaque, around: Surroundings) -> Result<Outgoing, ReplyFault> {
+    let Opaque { recogniser, estimated, events, length } = reply;
+    let branches = body.tee();
+    let to_client: ReadableStream = branches.get(0).unchecked_into();
+    let meter = Metering::new(&branches.get(1).unchecked_into(), recogniser);
+    let (readable, writable) = length.map_or_else(pipe, pipe_of).map_err(|_| ReplyFault::Broken)?;
+    let options = StreamPipeOptions::new();
+    options.set_prevent_close(true);
+    options.set_prevent_abort(true);
+    let pump = JsFuture::from(to_client.pipe_to_with_options(&writable, &options));
+    let end = writable.clone();
+    let task = Box::new(move |mut record: RequestRecord| -> LocalBoxFuture<'static, RequestRecord> {
+        Box::pin(async move {
+            let Piped { metered, bytes, first_byte, client_left } = meter.run(pump, &around).await;
+            record.bytes_out = bytes;
+            if estimated || metered.told.is_some() {
+                record.told_or_estimated(metered.told, metered.pieces);
+            }
+            record.first_byte_ms = first_byte.map(|at| at.saturating_sub(around.started));
+            let gone = client_left || around.abort.client_closed();
+            match &metered.result {
+                Err(fault) if events && !gone => {
+                    if let Ok(writer) = end.get_writer() {
+                        let error = [b"\n\n".as_slice(), &around.error_event(fault)].concat();
+                        let _client_gone = write(&writer, &error).await;
+                        let _client_gone = JsFuture::from(writer.close()).await;
+                    }
+                }
+                Ok(()) if !gone => {
+                    let _client_gone = JsFuture::from(end.close()).await;
+                }
+                _ => {
+                    let _already_gone = JsFuture::from(end.abort()).await;
+                }
+            }
+            settle(record, metered.result, gone, around.started, now_ms())
+        })
+    });
+    Ok(Outgoing { readable, writable, task })
+}
+
+/// What reads along with a reply that passes by.
+trait ReadsAlong {
+    /// Reads the next bytes.
+    fn read(&mut self, bytes: &[u8]) -> Result<(), ReplyFault>;
+
+    /// The reply has ended, with `fault` if it came to no good end.
+    fn end(self, fault: Option<ReplyFault>) -> Metered;
+}
+
+impl ReadsAlong for Meter {
+    fn read(&mut self, bytes: &[u8]) -> Result<(), ReplyFault> {
+        Self::read(self, bytes)
+    }
+
+    fn end(mut self, fault: Option<ReplyFault>) -> Metered {
+        let mut metered = self.finish(&mut Vec::new());
+        // A stream that broke only after its finish reason is complete.
+        if let Some(fault) = fault
+            && metered.result == Err(ReplyFault::Truncated)
+        {
+            metered.result = Err(fault);
+        }
+        metered
+    }
+}
+
+impl ReadsAlong for Recogniser {
+    fn read(&mut self, bytes: &[u8]) -> Result<(), ReplyFault> {
+        Self::read(self, bytes);
+        Ok(())
+    }
+
+    fn end(mut self, fault: Option<ReplyFault>) -> Metered {
+        let told = self.finish();
+        Metered { told, pieces: self.estimate(), result: fault.map_or(Ok(()), Err), fault_was_relayed: false }
+    }
+}
+
 /// Reads along with a native stream.
-struct Metering {
+struct Metering<M> {
     pieces: Pieces,
-    meter: Meter,
+    meter: M,
     bytes: u64,
     first_byte: Option<u64>,
 }
@@ -356,13 +437,19 @@ struct Piped {
 /// How long a broken upstream may take to show on the second branch as well, in milliseconds.
 const BREAK_SHOWS_WITHIN_MS: u64 = 50;
 
-impl Metering {
+impl Metering<Meter> {
     /// Waits for the first bytes.
     async fn begin(&mut self, patience: Patience) -> Result<(), ReplyFault> {
         let Some(block) = self.pieces.next_within(patience, None).await? else { return Err(ReplyFault::Truncated) };
         self.take(&block)?;
         // The caller has not seen anything yet: it can still get an error status, or another provider's answer.
         self.meter.began_with_fault().map_or(Ok(()), Err)
+    }
+}
+
+impl<M: ReadsAlong> Metering<M> {
+    fn new(stream: &ReadableStream, meter: M) -> Self {
+        Self { pieces: Pieces::new(stream, BLOCK_BYTES), meter, bytes: 0, first_byte: None }
     }
 
     /// Runs until both branches have ended: now and then looks at what has come.
@@ -403,13 +490,7 @@ impl Metering {
                 .await
                 .is_none_or(|result| result.is_err());
         }
-        let mut metered = self.meter.finish(&mut Vec::new());
-        // A stream that broke only after its finish reason is complete.
-        if let Some(fault) = fault.or_else(|| pump_failed.then_some(ReplyFault::Broken))
-            && metered.result == Err(ReplyFault::Truncated)
-        {
-            metered.result = Err(fault);
-        }
+        let metered = self.meter.end(fault.or_else(|| pump_failed.then_some(ReplyFault::Broken)));
         Piped { metered, bytes: self.bytes, first_byte: self.first_byte, client_left }
     }
 
@@ -522,6 +603,6 @@ impl Processed {
     }
 }
 
-async fn write(writer: &WritableStreamDefaultWriter, bytes: &[u8]) -> Result<(), JsValue> {
+pub(super) async fn write(writer: &WritableStreamDefaultWriter, bytes: &[u8]) -> Result<(), JsValue> {
     JsFuture::from(writer.write_with_chunk(&Uint8Array::from(bytes))).await.map(drop)
 }

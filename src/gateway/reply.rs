@@ -21,7 +21,9 @@ pub enum Form {
     Stream,
     /// One JSON value.
     Json,
-    /// Neither: an error page of something in between.
+    /// Text: what is asked for where a recording is to be written down, and nowhere else.
+    Text,
+    /// None of them: an error page of something in between.
     Other,
 }
 
@@ -38,6 +40,7 @@ pub fn form(content_type: Option<&str>, stream: bool) -> Form {
         "" if stream => Form::Stream,
         "" => Form::Json,
         other if other.ends_with("+json") => Form::Json,
+        "text/plain" | "text/vtt" | "text/srt" | "application/x-subrip" => Form::Text,
         _ => Form::Other,
     }
 }
@@ -237,6 +240,9 @@ pub fn whole_reply(
         let body = with_cost(body, wanted.cost.as_ref(), told.as_ref());
         return Ok(WholeReply { body, content_type: "application/json", told });
     }
+    if form == Form::Text && lane != Lane::Translated && matches!(wanted.api, Api::Transcription | Api::Translation) {
+        return Ok(WholeReply { body, content_type: "text/plain; charset=utf-8", told: None });
+    }
     if lane == Lane::Translated
         && let Some(side) = dialect.side(wanted.api, target)
     {
@@ -254,7 +260,7 @@ pub fn whole_reply(
             decoder.finish(&mut events)?;
             events
         }
-        Form::Other => return Err(ReplyFault::Malformed("it is not JSON".to_owned())),
+        Form::Text | Form::Other => return Err(ReplyFault::Malformed("it is not JSON".to_owned())),
     };
     let told = usage_of(&events);
     Ok(written(inbound, events, told, wanted))
@@ -369,6 +375,7 @@ mod tests {
         assert_eq!(form(Some("Application/JSON"), true), Form::Json);
         assert_eq!(form(Some("application/problem+json"), false), Form::Json);
         assert_eq!(form(Some("text/html"), false), Form::Other);
+        assert_eq!(form(Some("text/plain; charset=utf-8"), false), Form::Text);
         assert_eq!((form(None, true), form(None, false)), (Form::Stream, Form::Json));
     }
 

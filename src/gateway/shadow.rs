@@ -114,7 +114,7 @@ impl Sending<'_> {
             if !asking::is_gauged(loaded, plan.provider_name) {
                 return Place::Unasked;
             }
-            let seeking = Seeking { env, loaded, principal, envelope, id };
+            let seeking = Seeking { env, loaded, principal, load: envelope, id };
             seeking.place(&slot, &[(0, plan.clone(), 1)]).await.0
         };
         let (preview, place) = join(client::preview(env, &principal.account, &wanted_of), place).await;
@@ -133,6 +133,7 @@ impl Sending<'_> {
         }
         let _open = in_flight().enter(plan.model_name);
         let attempting = Attempting {
+            upload: None,
             wanted: Wanted {
                 api: asked.api,
                 stream: asked.stream,

@@ -2,9 +2,9 @@
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
-use super::{Body, Exchange, Reply};
+use super::{Body, Exchange, Reply, routes};
 use crate::error::{Dialect, Kind, Problem};
-use crate::gateway::limit_headers;
+use crate::gateway::{limit_headers, proxy};
 use crate::telemetry::logged_address;
 
 /// The chain. Requests pass it from top to bottom, replies from bottom to top.
@@ -246,7 +246,10 @@ struct BodyLimit;
 
 impl Middleware for BodyLimit {
     fn before(&self, exchange: &mut Exchange) -> Option<Reply> {
-        let max_body_bytes = exchange.settings().http.max_body_bytes;
+        let http = &exchange.settings().http;
+        let is_form = routes::takes_forms(&exchange.path) && exchange.header("content-type").is_some_and(is_form);
+        let passes = is_form || exchange.path.starts_with(proxy::PREFIX);
+        let max_body_bytes = if passes { http.max_multipart_bytes } else { http.max_body_bytes };
         exchange.max_body_bytes = max_body_bytes;
         if exchange.header("content-encoding").is_some_and(|coding| !coding.eq_ignore_ascii_case("identity")) {
             let mut problem =
@@ -258,6 +261,11 @@ impl Middleware for BodyLimit {
         let announced = exchange.header("content-length").and_then(|length| length.parse::<u64>().ok());
         announced.filter(|length| *length > max_body_bytes as u64).map(|_| too_large(max_body_bytes).into())
     }
+}
+
+/// Whether a content type is that of a form.
+pub(crate) fn is_form(content_type: &str) -> bool {
+    content_type.trim_start().get(..19).is_some_and(|it| it.eq_ignore_ascii_case("multipart/form-data"))
 }
 
 /// The refusal of a body over the limit.

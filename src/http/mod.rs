@@ -107,6 +107,14 @@ impl Exchange {
         self.config.as_ref().map_or_else(|| &*DEFAULTS, |loaded| &loaded.config)
     }
 
+    /// Nobody was asked: it is as if it had never been admitted.
+    pub fn never_mind(&mut self) {
+        if let Some(reservation) = self.reservation.borrow_mut().as_mut() {
+            reservation.refused = true;
+        }
+        (self.record.admitted_by, self.record.reserved) = ("", None);
+    }
+
     /// A header's value as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())

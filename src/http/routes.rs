@@ -3,6 +3,7 @@
 use http::{HeaderMap, Method};
 
 use crate::error::{Dialect, Kind, Problem};
+use crate::gateway::proxy::{self, Address};
 use crate::providers::Api;
 
 /// What a request is for.
@@ -10,6 +11,8 @@ use crate::providers::Api;
 pub enum Route {
     /// A request for a model.
     Call(Api),
+    /// A path of a provider's own: `/v1/proxy/{provider}/{path…}`
+    Proxy(Address),
     /// `GET /v1/models`
     ListModels,
     /// `GET /v1/models/{id}`
@@ -30,6 +33,13 @@ pub enum Route {
 /// # Errors
 /// 404 for an unknown path, 405 (with the methods that would do) for a known one.
 pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
+    if let Some(rest) = path.strip_prefix(proxy::PREFIX) {
+        if !proxy::METHODS.contains(method) {
+            let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+            return Err(not_allowed(method, path, "one of its methods", allowed.to_owned()));
+        }
+        return Address::read(rest).map(Route::Proxy);
+    }
     let trimmed = path.strip_suffix('/').filter(|rest| !rest.is_empty()).unwrap_or(path);
     let (allowed, route) = match trimmed {
         "/v1/chat/completions" => (Method::POST, Route::Call(Api::ChatCompletions)),
@@ -40,6 +50,9 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
         "/v1/rerank" => (Method::POST, Route::Call(Api::Rerank)),
         "/v1/images/generations" => (Method::POST, Route::Call(Api::ImageGeneration)),
         "/v1/audio/speech" => (Method::POST, Route::Call(Api::Speech)),
+        "/v1/images/edits" => (Method::POST, Route::Call(Api::ImageEdit)),
+        "/v1/audio/transcriptions" => (Method::POST, Route::Call(Api::Transcription)),
+        "/v1/audio/translations" => (Method::POST, Route::Call(Api::Translation)),
         "/v1/models" => (Method::GET, Route::ListModels),
         "/v1/key" => (Method::GET, Route::Key),
         "/health" => (Method::GET, Route::Health),
@@ -55,19 +68,26 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
     if matches {
         return Ok(route);
     }
-    let mut problem = Problem::new(
-        Kind::MethodNotAllowed,
-        "method_not_allowed",
-        format!("{path} does not take {method}; use {allowed}."),
-    );
-    problem.allow =
-        Some(if allowed == Method::GET { "GET, HEAD, OPTIONS".into() } else { format!("{allowed}, OPTIONS") });
-    Err(problem)
+    let list = if allowed == Method::GET { "GET, HEAD, OPTIONS".into() } else { format!("{allowed}, OPTIONS") };
+    Err(not_allowed(method, path, allowed.as_str(), list))
+}
+
+fn not_allowed(method: &Method, path: &str, instead: &str, allowed: String) -> Problem {
+    let message = format!("{path} does not take {method}; use {instead}.");
+    let mut problem = Problem::new(Kind::MethodNotAllowed, "method_not_allowed", message);
+    problem.allow = Some(allowed);
+    problem
 }
 
 fn unknown(path: &str) -> Problem {
     let hint = if path.starts_with("/v1/") { "" } else { " Is the base URL complete? For OpenAI SDKs it ends in /v1." };
     Problem::new(Kind::NotFound, "unknown_url", format!("There is nothing at {path}.{hint}"))
+}
+
+/// Whether a path is one whose requests may be forms, which are passed on as they come.
+pub(crate) fn takes_forms(path: &str) -> bool {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    Api::ALL.into_iter().any(|api| api.takes_forms() && api.path() == path)
 }
 
 /// The dialect that a caller of a path speaks. Anthropic's SDK tells itself by a header on shared paths. The admin API has
@@ -106,13 +126,27 @@ mod tests {
     fn paths_and_methods_find_their_route() {
         assert_eq!(route(&Method::POST, "/v1/chat/completions").unwrap(), Route::Call(Api::ChatCompletions));
         assert_eq!(route(&Method::POST, "/v1/messages/").unwrap(), Route::Call(Api::Messages));
-        for api in [Api::Responses, Api::Embeddings, Api::Moderations, Api::Rerank, Api::ImageGeneration, Api::Speech] {
+        for api in [
+            Api::Responses,
+            Api::Embeddings,
+            Api::Moderations,
+            Api::Rerank,
+            Api::ImageGeneration,
+            Api::ImageEdit,
+            Api::Speech,
+            Api::Transcription,
+            Api::Translation,
+        ] {
             assert_eq!(route(&Method::POST, api.path()).unwrap(), Route::Call(api));
         }
         assert_eq!(route(&Method::HEAD, "/health").unwrap(), Route::Health);
         assert_eq!(route(&Method::GET, "/v1/key").unwrap(), Route::Key);
         assert_eq!(route(&Method::GET, "/v1/models/openai%2Fgpt-4o").unwrap(), Route::GetModel("openai/gpt-4o".into()));
         assert_eq!(route(&Method::GET, "/v1/models/openai/gpt-4o").unwrap(), Route::GetModel("openai/gpt-4o".into()));
+        let files = Address { provider: "o/i".into(), path: "/files/".into() };
+        assert_eq!(route(&Method::DELETE, "/v1/proxy/o%2Fi/files/").unwrap(), Route::Proxy(files));
+        assert_eq!(route(&Method::TRACE, "/v1/proxy/o/files").unwrap_err().status, 405);
+        assert_eq!(route(&Method::GET, "/v1/proxy/o//files").unwrap_err().status, 400);
         assert_eq!(route(&Method::GET, "/v1/models/%zz").unwrap_err().status, 404);
         assert_eq!(route(&Method::GET, "/").unwrap_err().status, 404);
         let refused = route(&Method::DELETE, "/v1/chat/completions").unwrap_err();

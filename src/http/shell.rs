@@ -18,13 +18,13 @@ use crate::admin;
 use crate::auth::Principal;
 use crate::error::{Dialect, Kind, Problem};
 use crate::gateway::confirm::confirmed;
-use crate::gateway::key_report;
 use crate::gateway::pipeline::{self, Inbound};
 use crate::gateway::plan::{Listing, LoadedConfig, no_such_model};
 use crate::gateway::relay::Outgoing;
 use crate::gateway::reservation::Slot;
 use crate::gateway::settle::{charge, settle_whole};
 use crate::gateway::shadow;
+use crate::gateway::{key_report, passthrough};
 use crate::objects::call::Object;
 use crate::objects::client;
 use crate::objects::wire::{LimitsNow, LimitsQuery, PATIENCE_MS};
@@ -163,15 +163,19 @@ async fn handle(
     started: u64,
 ) -> std::result::Result<(Reply, Option<Outgoing>), Problem> {
     let raw = request.inner();
-    let inbound = || Inbound { body: raw.body(), client: raw.signal(), started };
+    let query = request.url().ok().and_then(|url| url.query().map(str::to_owned)).unwrap_or_default();
+    let inbound = || Inbound { body: raw.body(), query: query.clone(), client: raw.signal(), started };
     if exchange.dialect == Dialect::Admin {
-        let query = request.url().ok().and_then(|url| url.query().map(str::to_owned)).unwrap_or_default();
         return admin::shell::serve(exchange, &query, inbound(), env).await.map(|reply| (reply, None));
     }
     let reply = match route(&exchange.method, &exchange.path)? {
         Route::Call(api) => {
             let inbound = inbound();
             return pipeline::call(exchange, api, inbound, env).await;
+        }
+        Route::Proxy(address) => {
+            let inbound = inbound();
+            return passthrough::pass(exchange, address, inbound, env).await;
         }
         Route::ListModels => {
             let (principal, ()) = confirmed(exchange, env, started, async { Ok(()) }).await?;

@@ -84,6 +84,11 @@ impl Api {
         !self.is_chat() && self != Self::CountTokens
     }
 
+    /// Whether its requests may come as forms.
+    pub fn takes_forms(self) -> bool {
+        matches!(self, Self::ImageEdit | Self::Transcription | Self::Translation)
+    }
+
     fn bit(self) -> u16 {
         1u16.checked_shl(u32::from(self as u8)).unwrap_or_default()
     }
@@ -124,6 +129,7 @@ mod tests {
         assert_eq!(Api::Speech.upstream_path(), "/audio/speech");
         let sides = Api::ALL.into_iter().filter(|api| api.is_side());
         assert_eq!(sides.count(), 8);
+        assert_eq!(Api::ALL.into_iter().filter(|api| api.takes_forms()).count(), 3);
         let some: Apis = [Api::Translation, Api::Rerank].into_iter().collect();
         let more = some.and(Api::ALL.into_iter().filter(|api| api.is_chat()).collect());
         assert_eq!(some.iter().collect::<Vec<_>>(), [Api::Rerank, Api::Translation]);

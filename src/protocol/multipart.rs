@@ -12,6 +12,8 @@ pub use head::{PartHead, boundary};
 
 use memchr::memmem;
 
+use crate::error::Problem;
+
 /// Bytes of a part's head at most.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
 
@@ -79,6 +81,18 @@ pub enum MultipartFault {
     /// The closing boundary has not come.
     #[error("the form breaks off before its closing boundary")]
     Truncated,
+}
+
+impl From<MultipartFault> for Problem {
+    fn from(fault: MultipartFault) -> Self {
+        let field = match fault {
+            MultipartFault::FieldTooLarge { name, .. }
+            | MultipartFault::NotText { name }
+            | MultipartFault::Duplicate { name } => name,
+            _ => "",
+        };
+        Self { code: "invalid_form".to_owned(), ..Self::invalid(field, format!("{fault}.")) }
+    }
 }
 
 /// Takes a form apart.

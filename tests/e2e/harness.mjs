@@ -78,7 +78,7 @@ export async function startMock({ port = 0, args = [], onLine = () => {} } = {})
  *
  * - `mockUrl`: where the mock provider listens: allowed as an upstream, and put into the configuration's place for it
  * - `config`: an object, TOML text or a TOML file's path; config.toml beside this file unless given; null for none
- * - `keys`: API keys to make: `{name, account?, models?, expires_at?, disabled?, key?}`
+ * - `keys`: API keys to make: `{name, account?, models?, endpoints?, expires_at?, disabled?, key?}`
  * - `vars`, `secrets`: the Worker's settings and secrets on top of wrangler.toml's and the tests' own; a secret that is
  *   undefined is not set at all
  * - `override`: the Worker's Miniflare options in place of wrangler.toml's; `others`: further Workers that run beside it
@@ -355,13 +355,15 @@ export async function gatewayctl(args, env = {}) {
 }
 
 /** Makes a key, or its record anew when `key` is given. */
-export async function mintKey({ name, account = "demo", models = [], expires_at, disabled, key }, hashSecret) {
+export async function mintKey({ name, account = "demo", models = [], endpoints = [], expires_at, disabled, key }, hashSecret) {
   const args = ["key", "mint", "--name", name, "--account", account];
   if (models.length > 0) args.push("--models", models.join(","));
   if (expires_at !== undefined) args.push("--expires-at", String(expires_at));
   if (disabled) args.push("--disabled");
   if (key) args.push("--key", key);
-  return gatewayctl(args, { KEY_HASH_SECRET: hashSecret });
+  const minted = await gatewayctl(args, { KEY_HASH_SECRET: hashSecret });
+  const value = { ...JSON.parse(minted.entry.value), ...(endpoints.length > 0 && { endpoints }) };
+  return { ...minted, entry: { ...minted.entry, value: JSON.stringify(value) } };
 }
 
 /** Compiles a configuration: an object, TOML text or a TOML file's path. */

@@ -25,9 +25,9 @@ use crate::auth::ip_ranges::{IpRange, admits, parse_address};
 use crate::auth::strict_json;
 use crate::config::Admin;
 use crate::error::{Kind, Problem};
+use crate::gateway::incoming;
 use crate::gateway::pipeline::Inbound;
 use crate::gateway::plan::LoadedConfig;
-use crate::gateway::relay;
 use crate::http::shell::within;
 use crate::http::{Exchange, Reply};
 use crate::protocol::json_scan::{ScanLimits, scan_object};
@@ -101,7 +101,7 @@ pub async fn serve(exchange: &mut Exchange, query: &str, inbound: Inbound, env: 
     context.query = description.read_query(&method, operation.path, query)?;
     if operation.method.writes() {
         let limit = admin.max_body_bytes.min(exchange.max_body_bytes);
-        let arriving = relay::request_body(inbound.body, limit, BODY_WAIT_MS);
+        let arriving = incoming::request_body(inbound.body, limit, BODY_WAIT_MS);
         let bytes = within(BODY_WAIT_MS, arriving).await.ok_or_else(|| {
             let message = format!("The request body did not arrive within {BODY_WAIT_MS} ms.");
             Problem::new(Kind::RequestTimeout, "request_timeout", message)

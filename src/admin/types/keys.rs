@@ -20,7 +20,7 @@ pub struct KeySettings {
     #[serde(default)]
     #[schemars(length(max = 200))]
     pub models: Vec<String>,
-    /// Endpoints it may call, such as `/v1/chat/completions`. Empty: all.
+    /// Endpoints it may call, such as `/v1/chat/completions`. Empty: all but those below `/v1/proxy/`, which must be named.
     #[serde(default)]
     #[schemars(length(max = 50))]
     pub endpoints: Vec<String>,

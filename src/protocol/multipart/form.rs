@@ -24,7 +24,7 @@ pub struct Form {
 pub struct Pipe {
     reader: Multipart,
     fields: Fields,
-    value: String,
+    value: Option<String>,
 }
 
 /// The fields that are looked at, as they come.
@@ -93,8 +93,9 @@ impl Form {
     }
 
     /// What is held, with `value`, a single line, in the field that is replaced; where a complete form has no such field,
-    /// it gets one. May be asked for again, with another value.
-    pub fn with(&self, value: &str) -> Vec<u8> {
+    /// it gets one. Without a value it is as it came. May be asked for again, with another value.
+    pub fn with(&self, value: Option<&str>) -> Vec<u8> {
+        let Some(value) = value else { return self.held.clone() };
         let (at, inserted) = match (&self.value, self.end) {
             (Some(range), _) => (range.clone(), value.to_owned()),
             (None, Some(end)) => (end..end, self.fields.part(value)),
@@ -119,8 +120,8 @@ impl Form {
     }
 
     /// Goes on without holding: the bytes to send first, and what the rest goes through.
-    pub fn pipe(self, value: String) -> (Vec<u8>, Pipe) {
-        let first = self.with(&value);
+    pub fn pipe(self, value: Option<String>) -> (Vec<u8>, Pipe) {
+        let first = if value.is_some() { self.with(value.as_deref()) } else { self.held };
         (first, Pipe { reader: self.reader, fields: self.fields, value })
     }
 }
@@ -133,18 +134,24 @@ impl Pipe {
     pub fn pass(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), MultipartFault> {
         let Self { reader, fields, value } = self;
         reader.push(bytes, &mut |piece| {
-            let is_replaced = fields.see(&piece)?;
+            let is_seen = fields.see(&piece)?;
+            let value = value.as_deref();
+            let is_replaced = is_seen && value.is_some();
             match piece {
                 Piece::Content(_) if is_replaced => {}
                 Piece::Between(raw) | Piece::Content(raw) => out.extend_from_slice(raw),
                 Piece::Head { raw, .. } => {
                     out.extend_from_slice(raw);
-                    if is_replaced {
+                    if let Some(value) = value.filter(|_| is_replaced) {
                         out.extend_from_slice(value.as_bytes());
                     }
                 }
-                Piece::End if !fields.has_replaced() => out.extend_from_slice(fields.part(value).as_bytes()),
-                Piece::PartEnd | Piece::End => {}
+                Piece::End => {
+                    if let Some(value) = value.filter(|_| !fields.has_replaced()) {
+                        out.extend_from_slice(fields.part(value).as_bytes());
+                    }
+                }
+                Piece::PartEnd => {}
             }
             Ok(())
         })

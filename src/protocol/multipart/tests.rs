@@ -118,7 +118,7 @@ fn a_form_is_complete_from_its_closing_boundary_on() {
         let (_, bytes, ended) = read("B", [&form[..at]]).unwrap();
         assert_eq!(ended, at >= close, "{at}");
         assert!(form.starts_with(&bytes));
-        let mut pipe = Form::new("B", WANTED).pipe("x".to_owned()).1;
+        let mut pipe = Form::new("B", WANTED).pipe(Some("x".to_owned())).1;
         pipe.pass(&form[..at], &mut Vec::new()).unwrap();
         assert_eq!(pipe.finish(), if at >= close { Ok(()) } else { Err(MultipartFault::Truncated) });
     }
@@ -244,7 +244,7 @@ fn sent(form: &[u8], hold: usize, chunk: usize, value: &str) -> Result<Vec<u8>, 
     held.hold(&form[..hold])?;
     assert_eq!(held.held(), hold);
     let growth = held.growth(value);
-    let (mut out, mut pipe) = held.pipe(value.to_owned());
+    let (mut out, mut pipe) = held.pipe(Some(value.to_owned()));
     for piece in form[hold..].chunks(chunk) {
         pipe.pass(piece, &mut out)?;
     }
@@ -293,8 +293,8 @@ fn fields_are_known_once_all_of_them_has_come_and_a_held_form_can_be_sent_again(
     assert_eq!(held.field("stream"), Ok(Some("true")));
     assert_eq!(held.field("file"), Ok(None));
     assert_eq!(held.growth("gpt-4"), Some(2));
-    assert_eq!(held.with("one"), form("one"));
-    assert_eq!(held.with("another"), form("another"));
+    assert_eq!(held.with(Some("one")), form("one"));
+    assert_eq!(held.with(Some("another")), form("another"));
 }
 
 #[test]
@@ -376,5 +376,18 @@ proptest! {
         let held = sent(&bytes, bytes.len(), 1, "x");
         prop_assert_eq!(sent(&bytes, 0, 1, "x"), held);
         let _ = boundary(&String::from_utf8_lossy(&bytes));
+    }
+}
+
+#[test]
+fn without_a_value_a_form_passes_as_it_is() {
+    let bytes = form("gpt");
+    for hold in [0, 10, bytes.len()] {
+        let mut held = Form::new("B", WANTED);
+        held.hold(&bytes[..hold]).unwrap();
+        let (mut out, mut pipe) = held.pipe(None);
+        pipe.pass(&bytes[hold..], &mut out).unwrap();
+        pipe.finish().unwrap();
+        assert_eq!(out, bytes, "held {hold}");
     }
 }

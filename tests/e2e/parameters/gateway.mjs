@@ -11,6 +11,23 @@ const padding = (bytes) => ({ metadata: { padding: "x".repeat(bytes) } });
 check("http.max_body_bytes", { plain: [undefined, 200], tight: [2_000, 413] }, async (at) =>
   (await chat(at, "gpt-test", { fields: padding(3_000) })).status);
 
+const form = (at, parts) => {
+  const body = parts.map(([head, value]) => `--B\r\ncontent-disposition: form-data; name=${head}\r\n\r\n${value}\r\n`);
+  return send({
+    url: `${at.url}/v1/audio/transcriptions`,
+    method: "POST",
+    headers: { "content-type": "multipart/form-data; boundary=B", authorization: `Bearer ${at.key}` },
+    body: `${body.join("")}--B--\r\n`,
+  });
+};
+const sound = ['"file"; filename="a.wav"', "x".repeat(3_000)];
+
+check("http.max_multipart_bytes", { plain: [undefined, 200], tight: [2_000, 413] }, async (at) =>
+  (await form(at, [['"model"', "gpt-test"], sound])).status);
+
+check("http.multipart_hold_bytes", { plain: [undefined, 200], tight: [1_024, 400] }, async (at) =>
+  (await form(at, [sound, ['"model"', "gpt-test"]])).status);
+
 check("http.max_json_depth", { plain: [undefined, 200], tight: [8, 400] }, async (at) =>
   (await chat(at, "gpt-test", { fields: { metadata: JSON.parse(`${"[".repeat(12)}${"]".repeat(12)}`) } })).status);
 
