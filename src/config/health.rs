@@ -38,8 +38,8 @@ pub enum ProbeMethod {
     /// There are no probes.
     #[default]
     None,
-    /// It gets the list of models, which costs nothing. Of a `generic` or `bedrock` provider that is `base_url` itself: any
-    /// answer that is not about the credential will do.
+    /// It gets the list of models, which costs nothing. Of a `generic`, `bedrock` or `vertex` provider that is `base_url`
+    /// itself: any answer that is not about the credential will do.
     Models,
     /// It has `model` say one token, which costs about that.
     Chat,

@@ -18,6 +18,7 @@ mod limits;
 mod models;
 mod observe;
 mod prices;
+mod provider_auth;
 mod providers;
 mod reading;
 pub mod reference;
@@ -49,6 +50,7 @@ pub use limits::{
 pub use models::{Model, StructuredOutput};
 pub use observe::{ClientIp, LogLevel, Logging, Records, RecordsMode, Retention};
 pub use prices::{Billing, Price, PriceVariant, Unpriced};
+pub use provider_auth::{AuthMethod, ProviderAuth};
 pub use providers::{
     CredentialPlace, CredentialSource, Framing, Generic, GenericReply, GenericStream, Preset, Provider,
     ProviderDialect, StreamUsage, Wire, is_own_secret,

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::bounds::fields;
 use super::health::HealthProbe;
+use super::provider_auth::ProviderAuth;
 use super::timeouts::TimeoutOverrides;
 use crate::limits::rule::LimitTerms;
 use crate::providers::preset::{self, Row};
@@ -31,11 +32,11 @@ fields! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub wires: Option<Vec<Wire>>, items 1 ..= 2;
         /// Where it is. The dialect's path is appended: `/chat/completions` for `openai` (so this ends in `/v1` for most),
-        /// `/v1/messages` for `anthropic`, `/models/…` for `gemini` (so this ends in `/v1beta`), `/model/…` for `bedrock`,
-        /// `/v2/chat` for `cohere`, `/rpc/…` for `wenxinworkshop`, the `generic` section's own path for `generic`. Must be
-        /// `https:` and a public host, unless the deployment names the host in `PRIVATE_UPSTREAM_HOSTS`. May be left out
-        /// beside a `preset` that has an address: all but `azure`, `bedrock`, `bedrock-mantle`, `workersai` and those that
-        /// people run themselves.
+        /// `/v1/messages` for `anthropic`, `/models/…` for `gemini` (so this ends in `/v1beta`), `/publishers/…` for `vertex`
+        /// (so this ends in `/v1/projects/<project>/locations/<location>`), `/model/…` for `bedrock`, `/v2/chat` for `cohere`,
+        /// `/rpc/…` for `wenxinworkshop`, the `generic` section's own path for `generic`. Must be `https:` and a public host,
+        /// unless the deployment names the host in `PRIVATE_UPSTREAM_HOSTS`. May be left out beside a `preset` that has an
+        /// address: all but `azure`, `bedrock`, `bedrock-mantle`, `workersai` and those that people run themselves.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub base_url: Option<String>, chars 1 ..= 2048;
         /// For preset `azure`: the `api-version` of each request. With it, unless `base_url` ends in `/v1`, a model is
@@ -46,6 +47,9 @@ fields! {
         /// API keeps sealed. Left out: none is sent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub credential: Option<String>, chars 1 ..= 200;
+        /// What becomes of the credential before it is sent. Left out: it goes where the dialect has it, as it is.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub auth: Option<ProviderAuth>;
         /// Further headers to send. Not for credentials: they would stand in the snapshot.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         pub headers: BTreeMap<String, String>, entries 0 ..= 64;
@@ -235,6 +239,9 @@ pub enum ProviderDialect {
     /// Google's Gemini API. `base_url` ends in the version: `https://generativelanguage.googleapis.com/v1beta`.
     #[serde(rename = "gemini")]
     Gemini,
+    /// Google's Vertex AI: Gemini, and the models of Anthropic whose names begin with `claude`.
+    #[serde(rename = "vertex")]
+    Vertex,
     /// Baidu's wenxinworkshop, the older API of Qianfan. The model's name at the provider is the last part of its path
     /// (`ernie-4.0-8k-latest`), `base_url` ends before `/rpc`: `https://aip.baidubce.com`.
     #[serde(rename = "wenxinworkshop")]

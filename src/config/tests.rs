@@ -97,7 +97,7 @@ fn one_of_everything() -> Value {
         "auth": {"issuers": [{"issuer": "i", "audiences": ["a"], "algorithms": ["RS256"], "planes": ["models"],
             "jwks_uri": "https://id.example/keys", "roles": {"n": [{"role": "viewer"}]}, "roles_claim": "roles"}]},
         "providers": {"n": {"dialect": "openai", "wires": ["chat"], "base_url": "https://p.example/v1", "timeouts": {},
-            "limits": limits}},
+            "credential": "P_KEY", "auth": {"method": "entra", "tenant": "t", "client_id": "c"}, "limits": limits}},
         "models": {"n": {"provider": "n"}},
         "routing": {"retry_on": ["unreachable"]},
         "routes": {"r": {"targets": [{"model": "n", "when": {

@@ -282,6 +282,9 @@ impl Problems {
         if let Some(credential) = &provider.credential {
             self.credential(&format!("{path}.credential"), credential);
         }
+        if let Some(auth) = &provider.auth {
+            auth.check(&format!("{path}.auth"), provider, self);
+        }
         provider.timeouts.check_bounds(&format!("{path}.timeouts"), self);
         self.list_of_terms(&format!("{path}.limits"), &provider.limits);
         provider.health.check_bounds(&format!("{path}.health"), self);

@@ -110,7 +110,7 @@ async fn look(env: &Env, loaded: &LoadedConfig, provider: &Provider, begun: u64)
         let question = question.map_err(Failure::NotSent)?;
         let credential = provider.credential.as_deref().map(|name| credentials::resolve(env, name)).transpose();
         let credential = credential.map_err(|error| Failure::NotSent(format!("It has no credential: {error}.")))?;
-        let request = request(provider, &deployment(env).private_hosts, &question, credential.as_ref())?;
+        let request = request(provider, &deployment(env).private_hosts, &question, credential.as_ref()).await?;
         send(request, timeout_ms, method == ProbeMethod::Chat).await
     };
     let asked = asked.await;

@@ -15,9 +15,10 @@ use crate::http::shell::now_ms;
 use crate::http::{Body, Exchange, Reply};
 use crate::protocol::chat::ReplyFault;
 use crate::providers::outbound::Serves;
-use crate::providers::{Api, UpstreamRequest, fault_problem, upstream_problem};
+use crate::providers::{Api, UpstreamRequest, anthropic, fault_problem, upstream_problem};
 use crate::routing::headroom::{self, Headroom};
 use crate::routing::outcome::Fault;
+use crate::store::tokens::{self, Used};
 
 /// An attempt that gives the caller no answer yet.
 pub struct Failed {
@@ -29,6 +30,8 @@ pub struct Failed {
     pub reply_bytes: Option<usize>,
     /// What the provider said of its own limits.
     pub headroom: Headroom,
+    /// The minted token that was not accepted.
+    pub refused_token: Option<Used>,
     /// What the caller is told if nobody else answers.
     pub answer: Box<Result<Reply, Problem>>,
 }
@@ -41,6 +44,7 @@ impl Failed {
             retry_after_ms: None,
             reply_bytes: None,
             headroom: Headroom::default(),
+            refused_token: None,
             answer: Box::new(Err(problem)),
         }
     }
@@ -93,6 +97,24 @@ impl Attempting<'_, '_> {
     /// # Errors
     /// [`Failed`], as long as the caller has seen nothing of a reply.
     pub async fn run(mut self, request: UpstreamRequest, env: &Env, client: AbortSignal) -> Result<Served, Failed> {
+        let is_spent = self.upload.is_some();
+        let first = self.once(&request, env, client.clone()).await;
+        // A token may be taken back before its time: another one is worth the same attempt once more.
+        let Err(Failed { refused_token: Some(token), .. }) = &first else { return first };
+        tokens::refused(token);
+        if is_spent {
+            return first;
+        }
+        let provider = self.plan.provider_name;
+        tracing::warn!(target: "tokens", message = "an access token was refused before its time", provider);
+        let second = self.once(&request, env, client).await;
+        if let Err(Failed { refused_token: Some(token), .. }) = &second {
+            tokens::refused_again(token);
+        }
+        second
+    }
+
+    async fn once(&mut self, request: &UpstreamRequest, env: &Env, client: AbortSignal) -> Result<Served, Failed> {
         let sent = now_ms();
         self.exchange.record.upstream_status = None;
         self.wanted.stand_ins.clone_from(&request.stand_ins);
@@ -139,7 +161,7 @@ impl Attempting<'_, '_> {
         self.exchange.record.upstream_status = None;
         self.wanted.stand_ins.clone_from(&request.stand_ins);
         let sender = Sender { env, client, patience: self.patience, upload: None };
-        let upstream = dispatch(self.plan, request, self.exchange, sender).await?;
+        let upstream = dispatch(self.plan, &request, self.exchange, sender).await?;
         self.exchange.record.upstream_status = Some(upstream.status);
         if !(200..300).contains(&upstream.status) {
             return Err(self.refused(upstream).await);
@@ -168,7 +190,7 @@ impl Attempting<'_, '_> {
         Ok(())
     }
 
-    async fn stream(self, upstream: Upstream, body: &ReadableStream) -> Result<(Reply, Outgoing), Failed> {
+    async fn stream(&mut self, upstream: Upstream, body: &ReadableStream) -> Result<(Reply, Outgoing), Failed> {
         let around = Surroundings {
             api: self.wanted.api,
             request_id: self.exchange.request_id.clone(),
@@ -179,7 +201,7 @@ impl Attempting<'_, '_> {
         let begun = if self.plan.lane == Lane::Native {
             relay::native(body, self.wanted.api, around).await
         } else {
-            let processor = processor(self.plan.lane, self.plan.dialect, self.plan.target, self.wanted);
+            let processor = processor(self.plan.lane, self.plan.dialect, self.plan.target, self.wanted.clone());
             relay::processed(body, processor, around).await
         };
         let outgoing = begun.map_err(|fault| match broken(self.exchange, &upstream, &fault, 0) {
@@ -197,7 +219,7 @@ impl Attempting<'_, '_> {
     }
 
     /// Sound, piece by piece, of which nobody can tell whether it is complete but by how it ends.
-    async fn sound(self, upstream: Upstream) -> Result<(Reply, Outgoing), Failed> {
+    async fn sound(&mut self, upstream: Upstream) -> Result<(Reply, Outgoing), Failed> {
         let around = Surroundings {
             api: self.wanted.api,
             request_id: self.exchange.request_id.clone(),
@@ -220,15 +242,21 @@ impl Attempting<'_, '_> {
         Ok((reply, outgoing))
     }
 
-    async fn whole(self, upstream: Upstream, form: Form) -> Result<Reply, Failed> {
+    async fn whole(&mut self, upstream: Upstream, form: Form) -> Result<Reply, Failed> {
         let settings = self.exchange.settings();
         let (max_bytes, tells_cost) = (settings.http.max_reply_bytes, settings.billing.tell_cost);
         let read = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
         let bytes = read.as_ref().map_or_else(|partial| partial.bytes, Vec::len);
+        let (plan, wanted) = (self.plan, self.wanted.clone());
         let worked = read
             .map_err(|partial| partial.fault)
-            .and_then(|body| whole_reply(body, form, self.plan.lane, self.plan.dialect, self.plan.target, self.wanted));
-        let whole = worked.map_err(|fault| broken(self.exchange, &upstream, &fault, bytes))?;
+            .and_then(|body| whole_reply(body, form, plan.lane, plan.dialect, plan.target, wanted));
+        let whole = worked.map_err(|fault| {
+            let failed = broken(self.exchange, &upstream, &fault, bytes);
+            let code = if let ReplyFault::Reported { code, .. } = &fault { code.as_deref() } else { None };
+            let refused = self.plan.dialect.refuses_token(upstream.status, code);
+            Failed { refused_token: upstream.token.clone().filter(|_| refused), ..failed }
+        })?;
         self.exchange.record.told_or_estimated_whole(whole.told, whole.body.len());
         let mut reply = Reply::empty(200);
         let own = upstream.header("content-type").filter(|_| form == Form::Text);
@@ -241,7 +269,7 @@ impl Attempting<'_, '_> {
     }
 
     /// An error of the provider's: unmodified where it is in the caller's dialect, otherwise told in it.
-    async fn refused(self, upstream: Upstream) -> Failed {
+    async fn refused(&mut self, upstream: Upstream) -> Failed {
         let max_bytes = self.exchange.settings().http.max_error_bytes;
         let body = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
         let body = body.unwrap_or_default();
@@ -251,15 +279,20 @@ impl Attempting<'_, '_> {
         let (dialect, provider) = (self.plan.dialect, self.plan.target.provider);
         let reported = dialect.read_error(upstream.status, &upstream.headers, said, provider);
         let fault = fault_of_reply(upstream.status, &reported, json.as_ref());
+        let refused = dialect.refuses_token(upstream.status, reported.code.as_deref());
+        let refused_token = upstream.token.clone().filter(|_| refused);
         self.exchange.record.error_code = reported.code.unwrap_or_default();
         self.exchange.record.error_detail = reported.message.unwrap_or_default();
         let problem = upstream_problem(self.plan.target.provider, upstream.status, &upstream.headers, &body);
         let said = Some(self.exchange.record.error_detail.as_str()).filter(|said| !said.is_empty());
         let problem = recognisable(problem, fault, said);
-        let in_dialect = (self.plan.serves == Serves::Natively)
-            && json.is_some_and(|json| json.get("error").is_some_and(serde_json::Value::is_object));
-        if !in_dialect || problem.status != upstream.status {
-            return Failed::without_reply(fault, problem);
+        let in_dialect = json.is_some_and(|json| match self.wanted.api {
+            // Who hosts a model of Anthropic's may have errors of its own.
+            Api::Messages => anthropic::is_error(&json),
+            _ => json.get("error").is_some_and(serde_json::Value::is_object),
+        });
+        if self.plan.serves != Serves::Natively || !in_dialect || problem.status != upstream.status {
+            return Failed { refused_token, ..Failed::without_reply(fault, problem) };
         }
         let mut reply = Reply::empty(upstream.status);
         reply.set("content-type", "application/json");
@@ -269,7 +302,7 @@ impl Attempting<'_, '_> {
             }
         }
         reply.body = Body::Bytes(body);
-        Failed { answer: Box::new(Ok(reply)), ..Failed::without_reply(fault, problem) }
+        Failed { answer: Box::new(Ok(reply)), refused_token, ..Failed::without_reply(fault, problem) }
     }
 }
 

@@ -13,21 +13,22 @@ use web_sys::{AbortController, AbortSignal, ReadableStream};
 use worker::{Env, Fetch, Headers, Method, Request, RequestInit, RequestRedirect, Response, ResponseBody};
 
 use super::attempt::Failed;
+use super::credential::{self, Asking, Granted, grant};
 use super::patience::Patience;
 use super::plan::{Lane, Plan, join_url};
 use super::proxy::REPLY_HEADERS;
 use super::upload::{Sending, Stopped, Upload};
-use crate::config::{ProviderDialect, may_be_forwarded};
+use crate::config::{AuthMethod, ProviderDialect, may_be_forwarded};
 use crate::error::{Kind, Problem};
 use crate::http::Exchange;
 use crate::http::shell::{now_ms, within};
 use crate::protocol::chat::ReplyFault;
-use crate::providers::auth::Credentials;
 use crate::providers::outbound::Serves;
 use crate::providers::{UpstreamRequest, fault_problem};
 use crate::routing::headroom;
 use crate::routing::outcome::Fault;
 use crate::store::credentials;
+use crate::store::tokens::Used;
 
 /// Headers of the caller's that reach a provider which speaks the caller's dialect. Everything else stays here:
 /// credentials above all, and whatever tells about the caller.
@@ -50,6 +51,8 @@ pub struct Upstream {
     pub body: Option<ReadableStream>,
     /// Ends it.
     pub abort: UpstreamAbort,
+    /// The minted token that it was asked with.
+    pub token: Option<Used>,
 }
 
 impl Upstream {
@@ -97,23 +100,29 @@ pub struct Sender<'a> {
 /// should, or if nothing could be sent.
 pub async fn dispatch(
     plan: &Plan<'_>,
-    mut request: UpstreamRequest,
+    request: &UpstreamRequest,
     exchange: &mut Exchange,
     sender: Sender<'_>,
 ) -> Result<Upstream, Failed> {
     let Sender { env, client, patience, upload } = sender;
     let is_bound = plan.target.provider.dialect() == ProviderDialect::WorkersAi && plan.lane != Lane::Proxy;
     let ai = is_bound.then(|| ai::binding(env)).transpose()?;
-    let credentials = credentials_of(plan, join_url(plan.endpoint, &request.path), env)?;
-    let headers = upstream_headers(plan, &request, &credentials, exchange)?;
+    if upload.is_some() && plan.target.provider.auth.as_ref().is_some_and(|auth| auth.method == AuthMethod::SigV4) {
+        return Err(Failed::without_reply(Fault::BadRequest, not_signable()));
+    }
+    let headers = upstream_headers(plan, request, exchange)?;
+    let Granted { credentials, token } = granted(plan, request, &headers, exchange, env, &client, patience).await?;
+    for (name, value) in &credentials.headers {
+        set(&headers, name, value.expose())?;
+    }
     let internal = |error: String| {
         tracing::error!(target: "dispatch", message = "an upstream request could not be built", error);
         not_built()
     };
     let (body, sending) = match upload {
         Some(upload) => {
-            let (readable, sending) =
-                upload.begin(std::mem::take(&mut request.body)).map_err(|error| internal(format!("{error:?}")))?;
+            let begun = upload.begin(request.body.clone());
+            let (readable, sending) = begun.map_err(|error| internal(format!("{error:?}")))?;
             (Some(readable.into()), Some(sending))
         }
         None => (request.content_type.is_some().then(|| Uint8Array::from(request.body.as_slice()).into()), None),
@@ -143,8 +152,7 @@ pub async fn dispatch(
             exchange.record.error_detail = credentials.tellable(error.to_string());
             // The runtime has the same words for a connection that was refused and for one that was lost.
             let fault = if abort.client_closed() { Fault::ClientClosed } else { Fault::Unreachable };
-            let message = "The provider of this model could not be reached. Send the request again shortly.";
-            return Err(Failed::without_reply(fault, Problem::new(Kind::Upstream, "upstream_unreachable", message)));
+            return Err(Failed::without_reply(fault, credential::unreachable()));
         }
         Err(Missed::Body(problem)) => {
             abort.abort();
@@ -153,11 +161,7 @@ pub async fn dispatch(
         }
         Err(Missed::Late(fault)) => {
             abort.abort();
-            let (class, fault) = match fault {
-                ReplyFault::Stalled { millis } => (Fault::TooSlow, ReplyFault::TooSlow { millis }),
-                other => (Fault::TimedOut, other),
-            };
-            return Err(Failed::without_reply(class, fault_problem(&fault)));
+            return Err(too_late(fault));
         }
     };
     let mut headers = HeaderMap::new();
@@ -174,7 +178,16 @@ pub async fn dispatch(
         ResponseBody::Stream(stream) => Some(stream),
         ResponseBody::Empty | ResponseBody::Body(_) => None,
     };
-    Ok(Upstream { status, headers, body, abort })
+    Ok(Upstream { status, headers, body, abort, token })
+}
+
+/// A reply that has not begun in time.
+fn too_late(fault: ReplyFault) -> Failed {
+    let (class, fault) = match fault {
+        ReplyFault::Stalled { millis } => (Fault::TooSlow, ReplyFault::TooSlow { millis }),
+        other => (Fault::TimedOut, other),
+    };
+    Failed::without_reply(class, fault_problem(&fault))
 }
 
 /// Why no reply has begun.
@@ -227,35 +240,69 @@ fn not_built() -> Failed {
     Failed::without_reply(Fault::Gateway, Problem::new(Kind::Internal, "internal_error", message))
 }
 
+/// A body that is still coming cannot be signed.
+fn not_signable() -> Problem {
+    let message = "Requests to this provider are signed over their whole body. Send one that is announced as shorter, \
+                   by a content-length.";
+    Problem { status: 413, code: "request_too_large".to_owned(), ..Problem::invalid("body", message) }
+}
+
 /// The request's address, and what it carries of its provider's credential.
-fn credentials_of(plan: &Plan<'_>, url: String, env: &Env) -> Result<Credentials, Failed> {
+async fn granted(
+    plan: &Plan<'_>,
+    request: &UpstreamRequest,
+    headers: &Headers,
+    exchange: &mut Exchange,
+    env: &Env,
+    client: &AbortSignal,
+    patience: Patience,
+) -> Result<Granted, Failed> {
     let provider = plan.target.provider;
-    let Some(name) = &provider.credential else { return Ok(Credentials::none(url)) };
-    let secret = credentials::resolve(env, name).map_err(|error| {
+    let secret = provider.credential.as_deref().map(|name| credentials::resolve(env, name));
+    let secret = secret.transpose().map_err(|error| {
         tracing::error!(target: "dispatch", message = "a provider's credential is not to be had", error);
         let message =
             "The provider of this model has no credential in this deployment. Tell the operator of the gateway.";
         let problem = Problem::new(Kind::Unavailable, "provider_unavailable", message).final_answer();
         Failed::without_reply(Fault::Auth, problem)
     })?;
-    Ok(plan.dialect.auth(provider).carry(&secret, url))
+    let asking = Asking {
+        provider,
+        dialect: plan.dialect,
+        method: &request.method,
+        url: join_url(plan.endpoint, &request.path),
+        headers,
+        body: &request.body,
+    };
+    let (wait, fault) = patience.next(now_ms(), None);
+    let granted = grant(asking, secret.as_ref(), wait, client).await.map_err(|missing| {
+        exchange.record.error_detail = missing.fault.words();
+        match missing.retry_after_ms {
+            _ if client.aborted() => {
+                Failed { fault: Fault::ClientClosed, ..credential::failed(plan.provider_name, missing) }
+            }
+            None if patience.next(now_ms(), None).0 == 0 => too_late(fault),
+            _ => credential::failed(plan.provider_name, missing),
+        }
+    })?;
+    if let Some(renewal) = granted.renewal(provider, secret.as_ref()) {
+        exchange.renewal = Some(renewal);
+    }
+    Ok(granted)
 }
 
-fn upstream_headers(
-    plan: &Plan<'_>,
-    request: &UpstreamRequest,
-    credentials: &Credentials,
-    exchange: &Exchange,
-) -> Result<Headers, Failed> {
+fn set(headers: &Headers, name: &str, value: &str) -> Result<(), Failed> {
+    headers.set(name, value).map_err(|error| {
+        let error = error.to_string();
+        tracing::error!(target: "dispatch", message = "a header cannot be sent", name, error);
+        not_built()
+    })
+}
+
+fn upstream_headers(plan: &Plan<'_>, request: &UpstreamRequest, exchange: &Exchange) -> Result<Headers, Failed> {
     let provider = plan.target.provider;
     let headers = Headers::new();
-    let set = |name: &str, value: &str| {
-        headers.set(name, value).map_err(|error| {
-            let error = error.to_string();
-            tracing::error!(target: "dispatch", message = "a header cannot be sent", name, error);
-            not_built()
-        })
-    };
+    let set = |name: &str, value: &str| set(&headers, name, value);
     if let Some(content_type) = &request.content_type {
         set("content-type", content_type)?;
     }
@@ -280,9 +327,6 @@ fn upstream_headers(
     }
     for (name, value) in &request.headers {
         set(name, value)?;
-    }
-    for (name, value) in &credentials.headers {
-        set(name, value.expose())?;
     }
     Ok(headers)
 }

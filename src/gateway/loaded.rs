@@ -9,8 +9,8 @@ use super::plan::served_apis;
 use crate::auth::Principal;
 use crate::billing::Prices;
 use crate::config::{
-    Config, ConfigProblem, Effective, EndpointError, PrivateHosts, RouteTarget, Snapshot, Strategy, check_base_url,
-    effective,
+    Config, ConfigProblem, Effective, EndpointError, PrivateHosts, Provider, RouteTarget, Snapshot, Strategy,
+    check_base_url, effective,
 };
 use crate::limits::rule::Rule;
 use crate::objects::pool::Pools;
@@ -59,7 +59,7 @@ impl LoadedConfig {
         let endpoints = config
             .providers
             .iter()
-            .map(|(name, provider)| (name.clone(), check_base_url(provider.base_url(), &deployment.private_hosts)))
+            .map(|(name, provider)| (name.clone(), check_addresses(provider, &deployment.private_hosts)))
             .collect();
         let prices = Prices::of(&config);
         let pools = Pools::of_config(&config);
@@ -143,6 +143,17 @@ impl LoadedConfig {
         let apis = answering.fold(first.apis, |apis, other| apis.and(other.apis));
         Some(Listing { name, description: route.description.as_deref(), apis, ..first })
     }
+}
+
+/// Where a provider's API is, or why it must not be called, be it for the endpoint that mints its tokens.
+///
+/// # Errors
+/// [`EndpointError`] says what is wrong with one of the addresses.
+pub fn check_addresses(provider: &Provider, hosts: &PrivateHosts) -> Result<Url, EndpointError> {
+    if let Some(tokens) = provider.auth.as_ref().and_then(|auth| auth.token_url.as_deref()) {
+        check_base_url(tokens, hosts)?;
+    }
+    check_base_url(provider.base_url(), hosts)
 }
 
 /// What the list of models tells of a name.

@@ -47,6 +47,8 @@ pub mod authenticate;
 #[cfg(target_arch = "wasm32")]
 pub mod confirm;
 #[cfg(target_arch = "wasm32")]
+pub mod credential;
+#[cfg(target_arch = "wasm32")]
 pub mod dispatch;
 #[cfg(target_arch = "wasm32")]
 pub mod incoming;

@@ -99,7 +99,7 @@ pub async fn pass(
     let patience =
         Patience::new(plan.timeouts, seen.stream, exchange.caller_patience_ms, exchange.caller_timeout_ms, sent);
     let sender = Sender { env, client, patience, upload };
-    let dispatched = dispatch(&plan, request, exchange, sender).await;
+    let dispatched = dispatch(&plan, &request, exchange, sender).await;
     drop(held);
     let estimated = seen.input_tokens > 0 && proxy::may_use_tokens(&method);
     let served = match dispatched {

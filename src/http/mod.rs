@@ -17,6 +17,7 @@ use crate::gateway::itinerary::ShadowCopy;
 use crate::gateway::plan::LoadedConfig;
 use crate::gateway::reservation::Slot;
 use crate::limits::ask::RuleState;
+use crate::providers::auth::Renewal;
 use crate::routing::board::Observation;
 use crate::routing::headroom::Headroom;
 use crate::routing::in_flight::Entry;
@@ -51,6 +52,8 @@ pub struct Exchange {
     pub explanation: Option<Explanation>,
     /// A copy of it that is to be sent as well.
     pub copy: Option<ShadowCopy>,
+    /// A provider's access token that is to be renewed beside it.
+    pub renewal: Option<Renewal>,
     /// What is known of the stream that answers it, until it has ended.
     pub begun: Option<Observation>,
     /// Its place among the open requests of the isolate.
@@ -93,6 +96,7 @@ impl Exchange {
             reservation: Slot::default(),
             explanation: None,
             copy: None,
+            renewal: None,
             begun: None,
             in_flight: None,
             limit_states: Vec::new(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::channel::oneshot;
-use futures::future::{Either, join, select};
+use futures::future::{Either, join, join3, select};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::json;
 use worker::{Context, Env, Headers, Request, Response, ResponseBody, Result};
@@ -31,7 +31,7 @@ use crate::objects::wire::{LimitsNow, LimitsQuery, PATIENCE_MS};
 use crate::routing::board::Observation;
 use crate::routing::outcome::Fault;
 use crate::store::routing::saw;
-use crate::store::{self, KV, health};
+use crate::store::{self, KV, health, tokens};
 use crate::telemetry::{Outcome, RequestRecord, log};
 
 /// Milliseconds since 1970. In production the clock stands still while the CPU works and moves on after I/O.
@@ -103,6 +103,7 @@ async fn work(
     let nobody_there = reply_to.send(response).is_err();
     let record = std::mem::take(&mut exchange.record);
     let (open, copy) = (exchange.in_flight.take(), exchange.copy.take());
+    let renewal = exchange.renewal.take();
     let answered = async {
         let record = match outgoing {
             Some(outgoing) => outgoing.run(record, started).await,
@@ -117,7 +118,12 @@ async fn work(
             shadow::send(&env, &exchange, copy).await;
         }
     };
-    join(answered, copied).await;
+    let renewed = async {
+        if let Some(renewal) = renewal {
+            tokens::renew(&renewal).await;
+        }
+    };
+    join3(answered, copied, renewed).await;
 }
 
 /// Tells gauges what this isolate has seen: among it what the stream came to that has just ended.

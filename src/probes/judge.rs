@@ -14,6 +14,7 @@ pub fn path(dialect: ProviderDialect) -> &'static str {
         // Nothing is known of it but where it is; the others have no list of models there.
         ProviderDialect::Generic
         | ProviderDialect::Bedrock
+        | ProviderDialect::Vertex
         | ProviderDialect::Wenxinworkshop
         | ProviderDialect::WorkersAi => "",
         ProviderDialect::Gemini => "/models?pageSize=1",
@@ -34,6 +35,7 @@ pub fn judge(dialect: ProviderDialect, status: u16) -> (bool, String) {
         (
             ProviderDialect::Generic
             | ProviderDialect::Bedrock
+            | ProviderDialect::Vertex
             | ProviderDialect::Wenxinworkshop
             | ProviderDialect::WorkersAi,
             400..=499,
@@ -69,7 +71,7 @@ pub fn judge_probe(dialect: ProviderDialect, method: ProbeMethod, status: u16) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ProviderDialect::{Anthropic, Bedrock, Gemini, Generic, OpenAi};
+    use ProviderDialect::{Anthropic, Bedrock, Gemini, Generic, OpenAi, Vertex};
 
     #[test]
     fn a_status_tells_what_is_wrong() {
@@ -82,6 +84,8 @@ mod tests {
             (Generic, 404, true, "no more"),
             (Generic, 405, true, "no more"),
             (Bedrock, 404, true, "no more"),
+            (Vertex, 404, true, "no more"),
+            (Vertex, 401, false, "credential"),
             (Bedrock, 403, false, "credential"),
             (OpenAi, 429, false, "fewer"),
             (OpenAi, 400, false, "refused"),
@@ -117,6 +121,6 @@ mod tests {
     #[test]
     fn only_what_costs_nothing_is_asked() {
         assert_eq!([OpenAi, Anthropic, Gemini].map(path), ["/models", "/v1/models", "/models?pageSize=1"]);
-        assert_eq!([Bedrock, Generic].map(path), ["", ""]);
+        assert_eq!([Bedrock, Generic, Vertex].map(path), ["", "", ""]);
     }
 }

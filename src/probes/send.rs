@@ -5,12 +5,15 @@ use web_sys::AbortController;
 use worker::{AbortSignal, Fetch, Headers, Method, Request, RequestInit, RequestRedirect};
 
 use super::question::Question;
-use crate::config::{PrivateHosts, Provider, check_base_url};
+use crate::config::{PrivateHosts, Provider};
+use crate::gateway::credential::{Asking, grant};
+use crate::gateway::loaded::check_addresses;
 use crate::gateway::plan::join_url;
 use crate::http::shell::within;
 use crate::providers::auth::Credentials;
 use crate::providers::outbound;
 use crate::secret::Secret;
+use crate::store::tokens::{NoToken, PATIENCE_MS};
 
 /// A request that can be sent.
 pub struct Prepared {
@@ -52,14 +55,14 @@ impl Failure {
 ///
 /// # Errors
 /// [`Failure::NotSent`].
-pub fn request(
+pub async fn request(
     provider: &Provider,
     hosts: &PrivateHosts,
     question: &Question,
     credential: Option<&Secret<String>>,
 ) -> Result<Prepared, Failure> {
-    let base = check_base_url(provider.base_url(), hosts);
-    let base = base.map_err(|error| Failure::NotSent(format!("Its `base_url` {error}.")))?;
+    let base = check_addresses(provider, hosts);
+    let base = base.map_err(|error| Failure::NotSent(format!("Its address {error}.")))?;
     let dialect = outbound(provider.dialect());
     let headers = Headers::new();
     let set = |name: &str, value: &str| {
@@ -74,24 +77,39 @@ pub fn request(
     for (name, value) in provider.headers.iter().chain(question.headers.iter().map(|(name, value)| (name, value))) {
         set(name, value)?;
     }
-    let url = join_url(&base, &question.path);
-    let credentials = match credential {
-        Some(secret) => dialect.auth(provider).carry(secret, url),
-        None => Credentials::none(url),
-    };
-    for (name, value) in &credentials.headers {
-        set(name, value.expose())?;
-    }
     let mut init = RequestInit::new();
     if let Some(body) = &question.body {
         set("content-type", "application/json")?;
         init.with_method(Method::Post).with_body(Some(Uint8Array::from(body.as_slice()).into()));
+    }
+    let asking = Asking {
+        provider,
+        dialect,
+        method: if question.body.is_some() { &http::Method::POST } else { &http::Method::GET },
+        url: join_url(&base, &question.path),
+        headers: &headers,
+        body: question.body.as_deref().unwrap_or_default(),
+    };
+    let nobody = AbortController::new().map_err(|_| Failure::NotSent("The request could not be built.".to_owned()))?;
+    let granted = grant(asking, credential, PATIENCE_MS, &nobody.signal()).await;
+    let credentials = granted.map_err(no_token)?.credentials;
+    for (name, value) in &credentials.headers {
+        set(name, value.expose())?;
     }
     // A redirect could lead to an address that no operator allowed.
     init.with_headers(headers).with_redirect(RequestRedirect::Manual);
     let request = Request::new_with_init(credentials.url.expose(), &init);
     let request = request.map_err(|_| Failure::NotSent("The request could not be built.".to_owned()))?;
     Ok(Prepared { request, credentials })
+}
+
+fn no_token(missing: NoToken) -> Failure {
+    match missing.fault {
+        fault if fault.is_about_the_credential() => {
+            Failure::NotSent(format!("It has no usable credential: {}.", fault.words()))
+        }
+        _ => Failure::Unreachable,
+    }
 }
 
 /// Sends a request, for a bounded time. Its reply's body is read only if `whole` says so.

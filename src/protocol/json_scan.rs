@@ -180,6 +180,22 @@ impl<'a> Members<'a> {
         self.members.is_empty()
     }
 
+    /// The object without the members of some names and with `first` before the others, each of which keeps its bytes.
+    pub fn without(&self, names: &[&str], first: &str) -> Vec<u8> {
+        let mut out = format!("{{{first}").into_bytes();
+        for member in &self.members {
+            if names.iter().any(|name| self.is_named(member, name)) {
+                continue;
+            }
+            // The name's quotes belong to it.
+            let whole = self.text.get(member.name.start.saturating_sub(1)..member.value.end).unwrap_or_default();
+            out.push(b',');
+            out.extend_from_slice(whole);
+        }
+        out.push(b'}');
+        out
+    }
+
     fn is_named(&self, member: &Member, name: &str) -> bool {
         let raw = self.text.get(member.name.clone()).unwrap_or_default();
         if memchr::memchr(b'\\', raw).is_none() {
@@ -497,6 +513,15 @@ mod tests {
 
     fn scan(text: &str) -> Result<Members<'_>, ScanError> {
         scan_object(text.as_bytes(), ScanLimits::default())
+    }
+
+    #[test]
+    fn members_can_be_left_out_and_the_others_keep_their_bytes() {
+        let text = r#" {"mod\u0065l" : "m" , "x" : [1, {"a": 1.0}] ,"y":null,"z":"}"} "#;
+        let members = scan(text).unwrap();
+        let left = |names: &[&str]| String::from_utf8(members.without(names, r#""v":1"#)).unwrap();
+        assert_eq!(left(&["model", "z"]), r#"{"v":1,"x" : [1, {"a": 1.0}],"y":null}"#);
+        assert_eq!(left(&["model", "x", "y", "z"]), r#"{"v":1}"#);
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Outbound for Anthropic {
     }
 
     fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
-        let body = request::translate_request(chat, target, notes)?;
+        let body = body(chat, target, notes)?;
         Ok(UpstreamRequest::post(MESSAGES_PATH, body.to_string().into_bytes()))
     }
 
@@ -57,6 +57,19 @@ impl Outbound for Anthropic {
     fn auth(&self, _: &Provider) -> AuthKind {
         AuthKind::Header { name: "x-api-key" }
     }
+}
+
+/// The body of a Messages request.
+///
+/// # Errors
+/// As [`Outbound::translate`].
+pub(super) fn body(chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<Value, Problem> {
+    request::translate_request(chat, target, notes)
+}
+
+/// Whether an error is told in Anthropic's form.
+pub fn is_error(body: &Value) -> bool {
+    body.get("type").is_some_and(|kind| kind == "error") && body.get("error").is_some_and(Value::is_object)
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub mod reference;
 pub mod schema;
 pub mod side;
 pub mod turns;
+pub mod vertex;
 pub mod wenxin;
 pub mod words;
 pub mod workers_ai;
@@ -137,6 +138,7 @@ pub fn outbound(dialect: ProviderDialect) -> &'static dyn Outbound {
         ProviderDialect::Bedrock => &bedrock::Bedrock,
         ProviderDialect::Cohere => &cohere::Cohere,
         ProviderDialect::Gemini => &gemini::Gemini { host: gemini::Host::GeminiApi },
+        ProviderDialect::Vertex => &vertex::Vertex,
         ProviderDialect::Wenxinworkshop => &wenxin::Wenxinworkshop,
         ProviderDialect::WorkersAi => &workers_ai::WorkersAi,
         ProviderDialect::Generic => &generic::Generic,
@@ -186,8 +188,8 @@ pub fn upstream_problem(provider: &Provider, status: u16, headers: &HeaderMap, b
     }
 }
 
-/// A refusal of the gateway's own standing with the provider: its credential, its money.
-fn credential_refused() -> Problem {
+/// What the caller is told of a credential of the gateway's that is not accepted.
+pub fn credential_refused() -> Problem {
     Problem::new(
         Kind::Upstream,
         "upstream_credential_refused",

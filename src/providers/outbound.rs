@@ -76,6 +76,11 @@ pub trait Outbound: Sync {
         &[]
     }
 
+    /// Whether a reply with this status or, of a success, with this error code says that an access token is not accepted.
+    fn refuses_token(&self, status: u16, _code: Option<&str>) -> bool {
+        status == 401
+    }
+
     /// Where the provider's credential goes.
     fn auth(&self, _provider: &Provider) -> AuthKind {
         AuthKind::Bearer

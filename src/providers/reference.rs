@@ -68,6 +68,7 @@ fn subjects() -> Vec<Subject> {
         subject("Anthropic, Opus 5", "anthropic", "claude-opus-5"),
         subject("Gemini 2.5 Flash", "gemini", "gemini-2.5-flash"),
         subject("Gemini 3 Pro", "gemini", "gemini-3-pro-preview"),
+        subject("Vertex, Claude Opus 5", "vertex", "claude-opus-5"),
         subject("Bedrock, Claude Sonnet 4.5", "bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
         subject("Bedrock, Nova Pro", "bedrock", "amazon.nova-pro-v1:0"),
         subject("Cohere, Command A", "cohere", "command-a-03-2025"),

@@ -7,6 +7,7 @@
 //! - `limits`: leases, rules, and what an isolate counts by itself while ledgers cannot be reached
 //! - `routing`: turns, open requests and budgets of attempts
 //! - `credentials`: what a provider is sent
+//! - `tokens`: access tokens that are minted from credentials
 //! - `usage`: what requests used, to their account's ledger
 //! - `d1`: the database, for everything that is not on the data plane
 
@@ -29,6 +30,8 @@ pub mod keys;
 pub mod limits;
 #[cfg(target_arch = "wasm32")]
 pub mod routing;
+#[cfg(target_arch = "wasm32")]
+pub mod tokens;
 #[cfg(target_arch = "wasm32")]
 pub mod usage;
 

@@ -77,7 +77,7 @@ pub(super) async fn test_provider(context: &Context<'_>) -> Result<Answer, Probl
     let asked = async {
         let credential = credential(context, &provider).await.map_err(Failure::NotSent)?;
         let hosts = deployment(context.env).private_hosts;
-        let request = request(&provider, &hosts, &Question::of_test(&provider), credential.as_ref())?;
+        let request = request(&provider, &hosts, &Question::of_test(&provider), credential.as_ref()).await?;
         // Nothing of the reply but its status is looked at, or told.
         send(request, patience, false).await
     };

@@ -5,6 +5,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use url::form_urlencoded::Serializer;
 
 use super::slot::Token;
@@ -75,7 +76,7 @@ pub struct SigningInput {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AuthFault {
     /// The credential is not of the kind that is needed.
-    #[error("the provider's credential is not a service account's JSON key: {what}")]
+    #[error("the provider's credential is not of the kind that its `auth` works with: {what}")]
     Credential {
         /// What is wrong with it.
         what: &'static str,
@@ -98,9 +99,25 @@ pub enum AuthFault {
         /// The endpoint's status.
         status: u16,
     },
+    /// The endpoint mints tokens that the provider does not accept.
+    #[error("the provider does not accept the tokens that are minted from its credential")]
+    Useless,
     /// A success without a usable token.
     #[error("the token endpoint's answer has no usable token")]
     NoToken,
+}
+
+impl Minting<'_> {
+    /// Tells what is minted from one thing from what is minted from another.
+    pub fn id(&self) -> [u8; 32] {
+        let mut hash = Sha256::new_with_prefix([self.minter as u8]);
+        let parts = [self.client_id, self.tenant, self.scope.unwrap_or_default(), self.token_url.unwrap_or_default()];
+        for part in parts.into_iter().chain([self.credential.expose().as_str()]) {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
+    }
 }
 
 impl AuthFault {
@@ -177,7 +194,8 @@ fn setting<'a>(name: &'static str, value: &'a str) -> Result<&'a str, AuthFault>
 /// write a credential could have it sent anywhere.
 fn assertion(credential: &Secret<String>, scope: &str, now_ms: u64) -> Result<SigningInput, AuthFault> {
     let wrong = |what| AuthFault::Credential { what };
-    let key: Value = serde_json::from_str(credential.expose()).map_err(|_| wrong("it is not JSON"))?;
+    let key: Value = serde_json::from_str(credential.expose())
+        .map_err(|_| wrong("it is not JSON, as a service account's key is"))?;
     let text = |name| key.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let account = text("client_email").ok_or(wrong("client_email is missing"))?;
     let pem = text("private_key").ok_or(wrong("private_key is missing"))?;
@@ -374,6 +392,23 @@ mod tests {
             assert_eq!(read(200, reply.clone()).unwrap_err(), AuthFault::NoToken, "{reply}");
         }
         assert!(!error(500, "SECRET").is_about_the_credential());
+    }
+
+    #[test]
+    fn what_is_minted_from_something_else_is_something_else() {
+        let (one, other) = (secret("s"), secret("t"));
+        let from = minting(Minter::AzureEntra, &one);
+        let ids = [
+            from,
+            Minting { minter: Minter::BaiduOAuth, ..from },
+            Minting { client_id: "an-", tenant: "idexample.com", ..from },
+            Minting { scope: Some("s"), ..from },
+            Minting { token_url: Some("s"), ..from },
+            Minting { credential: &other, ..from },
+        ]
+        .map(|from| from.id());
+        assert_eq!(ids.iter().collect::<std::collections::BTreeSet<_>>().len(), ids.len());
+        assert_eq!(ids[0], minting(Minter::AzureEntra, &secret("s")).id());
     }
 
     proptest! {

@@ -7,6 +7,9 @@ pub mod slot;
 
 use url::form_urlencoded::byte_serialize;
 
+use self::minted::{AuthFault, Minter, Minting};
+use self::sigv4::AccessKey;
+use crate::config::{AuthMethod, Provider};
 use crate::secret::Secret;
 
 /// Where a request carries its provider's credential.
@@ -40,7 +43,12 @@ pub struct Credentials {
 impl Credentials {
     /// None.
     pub fn none(url: String) -> Self {
-        Self { url: Secret::new(url), headers: Vec::new(), in_url: false }
+        Self::in_headers(url, Vec::new())
+    }
+
+    /// These headers and nothing else.
+    pub fn in_headers(url: String, headers: Vec<(&'static str, Secret<String>)>) -> Self {
+        Self { url: Secret::new(url), headers, in_url: false }
     }
 
     /// The platform's words for what went wrong with the request, which may quote the address.
@@ -61,13 +69,98 @@ impl AuthKind {
                 return Credentials { in_url: true, ..Credentials::none(format!("{url}{mark}{name}={value}")) };
             }
         };
-        Credentials { headers: vec![(name, value)], ..Credentials::none(url) }
+        Credentials::in_headers(url, vec![(name, value)])
     }
+}
+
+/// What becomes of a provider's credential.
+#[derive(Debug)]
+pub enum Scheme<'a> {
+    /// It is sent as it is.
+    AsItIs(AuthKind),
+    /// Requests are signed with it.
+    Signed {
+        /// The key.
+        key: AccessKey,
+        /// The region.
+        region: &'a str,
+    },
+    /// A token is minted from it.
+    Minted {
+        /// What from.
+        from: Minting<'a>,
+        /// Where the token goes.
+        to: AuthKind,
+    },
+}
+
+/// What becomes of a provider's credential: what its configuration says, or else it goes where its dialect has it.
+///
+/// # Errors
+/// [`AuthFault`] if the credential is not of the kind that this takes.
+pub fn scheme<'a>(
+    provider: &'a Provider,
+    own: AuthKind,
+    credential: &'a Secret<String>,
+) -> Result<Scheme<'a>, AuthFault> {
+    let Some(auth) = &provider.auth else { return Ok(Scheme::AsItIs(own)) };
+    let from = |minter| Minting {
+        minter,
+        client_id: auth.client_id.as_deref().unwrap_or_default(),
+        tenant: auth.tenant.as_deref().unwrap_or_default(),
+        scope: None,
+        token_url: auth.token_url.as_deref(),
+        credential,
+    };
+    Ok(match auth.method {
+        AuthMethod::SigV4 => Scheme::Signed {
+            key: AccessKey::read(auth.access_key_id.as_deref(), credential)?,
+            region: auth.region.as_deref().unwrap_or_default(),
+        },
+        AuthMethod::GoogleServiceAccount => {
+            Scheme::Minted { from: from(Minter::GoogleServiceAccount), to: AuthKind::Bearer }
+        }
+        AuthMethod::Entra => Scheme::Minted { from: from(Minter::AzureEntra), to: AuthKind::Bearer },
+        AuthMethod::Baidu => {
+            Scheme::Minted { from: from(Minter::BaiduOAuth), to: AuthKind::Query { name: "access_token" } }
+        }
+    })
+}
+
+/// A token to be renewed beside the request that already uses it.
+#[derive(Debug, Clone)]
+pub struct Renewal {
+    /// The provider whose token it is.
+    pub provider: Provider,
+    /// What it is minted from.
+    pub credential: Secret<String>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn configuration_says_what_becomes_of_a_credential() {
+        let secret = Secret::new("s".to_owned());
+        let told = |auth: serde_json::Value| {
+            let provider = json!({"dialect": "openai", "base_url": "https://p.example", "auth": auth});
+            let provider: Provider = serde_json::from_value(provider).unwrap();
+            match scheme(&provider, AuthKind::Header { name: "api-key" }, &secret).unwrap() {
+                Scheme::AsItIs(kind) => format!("{kind:?}"),
+                Scheme::Signed { key, region } => format!("{} signs in {region}", key.id),
+                Scheme::Minted { from, to } => format!("{:?} of {} in {to:?}", from.minter, from.client_id),
+            }
+        };
+        assert_eq!(told(json!(null)), "Header { name: \"api-key\" }");
+        assert_eq!(told(json!({"method": "sigv4", "access_key_id": "AK", "region": "r"})), "AK signs in r");
+        let entra = json!({"method": "entra", "tenant": "t", "client_id": "c"});
+        assert_eq!(told(entra), "AzureEntra of c in Bearer");
+        let baidu = json!({"method": "baidu", "client_id": "c"});
+        assert_eq!(told(baidu), "BaiduOAuth of c in Query { name: \"access_token\" }");
+        assert!(told(json!({"method": "google_service_account"})).starts_with("GoogleServiceAccount"));
+    }
 
     #[test]
     fn a_credential_is_carried_in_its_place_alone() {

@@ -5,13 +5,49 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use hmac::{Hmac, Mac};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use url::Url;
 
+use super::minted::AuthFault;
 use crate::billing::Day;
 use crate::secret::Secret;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+
+/// An access key.
+#[derive(Debug)]
+pub struct AccessKey {
+    /// Its id, the public half.
+    pub id: String,
+    /// Its secret half.
+    pub secret: Secret<String>,
+    /// The token of a temporary one.
+    pub session_token: Option<Secret<String>>,
+}
+
+impl AccessKey {
+    /// Reads a credential: the secret of the key with this id, or what `aws sts` prints of a temporary key.
+    ///
+    /// # Errors
+    /// [`AuthFault::Credential`] if the key has not all of its parts.
+    pub fn read(id: Option<&str>, credential: &Secret<String>) -> Result<Self, AuthFault> {
+        let text = credential.expose().trim();
+        let missing = |what| AuthFault::Credential { what };
+        let Some(id) = id.filter(|_| !text.starts_with('{')) else {
+            let printed: Value = serde_json::from_str(text)
+                .map_err(|_| missing("without `auth.access_key_id` it must be what `aws sts` prints"))?;
+            let key = printed.get("Credentials").unwrap_or(&printed);
+            let part = |name: &str| key.get(name).and_then(Value::as_str).filter(|part| !part.is_empty());
+            return Ok(Self {
+                id: part("AccessKeyId").ok_or(missing("AccessKeyId is missing"))?.to_owned(),
+                secret: Secret::new(part("SecretAccessKey").ok_or(missing("SecretAccessKey is missing"))?.to_owned()),
+                session_token: part("SessionToken").map(|token| Secret::new(token.to_owned())),
+            });
+        };
+        Ok(Self { id: id.to_owned(), secret: Secret::new(text.to_owned()), session_token: None })
+    }
+}
 
 /// Who signs, and for what.
 #[derive(Debug, Clone, Copy)]

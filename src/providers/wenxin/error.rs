@@ -6,7 +6,7 @@ use crate::protocol::chat::ReplyFault;
 use crate::providers::ReportedError;
 
 /// The access token is not good, or no longer.
-const TOKEN_REFUSED: &str = "unauthenticated";
+pub(super) const TOKEN_REFUSED: &str = "unauthenticated";
 
 /// What the numbers mean: a word that is known everywhere, and the status that others have for it.
 const MEANINGS: &[(&str, u16, &[u64])] = &[

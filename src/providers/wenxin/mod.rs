@@ -39,6 +39,11 @@ impl Outbound for Wenxinworkshop {
         error::read(body)
     }
 
+    /// Told with status 200, as all its errors.
+    fn refuses_token(&self, status: u16, code: Option<&str>) -> bool {
+        status == 401 || code == Some(error::TOKEN_REFUSED)
+    }
+
     /// The access token, and nothing else, stands in the query.
     fn auth(&self, _: &Provider) -> AuthKind {
         AuthKind::Query { name: "access_token" }

@@ -1,7 +1,7 @@
 // Checks of what is offered: `providers`, `models`, `routes`.
 
 import { MOCK, PROVIDER_SECRETS } from "../support.mjs";
-import { check } from "./table.mjs";
+import { check, shownBy } from "./table.mjs";
 import { arrived, chat, listed, logged, stream } from "./tools.mjs";
 
 // === providers ===
@@ -164,3 +164,12 @@ check("routes.path.targets[0].model", { plain: [undefined, "served"], tight: ["g
   (await logged(at, "path")).deployment);
 check("routes.fork.targets[0].enabled", { plain: [undefined, "served"], tight: [false, "gpt-test"] }, async (at) =>
   (await logged(at, "fork")).deployment);
+
+// === providers.*.auth ===
+
+const CREDENTIALS = "tests/e2e/credentials.test.mjs";
+const auth = (...names) => names.map((name) => `providers.named.auth.${name}`);
+
+shownBy(CREDENTIALS, "signs requests to Amazon, over the bytes and at the time at which they go out", auth("method", "access_key_id", "region"));
+shownBy(CREDENTIALS, "takes a token endpoint that fails for a provider that cannot be reached, until it recovers", auth("token_url"));
+shownBy("src/providers/auth/minted.rs", "entra_and_baidu_are_sent_the_clients_secret", auth("tenant", "client_id"));

@@ -124,6 +124,28 @@ fn paths_are_encoded_once_more_and_have_no_empty_segments() {
 }
 
 #[test]
+fn a_credential_is_a_secret_or_a_temporary_key_as_it_is_printed() {
+    let read = |id: Option<&str>, text: &str| {
+        let key = AccessKey::read(id, &Secret::new(text.to_owned()))?;
+        let token = key.session_token.map(|token| token.expose().clone());
+        Ok::<_, AuthFault>((key.id, key.secret.expose().clone(), token))
+    };
+    let owned = |id: &str, secret: &str, token: Option<&str>| Ok((id.into(), secret.into(), token.map(str::to_owned)));
+    assert_eq!(read(Some("AK"), " s/+=\n"), owned("AK", "s/+=", None));
+    let printed = r#"{"Credentials":{"AccessKeyId":"ASIA","SecretAccessKey":"s","SessionToken":"t","Expiration":"x"}}"#;
+    for id in [None, Some("AK")] {
+        assert_eq!(read(id, printed), owned("ASIA", "s", Some("t")));
+    }
+    assert_eq!(read(None, r#"{"AccessKeyId":"AKIA","SecretAccessKey":"s"}"#), owned("AKIA", "s", None));
+    for (id, text) in
+        [(None, "s3cret"), (None, r#"{"AccessKeyId":"a"}"#), (Some("AK"), r#"{"SecretAccessKey":"s3cret"}"#)]
+    {
+        let fault = read(id, text).unwrap_err();
+        assert!(fault.is_about_the_credential() && !fault.to_string().contains("s3cret"), "{fault}");
+    }
+}
+
+#[test]
 fn nothing_of_the_secret_can_be_printed() {
     let secret = secret();
     let signer = SigV4 { session_token: Some(&secret), ..signer(&secret, "us-east-1", "bedrock") };

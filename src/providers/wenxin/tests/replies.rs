@@ -118,3 +118,12 @@ fn ends_are_told_apart_and_a_reply_without_one_is_none() {
     let cited = reply(source).unwrap().iter().any(|event| matches!(event, ChatEvent::Citation { .. }));
     assert!(cited);
 }
+
+#[test]
+fn a_token_that_is_refused_is_told_from_other_errors() {
+    for (number, refused) in [(110, true), (111, true), (336_003, false), (18, false)] {
+        let fault = whole(&json!({"error_code": number, "error_msg": "no"})).unwrap_err();
+        let ReplyFault::Reported { code, .. } = fault else { panic!("{fault:?}") };
+        assert_eq!(Wenxinworkshop.refuses_token(200, code.as_deref()), refused, "{number}");
+    }
+}
