@@ -9,6 +9,9 @@ use crate::protocol::json_scan::{Edit, Members, ScanLimits, scan_array, scan_obj
 /// Bounds for what lies within a body that has passed its own.
 const INNER: ScanLimits = ScanLimits { max_depth: usize::MAX, max_number_bytes: usize::MAX, max_members: usize::MAX };
 
+/// What a change makes of a text; `None` if it leaves it as it is.
+pub type Changed = Result<Option<Vec<u8>>, Problem>;
+
 /// The members of an object within a body.
 ///
 /// # Errors
@@ -208,11 +211,7 @@ impl<'a> Editor<'a> {
 ///
 /// # Errors
 /// What `change` fails with, or a 400 if this is no object.
-pub fn within(
-    text: &[u8],
-    name: &str,
-    change: &mut dyn FnMut(&[u8]) -> Result<Option<Vec<u8>>, Problem>,
-) -> Result<Option<Vec<u8>>, Problem> {
+pub fn within(text: &[u8], name: &str, change: &mut dyn FnMut(&[u8]) -> Changed) -> Changed {
     let members = object(text)?;
     let mut editor = Editor::new(&members);
     let Some(at) = editor.find(name)? else { return Ok(None) };
@@ -225,10 +224,7 @@ pub fn within(
 ///
 /// # Errors
 /// What `change` fails with.
-pub fn each(
-    text: &[u8],
-    change: &mut dyn FnMut(usize, &[u8]) -> Result<Option<Vec<u8>>, Problem>,
-) -> Result<Option<Vec<u8>>, Problem> {
+pub fn each(text: &[u8], change: &mut dyn FnMut(usize, &[u8]) -> Changed) -> Changed {
     if text.first() != Some(&b'[') {
         return Ok(None);
     }

@@ -223,10 +223,8 @@ fn together(quirk: MessageQuirk, list: &mut List<'_>) -> Result<(), Problem> {
                 list.set(last, text);
             }
         }
-        MessageQuirk::NeedsUser => {
-            if !roles(list).iter().any(|role| role == "user" || role == "tool") {
-                list.insert(list.len(), message("user", "."));
-            }
+        MessageQuirk::NeedsUser if !roles(list).iter().any(|role| role == "user" || role == "tool") => {
+            list.insert(list.len(), message("user", "."));
         }
         MessageQuirk::Alternate => alternate(list, roles(list))?,
         _ => {}
