@@ -428,7 +428,7 @@ mod tests {
             let mut list = List::read(text.as_bytes()).unwrap();
             let mut expected = items.clone();
             for (kind, at, value) in edits {
-                let at = at.index(expected.len() + 1);
+                let at = at.index(expected.len().saturating_add(1));
                 match kind {
                     0 => {
                         list.insert(at, value.to_string().into_bytes());

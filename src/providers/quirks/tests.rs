@@ -121,7 +121,7 @@ fn how_much_to_think_is_put_as_the_provider_has_it() {
     let thought = |preset, model: &str, effort: &str| {
         let (mut body, dropped) = sent(preset, json!({"model": model, "stream": true, "reasoning_effort": effort}));
         let body = body.as_object_mut().unwrap();
-        (body.remove("model"), body.remove("stream"));
+        body.retain(|name, _| name != "model" && name != "stream");
         (json!(body), dropped)
     };
     let none = Vec::<String>::new;
