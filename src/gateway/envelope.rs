@@ -166,7 +166,7 @@ impl<'a> Envelope<'a> {
     pub fn expected(&self, input: u64) -> Option<Usage> {
         // A second of speech is some fifteen characters, and some twenty tokens where it is counted in tokens.
         let output_audio = self.pieces.characters.saturating_mul(4).div_ceil(3);
-        self.api.is_side().then(|| Usage { input, output_audio, ..self.pieces })
+        self.api.is_side().then_some(Usage { input, output_audio, ..self.pieces })
     }
 
     /// The whole body, for an API that is no chat.
