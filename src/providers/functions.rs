@@ -1,7 +1,5 @@
 //! Tools for providers that know functions only, and can be told to call some or none of them, but not which.
 
-use serde_json::json;
-
 use super::answer_tool::{ANSWER_TOOL, with_object_type};
 use super::notes::{Notes, Param};
 use crate::error::Problem;
@@ -11,7 +9,7 @@ use crate::protocol::chat::{ChatRequest, Function, Tool, ToolBody, ToolChoice};
 /// The functions on offer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Offered {
-    /// Those that may be called. Tools that take free text are functions with one parameter, `input`.
+    /// Those that may be called.
     pub functions: Vec<Function>,
     /// What is to be done with them.
     pub demand: Demand,
@@ -71,13 +69,10 @@ fn function(tool: &Tool, origin: Api, notes: &mut Notes) -> Result<Option<Functi
             let parameters = function.parameters.as_ref().map(with_object_type);
             Some(Function { parameters, ..function.clone() })
         }
-        ToolBody::Custom { name, description, format } => {
-            if format.is_some() {
-                notes.drop_named(&format!("{}.format", tool.at))?;
-            }
-            let input = json!({"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]});
-            let (name, description) = (name.clone(), description.clone());
-            Some(Function { name, description, parameters: Some(input), strict: None })
+        ToolBody::Custom { .. } => {
+            let at = format!("{}.type", tool.at);
+            let message = format!("{at}: this model takes tools of the type `function` only.");
+            return Err(Problem::invalid(&at, message));
         }
         // Callers of Messages offer these with every request; the answer may well do without.
         ToolBody::Hosted { kind, .. }

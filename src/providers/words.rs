@@ -60,21 +60,18 @@ pub fn document(part: &Part) -> Result<Option<Cow<'_, str>>, Problem> {
 ///
 /// # Errors
 /// As [`words`].
-pub fn result(parts: &[Part], is_error: bool) -> Result<String, Problem> {
-    let texts: Vec<_> = parts.iter().map(words).collect::<Result<_, _>>()?;
+pub fn result<'p>(parts: impl IntoIterator<Item = &'p Part>, is_error: bool) -> Result<String, Problem> {
+    let texts: Vec<_> = parts.into_iter().map(words).collect::<Result<_, _>>()?;
     let texts: Vec<&str> = texts.iter().flatten().map(Cow::as_ref).collect();
     let text = texts.join("\n");
     Ok(if is_error { json!({"error": text}).to_string() } else { text })
 }
 
-/// The arguments of a call as the text of a JSON object: free text is its `input`.
+/// The arguments of a call as the text of a JSON object.
 ///
 /// # Errors
 /// A 400 if they are none.
-pub fn arguments(part: &Part, arguments: &str, custom: bool) -> Result<String, Problem> {
-    if custom {
-        return Ok(json!({"input": arguments}).to_string());
-    }
+pub fn arguments(part: &Part, arguments: &str) -> Result<String, Problem> {
     if arguments.trim().is_empty() {
         return Ok("{}".to_owned());
     }

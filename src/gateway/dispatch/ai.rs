@@ -62,7 +62,9 @@ pub(super) async fn run(ai: Ai, model: &str, input: &[u8], signal: &AbortSignal)
             if !text.chars().any(|letter| letter.is_ascii_digit()) {
                 return Err(worker::Error::JsError(text));
             }
-            Ok(Response::from_json(&json!({"error": text}))?.with_status(500))
+            let (body, init) = (json!({"error": text}).to_string(), ResponseInit::new());
+            init.set_status(500);
+            Ok(Response::from(web_sys::Response::new_with_opt_str_and_init(Some(&body), &init)?))
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::error::Problem;
-use crate::protocol::chat::{ChatRequest, Part, PartBody, Role};
+use crate::protocol::chat::{ChatRequest, Part, PartBody, Role, Source};
 use crate::providers::families::Traits;
 use crate::providers::notes::Notes;
 use crate::providers::turns::hoist;
@@ -25,7 +25,7 @@ pub(super) fn write(chat: &ChatRequest, traits: &Traits, cites: bool, notes: &mu
     // Instructions are taken first of all only.
     let (instructions, rest) = hoist(chat)?;
     let instructions: Vec<&str> = instructions.iter().map(|part| part.text.as_str()).collect();
-    let mut writer = Writer { traits, cites, notes, messages: Vec::new(), documents: Vec::new() };
+    let mut writer = Writer { traits, cites, notes, messages: Vec::new(), documents: Vec::new(), shown: Vec::new() };
     let instructions = instructions.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("\n\n");
     if !instructions.is_empty() {
         writer.messages.push(json!({"role": "system", "content": instructions}));
@@ -34,6 +34,7 @@ pub(super) fn write(chat: &ChatRequest, traits: &Traits, cites: bool, notes: &mu
     for message in rest {
         if message.role == Role::Assistant { writer.assistant(&message.parts) } else { writer.user(&message.parts) }?;
     }
+    writer.show();
     if writer.messages.len() == before {
         writer.messages.push(json!({"role": "user", "content": FILLER}));
     }
@@ -46,29 +47,34 @@ struct Writer<'w> {
     notes: &'w mut Notes,
     messages: Vec<Value>,
     documents: Vec<Value>,
+    /// Pictures among the results of tools, which are words only here: they follow in a turn of the user's.
+    shown: Vec<Value>,
 }
 
 impl Writer<'_> {
+    fn show(&mut self) {
+        if !self.shown.is_empty() {
+            self.messages.push(json!({"role": "user", "content": std::mem::take(&mut self.shown)}));
+        }
+    }
+
     /// What the user says, behind the results of tools that come with it.
     fn user(&mut self, parts: &[Part]) -> Result<(), Problem> {
         let mut content = Vec::new();
         for part in parts {
             match &part.body {
                 PartBody::Result { id, parts, is_error, .. } => {
-                    let content = result(parts, *is_error)?;
+                    for part in parts {
+                        if let PartBody::Image { source, detail } = &part.body {
+                            self.shown.push(picture(part, source, detail.as_deref())?);
+                        }
+                    }
+                    let told = |part: &&Part| !matches!(part.body, PartBody::Image { .. });
+                    let content = result(parts.iter().filter(told), *is_error)?;
                     let content = if content.is_empty() { FILLER } else { &content };
                     self.messages.push(json!({"role": "tool", "tool_call_id": id, "content": content}));
                 }
-                PartBody::Image { source, detail } => {
-                    let Some(url) = source.to_url() else {
-                        return Err(invalid(part, "this provider keeps no files; give it inline or by an address."));
-                    };
-                    let mut image = json!({"url": url});
-                    if let (Some(detail), Some(image)) = (detail, image.as_object_mut()) {
-                        image.insert("detail".to_owned(), detail.as_str().into());
-                    }
-                    content.push(json!({"type": "image_url", "image_url": image}));
-                }
+                PartBody::Image { source, detail } => content.push(picture(part, source, detail.as_deref())?),
                 PartBody::Document { name, context, .. } if self.cites && document(part)?.is_some() => {
                     content.extend(context.iter().map(|context| json!({"type": "text", "text": context})));
                     let text = document(part)?.unwrap_or_default();
@@ -83,6 +89,7 @@ impl Writer<'_> {
         }
         let only_results = parts.iter().all(|part| matches!(part.body, PartBody::Result { .. }));
         if !only_results {
+            self.show();
             self.messages.push(json!({"role": "user", "content": plain(content)}));
         }
         Ok(())
@@ -91,6 +98,7 @@ impl Writer<'_> {
     /// What the model has said. Beside calls its words are a plan, and so are the thoughts of models that do not tell
     /// them apart.
     fn assistant(&mut self, parts: &[Part]) -> Result<(), Problem> {
+        self.show();
         let (mut content, mut plan, mut calls) = (Vec::new(), Vec::new(), Vec::new());
         let has_calls = parts.iter().any(|part| matches!(part.body, PartBody::Call { .. }));
         for part in parts {
@@ -100,8 +108,8 @@ impl Writer<'_> {
                     content.push(json!({"type": "thinking", "thinking": thought.text}));
                 }
                 PartBody::Reasoning(thought) if has_calls => plan.push(thought.text.clone()),
-                PartBody::Call { id, name, arguments: given, custom, .. } => {
-                    let function = json!({"name": name, "arguments": arguments(part, given, *custom)?});
+                PartBody::Call { id, name, arguments: given, .. } => {
+                    let function = json!({"name": name, "arguments": arguments(part, given)?});
                     calls.push(json!({"id": id, "type": "function", "function": function}));
                 }
                 PartBody::Hosted { .. } => self.notes.drop_named(&part.at.to_string())?,
@@ -129,6 +137,17 @@ impl Writer<'_> {
         }
         Ok(())
     }
+}
+
+fn picture(part: &Part, source: &Source, detail: Option<&str>) -> Result<Value, Problem> {
+    let Some(url) = source.to_url() else {
+        return Err(invalid(part, "this provider keeps no files; give it inline or by an address."));
+    };
+    let mut image = json!({"url": url});
+    if let (Some(detail), Some(image)) = (detail, image.as_object_mut()) {
+        image.insert("detail".to_owned(), detail.into());
+    }
+    Ok(json!({"type": "image_url", "image_url": image}))
 }
 
 /// The content: one text alone as such.

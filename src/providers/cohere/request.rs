@@ -149,8 +149,8 @@ fn tools(chat: &ChatRequest, notes: &mut Notes, body: &mut Map<String, Value>) -
     Ok(())
 }
 
-/// Whether a function's arguments are to follow its schema exactly, as far as Cohere can have them do that: it needs one
-/// that is required.
+/// Whether a function's arguments are to follow its schema exactly, as far as Cohere can have them do that: it needs
+/// one that is required.
 fn is_strict(function: &Function) -> bool {
     let required = function.parameters.as_ref().and_then(|schema| schema.get("required")?.as_array());
     function.strict == Some(true) && required.is_some_and(|names| !names.is_empty())

@@ -1,5 +1,5 @@
-//! The conversation. It is taken in the strictest form only: an odd number of messages, the user and the model in turns,
-//! the user first and last, none of them empty, one call a message, and the result of a call right behind it.
+//! The conversation. It is taken in the strictest form only: an odd number of messages, the user and the model in
+//! turns, the user first and last, none of them empty, one call a message, and the result of a call right behind it.
 
 use std::collections::BTreeMap;
 
@@ -61,11 +61,11 @@ pub(super) fn write(chat: &ChatRequest, notes: &mut Notes) -> Result<Conversatio
                 let next = turns.get(nth.saturating_add(1)).map(|turn| turn.parts.as_slice()).unwrap_or_default();
                 let mut results = results(next)?;
                 for part in &turn.parts {
-                    let PartBody::Call { id, name, arguments: given, custom, .. } = &part.body else {
+                    let PartBody::Call { id, name, arguments: given, .. } = &part.body else {
                         said.extend(text(part, notes)?.map(Said::Model));
                         continue;
                     };
-                    let (name, arguments) = (name.clone(), arguments(part, given, *custom)?);
+                    let (name, arguments) = (name.clone(), arguments(part, given)?);
                     said.push(Said::Call { words: String::new(), name: name.clone(), arguments });
                     said.extend(results.remove(id.as_str()).map(|content| Said::Result { name, content }));
                 }

@@ -1,5 +1,5 @@
-//! Baidu's wenxinworkshop, the older API of Qianfan (<https://cloud.baidu.com/doc/WENXINWORKSHOP>). The model is the last
-//! part of the path, the base URL ends before `/rpc`: `https://aip.baidubce.com`. Errors come with status 200.
+//! Baidu's wenxinworkshop, the older API of Qianfan (<https://cloud.baidu.com/doc/WENXINWORKSHOP>). The model is the
+//! last part of the path, the base URL ends before `/rpc`: `https://aip.baidubce.com`. Errors come with status 200.
 
 mod error;
 mod messages;

@@ -1,5 +1,5 @@
-//! Workers AI by the Worker's own binding `AI`: what would be a path is the model, and no credential is needed. The body
-//! is the binding's input (<https://developers.cloudflare.com/workers-ai/configuration/bindings/>).
+//! Workers AI by the Worker's own binding `AI`: what would be a path is the model, and no credential is needed. The
+//! body is the binding's input (<https://developers.cloudflare.com/workers-ai/configuration/bindings/>).
 
 mod reply;
 mod request;

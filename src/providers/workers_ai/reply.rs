@@ -18,7 +18,7 @@ const MEANINGS: &[(&str, u16, &[u64])] = &[
     ("permission_error", 403, &[3023, 3041, 5016, 5018]),
     ("timeout_error", 408, &[3007, 3008]),
     ("request_too_large", 413, &[3006]),
-    ("insufficient_quota", 402, &[3036]),
+    ("insufficient_quota", 429, &[3036]),
     ("overloaded_error", 503, &[3040]),
 ];
 

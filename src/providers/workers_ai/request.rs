@@ -103,8 +103,8 @@ fn messages(chat: &ChatRequest, notes: &mut Notes) -> Result<Vec<Value>, Problem
                 PartBody::Result { id, parts, is_error, .. } => {
                     out.push(json!({"role": "tool", "tool_call_id": id, "content": result(parts, *is_error)?}));
                 }
-                PartBody::Call { id, name, arguments: given, custom, .. } => {
-                    let function = json!({"name": name, "arguments": arguments(part, given, *custom)?});
+                PartBody::Call { id, name, arguments: given, .. } => {
+                    let function = json!({"name": name, "arguments": arguments(part, given)?});
                     calls.push(json!({"id": id, "type": "function", "function": function}));
                 }
                 PartBody::Image { source, .. } => content.push(picture(part, source)?),

@@ -88,7 +88,10 @@ fn the_input_is_what_the_binding_takes() {
     );
     dropped.sort();
     assert_eq!(dropped, ["foo", "stop"]);
-    let image = |url: &str| json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]});
+    let image = |url: &str| {
+        let part = json!({"type": "image_url", "image_url": {"url": url}});
+        json!({"messages": [{"role": "user", "content": [part]}]})
+    };
     assert!(sent(&image("data:image/png;base64,AAAA")).unwrap().0["messages"][0]["content"].is_array());
     let problem = sent(&image("https://a.example/x.png")).unwrap_err();
     assert_eq!((problem.status, problem.param.as_deref()), (400, Some("messages[0].content[0]")));
@@ -164,7 +167,7 @@ fn errors_mean_what_their_numbers_say_wherever_they_stand() {
         (5016, "permission_error", 403),
         (3007, "timeout_error", 408),
         (3006, "request_too_large", 413),
-        (3036, "insufficient_quota", 402),
+        (3036, "insufficient_quota", 429),
         (3040, "overloaded_error", 503),
     ] {
         let meant = (code.to_owned(), Some(status), true);

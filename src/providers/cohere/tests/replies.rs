@@ -128,7 +128,10 @@ fn end(reason: &str) -> Value {
 
 #[test]
 fn thoughts_plans_calls_and_citations_are_told_apart() {
-    let content = |index: u64, kind: &str, text: &str| json!({"type": "content-delta", "index": index, "delta": {"message": {"content": {kind: text}}}});
+    let content = |index: u64, kind: &str, text: &str| {
+        let delta = json!({"message": {"content": {kind: text}}});
+        json!({"type": "content-delta", "index": index, "delta": delta})
+    };
     let citation = json!({"start": 0, "end": 2, "text": "It", "sources": [
         {"type": "document", "id": "d:0", "document": {"title": "T", "url": "https://a.example", "snippet": "s"}},
         {"type": "tool", "id": "t:0", "tool_output": {"x": 1}}]});
@@ -171,7 +174,10 @@ fn thoughts_plans_calls_and_citations_are_told_apart() {
 fn the_same_whole_and_streamed() {
     let body = json!({
         "id": "i", "finish_reason": "COMPLETE",
-        "message": {"role": "assistant", "content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Yes"}]},
+        "message": {
+            "role": "assistant",
+            "content": [{"type": "thinking", "thinking": "Hm."}, {"type": "text", "text": "Yes"}],
+        },
         "logprobs": [{"text": "Yes", "token_ids": [1, 2], "logprobs": [-0.5, -0.25]}],
         "usage": {"billed_units": {"input_tokens": 3, "output_tokens": 4}},
     });

@@ -44,7 +44,8 @@ fn calls_and_results_keep_their_ids() {
         messages(turns.clone()),
         json!([
             {"role": "user", "content": "Hi"},
-            {"role": "assistant", "tool_plan": "Hm.\n\nI look.", "tool_calls": [call("a", "{}"), call("b", "{\"x\":1}")]},
+            {"role": "assistant", "tool_plan": "Hm.\n\nI look.",
+             "tool_calls": [call("a", "{}"), call("b", "{\"x\":1}")]},
             {"role": "tool", "tool_call_id": "a", "content": "1"},
             {"role": "tool", "tool_call_id": "b", "content": "."},
             {"role": "assistant", "content": "Done"},
@@ -57,7 +58,10 @@ fn calls_and_results_keep_their_ids() {
 
 #[test]
 fn pictures_pass_and_documents_are_cited() {
-    let file = |kind: &str, data: &str| json!({"type": "file", "file": {"filename": "a.txt", "file_data": format!("data:{kind};base64,{data}")}});
+    let file = |kind: &str, data: &str| {
+        let url = format!("data:{kind};base64,{data}");
+        json!({"type": "file", "file": {"filename": "a.txt", "file_data": url}})
+    };
     let image = json!({"type": "image_url", "image_url": {"url": "https://a.example/x.png", "detail": "low"}});
     let said = |parts: Value| json!([{"role": "user", "content": parts}]);
     let text = json!({"type": "text", "text": "What?"});
@@ -78,6 +82,22 @@ fn pictures_pass_and_documents_are_cited() {
         assert_eq!((problem.status, problem.param.as_deref()), (400, Some("messages[0].content[1]")));
         assert!(problem.message.contains(words), "{}", problem.message);
     }
+}
+
+#[test]
+fn pictures_among_results_follow_them() {
+    let call = json!({"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let image = json!({"type": "image_url", "image_url": {"url": "https://a.example/x.png"}});
+    let result = |content: Value| json!({"role": "tool", "tool_call_id": "a", "content": content});
+    let asked = json!({"role": "user", "content": "Hi"});
+    let called = json!({"role": "assistant", "tool_calls": [call]});
+    let shown = json!({"role": "user", "content": [image]});
+    assert_eq!(
+        messages(
+            json!([asked, called, result(json!([image])), result(json!("1")), {"role": "user", "content": "And?"}])
+        ),
+        json!([asked, called, result(json!(".")), result(json!("1")), shown, {"role": "user", "content": "And?"}])
+    );
 }
 
 #[test]
