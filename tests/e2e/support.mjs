@@ -63,14 +63,15 @@ export function assertNothingLeaked() {
 }
 
 /**
- * Starts the mock provider and the gateway in front of it. The result's `stop()` ends both and looks for secrets in all
+ * Starts the mock provider and the gateway in front of it; `given` makes further options from the former. The result's `stop()` ends both and looks for secrets in all
  * that the gateway has logged, for `assertNothingLeaked`.
  */
-export async function start({ keys = [{ name: "app" }], secrets = {}, ...options } = {}) {
+export async function start({ keys = [{ name: "app" }], secrets = {}, given = async () => ({}), ...options } = {}) {
   const mock = await startMock();
-  const all = { KEY_HASH_SECRET, ...PROVIDER_SECRETS, ...secrets };
   try {
-    const gateway = await startGateway({ mockUrl: mock.url, config: config(), keys, secrets: all, ...options });
+    const { secrets: more, ...others } = await given(mock);
+    const all = { KEY_HASH_SECRET, ...PROVIDER_SECRETS, ...secrets, ...more };
+    const gateway = await startGateway({ mockUrl: mock.url, config: config(), keys, secrets: all, ...options, ...others });
     const hidden = [...Object.values(all), ...Object.values(gateway.keys)];
     return {
       mock,
