@@ -223,6 +223,13 @@ describe("the @anthropic-ai/sdk package, whatever the provider speaks", () => {
           const tag = freshId();
           const document = { type: "document", source, title: "Notes.pdf" };
           const text = { type: "text", text: `What does it say? ${directive({ tag, text: TEXT })}` };
+          if (kind === "a PDF" && upstream.textOnly) {
+            await assert.rejects(create({ messages: [user(document, text)] }), (error) => {
+              assert.match(error.message, /messages\[0\]\.content\[0\]: .* as text only/);
+              return error instanceof Anthropic.BadRequestError;
+            });
+            return;
+          }
           const message = await create({ messages: [user(document, text)] });
           assert.equal(said(message), TEXT);
           const { body } = await received(mock, tag);
@@ -234,6 +241,11 @@ describe("the @anthropic-ai/sdk package, whatever the provider speaks", () => {
         for (const streamed of [false, true]) {
           // Gemini has another answer to a prompt that it withholds: an error.
           const messages = ask(upstream.provider === "gemini" ? { finish: "SAFETY" } : { block: 1 });
+          // Cohere knows no other.
+          if (upstream.provider === "cohere") {
+            await assert.rejects(either(streamed)({ messages }), (error) => error instanceof Anthropic.BadRequestError);
+            continue;
+          }
           const message = await either(streamed)({ messages });
           assert.equal(message.stop_reason, "refusal");
         }

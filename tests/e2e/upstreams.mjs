@@ -8,11 +8,13 @@ const PROVIDERS = {
   gemini: provider("gemini", `${MOCK}/v1beta`),
   bedrock: provider("bedrock", MOCK),
   responses: provider("openai", `${MOCK}/v1`, { wires: ["responses"] }),
+  cohere: provider("cohere", MOCK),
 };
 
 /**
  * Models by what they stand for: where they are asked whole (`path`), how they are made to think by callers of Messages
- * (`thinking`; a budget where nothing is said), and whether what they thought comes with a proof.
+ * (`thinking`; a budget where nothing is said), whether what they thought comes with a proof, and whether documents are
+ * text to them (`textOnly`).
  */
 export const UPSTREAMS = {
   "an OpenAI-like model": { provider: "openai", upstream_model: "mock-large", path: "/v1/chat/completions" },
@@ -45,6 +47,12 @@ export const UPSTREAMS = {
     provider: "bedrock",
     upstream_model: "us.amazon.nova-2-lite-v1:0",
     path: "/model/us.amazon.nova-2-lite-v1%3A0/converse",
+  },
+  "Cohere's Command": {
+    provider: "cohere",
+    upstream_model: "command-a-reasoning-08-2025",
+    path: "/v2/chat",
+    textOnly: true,
   },
 };
 
