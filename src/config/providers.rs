@@ -28,9 +28,10 @@ fields! {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub dialect: Option<ProviderDialect>;
         /// Which of OpenAI's APIs an `openai` provider serves. Requests of these are passed on as they are, and requests of
-        /// any other API are translated to the first of them. Left out: those of the `preset`, or else `chat` alone.
+        /// any other API are translated to the first of them that is `chat` or `responses`. Left out: those of
+        /// the `preset`, or else `chat` alone.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        pub wires: Option<Vec<Wire>>, items 1 ..= 2;
+        pub wires: Option<Vec<Wire>>, items 1 ..= 3;
         /// Where it is. The dialect's path is appended: `/chat/completions` for `openai` (so this ends in `/v1` for most),
         /// `/v1/messages` for `anthropic`, `/models/…` for `gemini` (so this ends in `/v1beta`), `/publishers/…` for `vertex`
         /// (so this ends in `/v1/projects/<project>/locations/<location>`), `/model/…` for `bedrock`, `/v2/chat` for `cohere`,
@@ -79,6 +80,11 @@ fields! {
         /// strictly. Costs CPU per chunk.
         #[serde(default)]
         pub normalize: bool;
+        /// Whether callers may go back to responses that an `openai` provider keeps (`store`): each is marked as its
+        /// account's in `metadata` when it is made, and only that account may go on from it (`previous_response_id`), look
+        /// at it, delete it.
+        #[serde(default)]
+        pub stored_responses: bool;
         /// Whose prices count for its models that have none of their own: the name of a catalog that the gateway brings
         /// along, such as `openai`, or `none`. Left out: the catalog of the host in `base_url`, if there is one.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,6 +166,8 @@ pub enum Wire {
     Chat,
     /// Responses.
     Responses,
+    /// The older Completions. What the provider is asked otherwise goes by one of the others.
+    Completions,
 }
 
 /// Secrets of the Worker that are its own: sent to a provider they would be given away.

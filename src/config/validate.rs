@@ -313,6 +313,15 @@ impl Problems {
         if provider.wires() != [Wire::Chat] && provider.dialect() != ProviderDialect::OpenAi {
             self.add(&format!("{path}.wires"), "only for dialect `openai`: the others have one API each");
         }
+        if provider.stored_responses && !provider.wires().contains(&Wire::Responses) {
+            self.add(&format!("{path}.stored_responses"), "only with `responses` among the `wires`");
+        }
+        if provider.wires().iter().all(|wire| *wire == Wire::Completions) {
+            self.add(
+                &format!("{path}.wires"),
+                "must have `chat` or `responses`: other requests are translated to these",
+            );
+        }
         match (provider.dialect(), &provider.generic) {
             (ProviderDialect::Generic, None) => {
                 self.add(path, "a provider with dialect `generic` needs a `generic` section");

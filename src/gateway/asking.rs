@@ -45,7 +45,7 @@ pub trait Load {
 
 impl Load for Envelope<'_> {
     fn wanted(&self, family: Family) -> Wanted<'_> {
-        Wanted::of(self, self.input.measure().tokens(family))
+        Wanted::of(self, self.input_tokens(family))
     }
 
     fn expected(&self, input: u64) -> Option<Usage> {

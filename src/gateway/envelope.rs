@@ -8,7 +8,7 @@ use std::cell::OnceCell;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::estimate::InputBody;
+use super::estimate::{Family, InputBody};
 use crate::error::{Kind, Problem};
 use crate::protocol::chat::ChatRequest;
 use crate::protocol::inbound::inbound;
@@ -43,6 +43,8 @@ pub struct Envelope<'a> {
     pub service_tier: Option<String>,
     /// What is going to be used of what is charged by the piece.
     pub pieces: Usage,
+    /// The mark of the caller's account on responses that are kept; `None` until somebody gives it.
+    pub mark: Option<String>,
 }
 
 /// The model that OpenAI has moderate what names none.
@@ -66,7 +68,7 @@ enum Takes {
 fn inputs(api: Api) -> &'static [(&'static str, Takes)] {
     match api {
         Api::ChatCompletions | Api::Messages | Api::CountTokens => &[("messages", Takes::List("message"))],
-        Api::Responses => &[("input", Takes::Both("item"))],
+        Api::Responses | Api::InputTokens => &[("input", Takes::Both("item"))],
         Api::Completions => &[("prompt", Takes::Both("prompt"))],
         Api::Embeddings | Api::Moderations => &[("input", Takes::Both("text"))],
         Api::Rerank => &[("query", Takes::Text), ("documents", Takes::List("document"))],
@@ -102,12 +104,14 @@ impl<'a> Envelope<'a> {
         let stream = match api {
             // A voice is passed on as it comes, whatever its form.
             Api::Speech => true,
-            Api::CountTokens | Api::Embeddings | Api::Moderations | Api::Rerank | Api::Translation => false,
+            Api::Embeddings | Api::Moderations | Api::Rerank | Api::Translation => false,
+            api if api.is_count() => false,
             _ => reader.boolean("stream")?,
         };
         let mut max_output = match api {
             Api::Responses => reader.count("max_output_tokens")?,
-            Api::CountTokens | Api::Embeddings | Api::Moderations | Api::Rerank => Some(0),
+            Api::Embeddings | Api::Moderations | Api::Rerank => Some(0),
+            api if api.is_count() => Some(0),
             api if api.is_chat() => reader.count("max_tokens")?,
             _ => None,
         };
@@ -117,7 +121,13 @@ impl<'a> Envelope<'a> {
         }
         let include_usage = completes && reader.include_usage(limits)?;
         let makes_images = matches!(api, Api::ImageGeneration | Api::ImageEdit);
-        let choices = if completes || makes_images { reader.choices()? } else { 1 };
+        let choices = match api {
+            Api::Completions => {
+                reader.choices()?.max(reader.count("best_of")?.unwrap_or(1)).saturating_mul(reader.prompts()?)
+            }
+            _ if completes || makes_images => reader.choices()?,
+            _ => 1,
+        };
         let max_output = max_output.map(|each| each.saturating_mul(choices));
         let pieces = Usage {
             images: if makes_images { choices } else { 0 },
@@ -140,7 +150,13 @@ impl<'a> Envelope<'a> {
             choices,
             service_tier,
             pieces,
+            mark: None,
         })
+    }
+
+    /// About how many tokens go in that count against limits and are charged.
+    pub fn input_tokens(&self, family: Family) -> u64 {
+        if self.api.is_count() { 0 } else { self.input.measure().tokens(family) }
     }
 
     /// A field at the body's top, as it stands there; `None` as well if it is there twice.
@@ -154,7 +170,8 @@ impl<'a> Envelope<'a> {
     /// # Errors
     /// A 400 naming the place at fault.
     pub fn chat(&self) -> Result<&ChatRequest, Problem> {
-        let read = || match inbound(self.api) {
+        let read = || match inbound(self.api.of_requests()) {
+            Some(dialect) if self.api.is_count() => dialect.read_counted(self.body),
             Some(dialect) => dialect.read(self.body),
             None => Err(Problem::new(Kind::Internal, "internal_error", "This API is not translated.")),
         };
@@ -180,7 +197,7 @@ impl<'a> Envelope<'a> {
 
     /// The request as dialects take it that pass it on.
     pub fn source(&self) -> Source<'_> {
-        Source { body: self.body, members: &self.members, stream: self.stream }
+        Source { body: self.body, members: &self.members, stream: self.stream, mark: self.mark.as_deref() }
     }
 }
 
@@ -238,6 +255,13 @@ impl<'a> Reader<'_, 'a> {
     fn length(&self, name: &str) -> Result<u64, Problem> {
         let list = self.get(name)?.map(|member| serde_json::from_slice::<Vec<IgnoredAny>>(self.members.raw(member)));
         Ok(list.and_then(Result::ok).map_or(0, |list| list.len() as u64))
+    }
+
+    /// How many prompts there are, each of which is answered: texts or lists of tokens.
+    fn prompts(&self) -> Result<u64, Problem> {
+        let raw = self.get("prompt")?.map(|member| self.members.raw(member)).unwrap_or_default();
+        let first = raw.strip_prefix(b"[").and_then(|inside| inside.trim_ascii_start().first());
+        if matches!(first, Some(b'"' | b'[')) { self.length("prompt") } else { Ok(1) }
     }
 
     fn boolean(&self, name: &str) -> Result<bool, Problem> {
@@ -344,6 +368,19 @@ mod tests {
         let expected = speech.expected(7).unwrap();
         assert_eq!((expected.input, expected.characters, expected.output_audio), (7, 4, 6));
         assert!(!read(Api::Embeddings, r#"{"model":"m","input":"x","stream":"y"}"#).unwrap().stream);
+    }
+
+    #[test]
+    fn every_prompt_is_answered_as_often_as_is_asked() {
+        let read = |rest: &str| {
+            let body = format!(r#"{{"model":"m","prompt":{rest}}}"#);
+            Envelope::read(body.as_bytes(), Api::Completions, 64).map(|it| (it.choices, it.max_output)).ok()
+        };
+        assert_eq!(read(r#""a""#), Some((1, None)));
+        assert_eq!(read(r#"["a","b"],"n":2,"max_tokens":5"#), Some((4, Some(20))));
+        assert_eq!(read(r#"[1,2,3],"n":2,"best_of":3,"max_tokens":5"#), Some((3, Some(15))));
+        assert_eq!(read("[ [1,2],[3]]"), Some((2, None)));
+        assert_eq!((read("[]"), read("5"), read("null")), (None, None, None));
     }
 
     #[test]

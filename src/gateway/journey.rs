@@ -12,15 +12,18 @@ use worker::Env;
 use super::admit::{Onward, Place, Seeking};
 use super::asking;
 use super::attempt::{Attempting, Failed, Served, note_attempt};
+use super::count;
+use super::envelope::Envelope;
 use super::explain::Explanation;
 use super::itinerary::{Health as _, Itinerary, ShadowCopy, Sight};
 use super::limit_refusal::provider_refusal;
 use super::meter::TellCost;
 use super::patience::Patience;
 use super::pipeline::{enter, provoked};
-use super::plan::{LoadedConfig, Plan};
+use super::plan::{Lane, LoadedConfig, Plan};
 use super::relay::Outgoing;
 use super::reply::Wanted;
+use super::stored;
 use super::upload::FormBody;
 use crate::config::Timeouts;
 use crate::error::Problem;
@@ -29,10 +32,12 @@ use crate::http::{Exchange, Reply};
 use crate::limits::amounts::Amounts;
 use crate::limits::ask::{Breach, Settlement};
 use crate::protocol::inbound::{Echo, ReplyIdentity, inbound};
+use crate::providers::openai::stored::{no_previous, previous};
 use crate::providers::outbound::Serves;
 use crate::providers::{StandIns, UpstreamRequest};
 use crate::routing::attempts::{self, Attempts, Next, Policy};
 use crate::routing::board::{Availability, Observation};
+use crate::routing::headroom::Headroom;
 use crate::routing::outcome::{Blame, Fault};
 use crate::routing::tree::Candidate;
 use crate::store::routing::{deciding, in_flight, random, saw, with_budget};
@@ -123,7 +128,7 @@ impl<'a> Journey<'a> {
     /// What the caller is told if nobody answers, where it is not an error reply of a provider's.
     pub async fn run(self, exchange: &mut Exchange, place: Place) -> Result<(Reply, Option<Outgoing>), Problem> {
         let answer = self.go(exchange, place).await;
-        if exchange.record.attempts == 0 {
+        if exchange.record.attempts == 0 && exchange.record.lane != Lane::Estimated.name() {
             exchange.never_mind();
         }
         answer
@@ -220,7 +225,7 @@ impl<'a> Journey<'a> {
 
     /// The copy that the route's shadow gets.
     fn copy(&self, exchange: &Exchange) -> Option<ShadowCopy> {
-        let envelope = self.sight.envelope.filter(|_| self.form.is_none())?;
+        let envelope = self.sight.envelope.filter(|envelope| self.form.is_none() && !envelope.api.is_count())?;
         let shadow = self.itinerary.order.shadow?;
         Some(ShadowCopy {
             id: format!("{}.shadow", exchange.record.settlement_id),
@@ -247,6 +252,16 @@ impl<'a> Journey<'a> {
         let Some(envelope) = self.sight.envelope else {
             return Tried::Passed(super::plan::no_such_model(self.sight.asked.model));
         };
+        if plan.lane == Lane::Estimated {
+            enter(exchange, &plan, self.sight.principal, envelope);
+            let reply = count::estimate(envelope.api, envelope.input.measure().tokens(plan.family()));
+            return Tried::Served(Box::new(Served { reply, outgoing: None, headroom: Headroom::default() }));
+        }
+        match self.goes_on(exchange, &plan, envelope).await {
+            Ok(None) => {}
+            Ok(Some(problem)) => return Tried::Passed(problem),
+            Err(failed) => return Tried::Failed(Box::new(failed)),
+        }
         let ready = self.first.take_if(|(name, _)| *name == candidate.deployment).map(|(_, request)| request);
         let mut request = match ready.map_or_else(|| plan.request(envelope), Ok) {
             Ok(request) => request,
@@ -315,6 +330,27 @@ impl<'a> Journey<'a> {
                 Tried::Failed(Box::new(failed))
             }
         }
+    }
+
+    /// Why a candidate cannot have a request go on from a response that it names, if it names one.
+    async fn goes_on(
+        &self,
+        exchange: &mut Exchange,
+        plan: &Plan<'_>,
+        envelope: &Envelope<'_>,
+    ) -> Result<Option<Problem>, Failed> {
+        let (true, Serves::Natively, Some(mark)) =
+            (plan.target.provider.stored_responses, plan.serves, envelope.mark.as_deref())
+        else {
+            return Ok(None);
+        };
+        let id = match previous(envelope.source().members) {
+            Ok(Some(id)) => id,
+            Ok(None) => return Ok(None),
+            Err(problem) => return Ok(Some(problem)),
+        };
+        let owned = stored::may_go_on(exchange, self.env, &self.client, plan, &id, mark).await?;
+        Ok((!owned).then(|| no_previous(&id)))
     }
 
     fn wanted(&self, exchange: &Exchange, plan: &Plan<'_>, sent: u64) -> Wanted {

@@ -184,11 +184,11 @@ impl State {
         let Some(data) = frame.data.as_deref() else { return Seen::Nothing };
         self.pieces = self.pieces.saturating_add(1);
         match self.api {
-            Api::ChatCompletions if frame.name == b"error" => {
+            Api::ChatCompletions | Api::Completions if frame.name == b"error" => {
                 self.reported = Some(ReplyFault::reported_event(data));
                 Seen::Nothing
             }
-            Api::ChatCompletions => self.observe_chunk(data),
+            Api::ChatCompletions | Api::Completions => self.observe_chunk(data),
             Api::Messages => self.observe_message_event(data),
             Api::Responses => self.observe_response_event(data),
             api if api.is_side() => self.observe_side_event(data),

@@ -7,15 +7,18 @@
 //!    [`reservation`]
 //! 5. `journey`: one `attempt` after the other until somebody answers; `dispatch`: the upstream request, within the time
 //!    that [`patience`] allows; [`mod@fault`]: what went wrong; [`explain`]: why it went where it went
-//! 6. [`reply`] and `relay`: the reply to the caller, with [`meter`] reading along
+//! 6. [`reply`] and `relay`: the reply to the caller, with [`meter`] reading along; [`mod@count`]: what is only counted
 //!    `shadow`: a copy of it to a model that is tried out
 //! 7. `settle`: what the request used, its log line, and what it is charged ([`charge`])
+//!
+//! `stored` is about responses that a provider keeps, for which [`keepers`] are asked.
 //!
 //! [`limit_headers`] and [`limit_refusal`] say what callers are told of limits, and [`key_report`] what a key learns of itself. [`loaded`] is
 //! the configuration that all of it works with; [`simulate`] tells what would become of a request.
 
 pub mod asking;
 pub mod charge;
+pub mod count;
 pub mod envelope;
 pub mod estimate;
 pub mod explain;
@@ -23,6 +26,7 @@ pub mod fault;
 pub mod forms;
 pub mod held;
 pub mod itinerary;
+pub mod keepers;
 pub mod key_report;
 pub mod limit_headers;
 pub mod limit_refusal;
@@ -64,5 +68,7 @@ pub mod relay;
 pub mod settle;
 #[cfg(target_arch = "wasm32")]
 pub mod shadow;
+#[cfg(target_arch = "wasm32")]
+pub mod stored;
 #[cfg(target_arch = "wasm32")]
 pub mod upload;

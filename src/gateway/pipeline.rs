@@ -10,6 +10,7 @@ use super::admit::{Admitted, Applicant, admit};
 use super::asking::Load;
 use super::authenticate::authenticate;
 use super::confirm::{identified, told};
+use super::count;
 use super::envelope::Envelope;
 use super::estimate::Input;
 use super::explain::Explanation;
@@ -17,8 +18,9 @@ use super::forms;
 use super::incoming;
 use super::itinerary::{Itinerary, Nobody, Sight, itinerary};
 use super::journey::Journey;
-use super::plan::{Asked, LoadedConfig, Plan};
+use super::plan::{Asked, Lane, LoadedConfig, Plan};
 use super::relay::Outgoing;
+use super::stored;
 use super::upload::{FormBody, Taking};
 use crate::auth::Principal;
 use crate::config::Overrides;
@@ -62,13 +64,16 @@ pub async fn call(
     exchange.record.bytes_in = form.as_ref().map_or(body.len() as u64, FormBody::bytes);
     let mut caller = Caller::new(principal, known);
     let max_depth = loaded.config.http.max_json_depth;
-    let envelope = match Envelope::read(&body, api, max_depth) {
+    let mut envelope = match Envelope::read(&body, api, max_depth) {
         Ok(envelope) => envelope,
         Err(problem) => {
             caller.standing(exchange, env, &loaded).await?;
             return Err(problem);
         }
     };
+    if api.of_requests() == Api::Responses {
+        envelope.mark = stored::mark(env, &caller.principal.account);
+    }
     exchange.record.model.clone_from(&envelope.model);
     exchange.record.stream = envelope.stream;
     let tells_cost = loaded.config.billing.tell_cost;
@@ -79,10 +84,11 @@ pub async fn call(
         stream: envelope.stream,
         include_usage: envelope.include_usage,
         include_cost,
-        input: Input::Body(&envelope.input),
+        // However long it is, it can be counted.
+        input: if api.is_count() { Input::Tokens(0) } else { Input::Body(&envelope.input) },
         at: inbound.started / 1000,
     };
-    let (itinerary, place, principal, first) = loop {
+    let (itinerary, place, principal, first, family) = loop {
         let principal = caller.principal.clone();
         let sight = sight(asked, &envelope, &exchange.headers, &principal);
         let decided = decide(&loaded, sight);
@@ -107,7 +113,9 @@ pub async fn call(
                 };
                 let Admitted { confirmed, place } = admit(exchange, env, applicant).await?;
                 match confirmed {
-                    Confirmed::AsItIs => break (itinerary, place, principal, (plan.model_name, first)),
+                    Confirmed::AsItIs => {
+                        break (itinerary, place, principal, (plan.model_name, first), plan.family());
+                    }
                     Confirmed::Changed => Ok(()),
                 }
             }
@@ -132,7 +140,16 @@ pub async fn call(
         client: inbound.client,
         started: inbound.started,
     };
-    journey.run(exchange, place).await
+    let answered = journey.run(exchange, place).await;
+    if !api.is_count() {
+        return answered;
+    }
+    let status = answered.as_ref().map_or_else(|problem| problem.status, |(reply, _)| reply.status);
+    if count::stands(status, exchange.record.lane == Lane::Native.name()) {
+        return answered;
+    }
+    exchange.record.lane = Lane::Estimated.name();
+    Ok((count::estimate(api, envelope.input.measure().tokens(family)), None))
 }
 
 /// The configuration that a request is served by.

@@ -5,10 +5,11 @@ use url::Url;
 use super::envelope::Envelope;
 use super::estimate::{Family, Input};
 use crate::auth::Principal;
-use crate::billing::Pricing;
+use crate::billing::{Parts, Pricing};
 use crate::config::{Config, Model, Overrides, Provider, StreamUsage, Timeouts, Unpriced};
 use crate::error::{Kind, Problem};
 use crate::protocol::Apis;
+use crate::protocol::chat::ChatRequest;
 use crate::protocol::inbound::inbound;
 use crate::providers::outbound::{Outbound, Serves, translated};
 use crate::providers::{Api, Target, UpstreamRequest, outbound, side};
@@ -26,6 +27,8 @@ pub enum Lane {
     Translated,
     /// As the runtime hands it over, whatever it is: the path is the provider's own.
     Proxy,
+    /// The gateway's own estimate: nobody is asked.
+    Estimated,
 }
 
 impl Lane {
@@ -36,6 +39,7 @@ impl Lane {
             Self::Relayed => "relayed",
             Self::Translated => "translated",
             Self::Proxy => "proxy",
+            Self::Estimated => "estimated",
         }
     }
 }
@@ -90,17 +94,27 @@ impl Plan<'_> {
         family(self.dialect, self.target)
     }
 
-    /// Writes what the provider is going to be sent.
+    /// The request for how many tokens a chat request has.
+    fn count(&self, chat: &ChatRequest) -> Result<UpstreamRequest, Problem> {
+        let whole = ChatRequest { stream: false, ..chat.clone() };
+        let request = translated(self.dialect, self.target, &whole)?;
+        let internal = || Problem::new(Kind::Internal, "internal_error", "This provider does not count tokens.");
+        self.dialect.count(request, self.target).ok_or_else(internal)
+    }
+
+    /// Writes what the provider is going to be sent; nothing where the gateway answers itself.
     ///
     /// # Errors
     /// A 400 naming the field that this provider cannot serve.
     pub fn request(&self, envelope: &Envelope<'_>) -> Result<UpstreamRequest, Problem> {
         match self.serves {
             Serves::Natively => self.dialect.faithful(envelope.api, &envelope.source(), self.target),
+            Serves::Translated if envelope.api.is_count() => self.count(envelope.chat()?),
             Serves::Translated => match self.dialect.side(envelope.api, self.target) {
                 Some(side) => side::translated(side, self.target, envelope.api, &envelope.json()?),
                 None => translated(self.dialect, self.target, envelope.chat()?),
             },
+            Serves::No if self.lane == Lane::Estimated => Ok(UpstreamRequest::post("", Vec::new())),
             Serves::No => Err(Unusable::WrongApi(served(self.dialect, self.target)).problem(&envelope.model)),
         }
     }
@@ -109,14 +123,14 @@ impl Plan<'_> {
 /// How a target serves an API, as far as the gateway can translate it.
 fn serves(dialect: &dyn Outbound, api: Api, target: Target<'_>) -> Serves {
     match dialect.serves(api, target) {
-        Serves::Translated if inbound(api).is_none() && dialect.side(api, target).is_none() => Serves::No,
+        Serves::Translated if inbound(api.of_requests()).is_none() && dialect.side(api, target).is_none() => Serves::No,
         serves => serves,
     }
 }
 
 /// The APIs by which a target can be called.
 fn served(dialect: &dyn Outbound, target: Target<'_>) -> Apis {
-    Api::ALL.into_iter().filter(|api| serves(dialect, *api, target) != Serves::No).collect()
+    Api::ALL.into_iter().filter(|api| api.is_count() || serves(dialect, *api, target) != Serves::No).collect()
 }
 
 /// The APIs by which a model can be called.
@@ -260,7 +274,7 @@ pub fn candidate<'a>(
     let dialect = outbound(provider.dialect());
     let target = target(config, provider, model_name, model);
     let serves = serves(dialect, asked.api, target);
-    if serves == Serves::No {
+    if serves == Serves::No && !asked.api.is_count() {
         return Err(Unusable::WrongApi(served(dialect, target)));
     }
     if let Some(limit) = model.context_tokens {
@@ -269,7 +283,11 @@ pub fn candidate<'a>(
             return Err(Unusable::TooLong { estimated, limit });
         }
     }
-    let pricing = loaded.prices.find(name, &principal.account, asked.at);
+    let pricing = if asked.api.is_count() {
+        Some(Pricing::flat(Parts::default()))
+    } else {
+        loaded.prices.find(name, &principal.account, asked.at)
+    };
     if pricing.is_none() && config.billing.unpriced_models == Unpriced::Refuse {
         return Err(Unusable::Unpriced);
     }
@@ -290,14 +308,16 @@ pub fn candidate<'a>(
 
 fn lane(serves: Serves, provider: &Provider, asked: Asked<'_>) -> Lane {
     let chat = asked.api == Api::ChatCompletions;
+    let tells_when_asked = chat || asked.api == Api::Completions;
     let usage_is_ours_alone =
-        asked.stream && chat && provider.stream_usage() == StreamUsage::OnRequest && !asked.include_usage;
+        asked.stream && tells_when_asked && provider.stream_usage() == StreamUsage::OnRequest && !asked.include_usage;
     match serves == Serves::Natively {
         // What a reply is rewritten into is Chat Completions; there is no stricter form of the others to give.
         true if provider.normalize && chat => Lane::Translated,
         true if asked.api == Api::Speech => Lane::Native,
         true if usage_is_ours_alone || (asked.stream && asked.include_cost) => Lane::Relayed,
         true => Lane::Native,
+        false if serves == Serves::No => Lane::Estimated,
         false => Lane::Translated,
     }
 }

@@ -4,12 +4,14 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::count;
 use super::meter::{Meter, Metered, TellCost};
 use super::plan::Lane;
 use crate::error::Problem;
 use crate::protocol::chat::{ChatEvent, ReplyDecoder, ReplyFault};
 use crate::protocol::inbound::{Echo, Inbound, ReplyIdentity, StreamWriter, error_event, inbound};
 use crate::protocol::usage::{BillingFacts, Told, Usage};
+use crate::providers::openai::stored;
 use crate::providers::outbound::{Outbound, decode_body, decoder};
 use crate::providers::side::{Side, SideAsked};
 use crate::providers::{Api, StandIns, Target, usage_of};
@@ -235,8 +237,12 @@ pub fn whole_reply(
     target: Target<'_>,
     wanted: Wanted,
 ) -> Result<WholeReply, ReplyFault> {
+    if wanted.api.is_count() {
+        return count::read(body, wanted.api, lane, dialect);
+    }
     if form == Form::Json && lane != Lane::Translated && !wanted.stream {
         let told = faithful_usage(&body, wanted.api)?;
+        let body = if wanted.api == Api::Responses { stored::unmarked(body) } else { body };
         let body = with_cost(body, wanted.cost.as_ref(), told.as_ref());
         return Ok(WholeReply { body, content_type: "application/json", told });
     }
@@ -248,7 +254,9 @@ pub fn whole_reply(
     {
         return side_reply(&body, form, side, &wanted);
     }
-    let Some(inbound) = inbound(wanted.api) else {
+    // What is read below is the form in which the provider is asked for what is translated, which this one is not.
+    let readable = inbound(wanted.api).filter(|_| lane == Lane::Translated || wanted.api != Api::Completions);
+    let Some(inbound) = readable else {
         return Err(ReplyFault::Malformed("it is not in the form that was asked for".to_owned()));
     };
     let events = match form {
@@ -333,7 +341,9 @@ fn faithful_usage(body: &[u8], api: Api) -> Result<Option<Told>, ReplyFault> {
     }
     let Some(usage) = reply.usage else { return Ok(None) };
     Ok(match api {
-        Api::ChatCompletions => Told::from_openai(&json!({"usage": usage, "service_tier": reply.service_tier})),
+        Api::ChatCompletions | Api::Completions => {
+            Told::from_openai(&json!({"usage": usage, "service_tier": reply.service_tier}))
+        }
         Api::Responses => {
             let reply = json!({"usage": usage, "service_tier": reply.service_tier, "output": reply.output});
             let usage = Usage::from_responses_reply(&reply);

@@ -13,6 +13,8 @@ pub enum Route {
     Call(Api),
     /// A path of a provider's own: `/v1/proxy/{provider}/{path…}`
     Proxy(Address),
+    /// A response that a provider keeps.
+    Stored(Stored),
     /// `GET /v1/models`
     ListModels,
     /// `GET /v1/models/{id}`
@@ -26,6 +28,45 @@ pub enum Route {
     /// A deliberate panic, in test builds alone.
     #[cfg(feature = "test-faults")]
     Panic,
+}
+
+/// A response that a provider keeps, and what is to be done with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its id.
+    pub id: String,
+    /// What is to be done.
+    pub action: StoredAction,
+}
+
+/// What can be done with a response that is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredAction {
+    /// `GET /v1/responses/{id}`
+    Get,
+    /// `DELETE /v1/responses/{id}`
+    Delete,
+    /// `POST /v1/responses/{id}/cancel`
+    Cancel,
+    /// `GET /v1/responses/{id}/input_items`
+    InputItems,
+}
+
+/// Reads what follows `/v1/responses/`, and the method by which it is called.
+fn stored(method: &Method, rest: &str) -> Option<(Method, Stored)> {
+    let (id, action) = match rest.split_once('/') {
+        Some((id, "cancel")) => (id, StoredAction::Cancel),
+        Some((id, "input_items")) => (id, StoredAction::InputItems),
+        Some(_) => return None,
+        None if *method == Method::DELETE => (rest, StoredAction::Delete),
+        None => (rest, StoredAction::Get),
+    };
+    let allowed = match action {
+        StoredAction::Get | StoredAction::InputItems => Method::GET,
+        StoredAction::Delete => Method::DELETE,
+        StoredAction::Cancel => Method::POST,
+    };
+    Some((allowed, Stored { id: decode(id)?, action }))
 }
 
 /// Finds the route of a request.
@@ -45,6 +86,9 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
         "/v1/chat/completions" => (Method::POST, Route::Call(Api::ChatCompletions)),
         "/v1/messages" => (Method::POST, Route::Call(Api::Messages)),
         "/v1/responses" => (Method::POST, Route::Call(Api::Responses)),
+        "/v1/completions" => (Method::POST, Route::Call(Api::Completions)),
+        "/v1/messages/count_tokens" => (Method::POST, Route::Call(Api::CountTokens)),
+        "/v1/responses/input_tokens" => (Method::POST, Route::Call(Api::InputTokens)),
         "/v1/embeddings" => (Method::POST, Route::Call(Api::Embeddings)),
         "/v1/moderations" => (Method::POST, Route::Call(Api::Moderations)),
         "/v1/rerank" => (Method::POST, Route::Call(Api::Rerank)),
@@ -59,10 +103,12 @@ pub fn route(method: &Method, path: &str) -> Result<Route, Problem> {
         "/ready" => (Method::GET, Route::Ready),
         #[cfg(feature = "test-faults")]
         "/test/panic" => (Method::GET, Route::Panic),
-        other => match other.strip_prefix("/v1/models/").and_then(decode) {
-            Some(model) => (Method::GET, Route::GetModel(model)),
-            None => return Err(unknown(path)),
-        },
+        other => {
+            let model = || Some((Method::GET, Route::GetModel(other.strip_prefix("/v1/models/").and_then(decode)?)));
+            let found = other.strip_prefix("/v1/responses/").and_then(|rest| stored(method, rest));
+            let found = found.map(|(allowed, stored)| (allowed, Route::Stored(stored)));
+            found.or_else(model).ok_or_else(|| unknown(path))?
+        }
     };
     let matches = *method == allowed || (allowed == Method::GET && *method == Method::HEAD);
     if matches {
@@ -139,6 +185,17 @@ mod tests {
         ] {
             assert_eq!(route(&Method::POST, api.path()).unwrap(), Route::Call(api));
         }
+        for (method, path, action) in [
+            (Method::GET, "/v1/responses/resp_1", StoredAction::Get),
+            (Method::DELETE, "/v1/responses/resp_1", StoredAction::Delete),
+            (Method::POST, "/v1/responses/resp_1/cancel", StoredAction::Cancel),
+            (Method::GET, "/v1/responses/resp_1/input_items", StoredAction::InputItems),
+        ] {
+            assert_eq!(route(&method, path).unwrap(), Route::Stored(Stored { id: "resp_1".into(), action }));
+        }
+        assert_eq!(route(&Method::POST, "/v1/responses/resp_1").unwrap_err().status, 405);
+        assert_eq!(route(&Method::GET, "/v1/responses/resp_1/else").unwrap_err().status, 404);
+        assert_eq!(route(&Method::POST, "/v1/responses/input_tokens").unwrap(), Route::Call(Api::InputTokens));
         assert_eq!(route(&Method::HEAD, "/health").unwrap(), Route::Health);
         assert_eq!(route(&Method::GET, "/v1/key").unwrap(), Route::Key);
         assert_eq!(route(&Method::GET, "/v1/models/openai%2Fgpt-4o").unwrap(), Route::GetModel("openai/gpt-4o".into()));

@@ -23,8 +23,7 @@ use crate::gateway::plan::{Listing, LoadedConfig, no_such_model};
 use crate::gateway::relay::Outgoing;
 use crate::gateway::reservation::Slot;
 use crate::gateway::settle::{charge, settle_whole};
-use crate::gateway::shadow;
-use crate::gateway::{key_report, passthrough};
+use crate::gateway::{key_report, passthrough, shadow, stored};
 use crate::objects::call::Object;
 use crate::objects::client;
 use crate::objects::wire::{LimitsNow, LimitsQuery, PATIENCE_MS};
@@ -182,6 +181,10 @@ async fn handle(
         Route::Proxy(address) => {
             let inbound = inbound();
             return passthrough::pass(exchange, address, inbound, env).await;
+        }
+        Route::Stored(wanted) => {
+            let query = request.url().ok().and_then(|url| url.query().map(str::to_owned)).unwrap_or_default();
+            stored::serve(exchange, env, wanted, &query, inbound()).await?
         }
         Route::ListModels => {
             let (principal, ()) = confirmed(exchange, env, started, async { Ok(()) }).await?;

@@ -14,6 +14,8 @@ pub enum Api {
     Completions,
     /// `POST /v1/messages/count_tokens`
     CountTokens,
+    /// `POST /v1/responses/input_tokens`
+    InputTokens,
     /// `POST /v1/embeddings`
     Embeddings,
     /// `POST /v1/moderations`
@@ -34,12 +36,13 @@ pub enum Api {
 
 impl Api {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ChatCompletions,
         Self::Messages,
         Self::Responses,
         Self::Completions,
         Self::CountTokens,
+        Self::InputTokens,
         Self::Embeddings,
         Self::Moderations,
         Self::Rerank,
@@ -58,6 +61,7 @@ impl Api {
             Self::Responses => "/v1/responses",
             Self::Completions => "/v1/completions",
             Self::CountTokens => "/v1/messages/count_tokens",
+            Self::InputTokens => "/v1/responses/input_tokens",
             Self::Embeddings => "/v1/embeddings",
             Self::Moderations => "/v1/moderations",
             Self::Rerank => "/v1/rerank",
@@ -81,7 +85,21 @@ impl Api {
 
     /// Whether it is one of those of OpenAI's that are neither chat nor about it.
     pub fn is_side(self) -> bool {
-        !self.is_chat() && self != Self::CountTokens
+        !self.is_chat() && !self.is_count()
+    }
+
+    /// Whether it tells how many tokens a request has, and no more.
+    pub fn is_count(self) -> bool {
+        matches!(self, Self::CountTokens | Self::InputTokens)
+    }
+
+    /// The API whose requests it takes: for one that counts, the one whose tokens are counted.
+    pub fn of_requests(self) -> Self {
+        match self {
+            Self::CountTokens => Self::Messages,
+            Self::InputTokens => Self::Responses,
+            api => api,
+        }
     }
 
     /// Whether its requests may come as forms.

@@ -64,22 +64,24 @@ pub fn format(format: &Format) -> Value {
 
 // === What is kept ===
 // Providers keep responses under the operator's account, where those of all callers lie together: nobody may build on
-// one by its id.
+// one by its id that is not proved to be his.
 
-/// Refuses what needs a response that was kept.
+/// Refuses what needs a response that was kept, but for going on from one where that is `owned`: proved to be the
+/// caller's.
 ///
 /// # Errors
 /// A 400 naming the member.
-pub fn refuse_state(request: &Map<String, Value>) -> Result<(), Problem> {
+pub fn refuse_state(request: &Map<String, Value>, owned: bool) -> Result<(), Problem> {
     for name in ["previous_response_id", "conversation"] {
-        if request.get(name).is_some_and(|value| !value.is_null()) {
+        let refused = name == "conversation" || !owned;
+        if refused && request.get(name).is_some_and(|value| !value.is_null()) {
             let advice =
                 "responses are not kept for later; send the whole conversation in `input`, with `store: false`";
             return Err(unsupported(name, advice));
         }
     }
     if request.get("background") == Some(&Value::Bool(true)) {
-        let advice = "responses are not kept for later; wait for the reply, or stream it";
+        let advice = "nobody could charge what is used after the reply; wait for the whole reply, or stream it";
         return Err(unsupported("background", advice));
     }
     Ok(())

@@ -7,6 +7,7 @@ mod thinking;
 use http::HeaderMap;
 use serde_json::Value;
 
+use super::counting;
 use super::notes::Notes;
 use super::openai::faithful_body;
 use super::outbound::{Outbound, Serves};
@@ -19,6 +20,9 @@ use crate::protocol::frames::EventReader;
 /// The path of Messages below the base URL.
 pub const MESSAGES_PATH: &str = "/v1/messages";
 
+/// The path below the base URL where tokens are counted.
+const COUNT_PATH: &str = "/v1/messages/count_tokens";
+
 /// The API version that translated requests are written for.
 pub const VERSION: &str = "2023-06-01";
 
@@ -28,12 +32,24 @@ pub struct Anthropic;
 
 impl Outbound for Anthropic {
     fn serves(&self, api: Api, _: Target<'_>) -> Serves {
-        if api == Api::Messages { Serves::Natively } else { Serves::chat_translated(api) }
+        match api {
+            Api::Messages | Api::CountTokens => Serves::Natively,
+            Api::InputTokens => Serves::Translated,
+            api => Serves::chat_translated(api),
+        }
     }
 
-    fn faithful(&self, _: Api, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
+    fn faithful(&self, api: Api, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
         let body = faithful_body(source.body, source.members, target.upstream_model, false)?;
-        Ok(UpstreamRequest::post(MESSAGES_PATH, body))
+        Ok(UpstreamRequest::post(if api == Api::CountTokens { COUNT_PATH } else { MESSAGES_PATH }, body))
+    }
+
+    fn count(&self, request: UpstreamRequest, _: Target<'_>) -> Option<UpstreamRequest> {
+        counting::of(request, |_| Some(COUNT_PATH.to_owned()), counting::MESSAGES, Value::Object)
+    }
+
+    fn counted(&self, reply: &Value) -> Option<u64> {
+        counting::number(reply, "input_tokens")
     }
 
     fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {

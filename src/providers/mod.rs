@@ -6,6 +6,7 @@ pub mod anthropic;
 pub mod auth;
 pub mod bedrock;
 pub mod cohere;
+pub mod counting;
 pub mod custom_tools;
 pub mod families;
 pub mod functions;
@@ -64,6 +65,8 @@ pub struct Source<'a> {
     pub members: &'a Members<'a>,
     /// Whether a streamed reply is asked for.
     pub stream: bool,
+    /// What marks a response that is kept as the caller's account's, where that can be marked.
+    pub mark: Option<&'a str>,
 }
 
 /// A request as it will go out, still without credentials.

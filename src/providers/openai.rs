@@ -9,12 +9,14 @@ mod reply;
 pub mod request;
 pub mod responses_reply;
 pub mod responses_request;
+pub mod stored;
 mod think;
 
 use http::HeaderMap;
 use serde_json::{Value, json};
 
 use super::auth::AuthKind;
+use super::counting;
 use super::families::traits;
 use super::notes::Notes;
 use super::outbound::{Outbound, Serves};
@@ -37,6 +39,10 @@ impl Outbound for OpenAi {
         let wire = match api {
             Api::ChatCompletions => Wire::Chat,
             Api::Responses => Wire::Responses,
+            Api::Completions => Wire::Completions,
+            Api::InputTokens if target.provider.wires().contains(&Wire::Responses) => return Serves::Natively,
+            Api::CountTokens if speaks_responses(target) => return Serves::Translated,
+            api if api.is_count() => return Serves::No,
             api if api.is_side() && target.provider.row().has(api.upstream_path()) => return Serves::Natively,
             api if api.is_side() => return Serves::No,
             api => return Serves::chat_translated(api),
@@ -49,16 +55,19 @@ impl Outbound for OpenAi {
     }
 
     fn faithful(&self, api: Api, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
-        if api == Api::Responses {
-            responses_request::refuse_state(source)?;
-            let body = faithful_body(source.body, source.members, target.upstream_model, false)?;
-            return Ok(UpstreamRequest::post(azure::path(target, responses_request::RESPONSES_PATH), body));
-        }
-        if api != Api::ChatCompletions {
-            let body = faithful_body(source.body, source.members, target.upstream_model, false)?;
-            return Ok(UpstreamRequest::post(azure::path(target, api.upstream_path()), body));
-        }
         let ask_for_usage = source.stream && target.provider.stream_usage() == StreamUsage::OnRequest;
+        if api != Api::ChatCompletions {
+            let mark = source.mark.filter(|_| target.provider.stored_responses);
+            if api.of_requests() == Api::Responses {
+                responses_request::refuse_state(source, mark.is_some())?;
+            }
+            let ask_for_usage = ask_for_usage && api == Api::Completions;
+            let mut edits = faithful_edits(source.body, source.members, target.upstream_model, ask_for_usage)?;
+            if let Some(mark) = mark.filter(|_| api == Api::Responses) {
+                edits.extend(stored::marked(source.body, source.members, mark)?);
+            }
+            return Ok(UpstreamRequest::post(azure::path(target, api.upstream_path()), splice(source.body, edits)));
+        }
         let body = faithful_body(source.body, source.members, target.upstream_model, ask_for_usage)?;
         let mut notes = Notes::new(api, target.strict_params);
         let body = suited(body, source.stream, false, target, &mut notes)?;
@@ -87,6 +96,15 @@ impl Outbound for OpenAi {
         let body = request::body(chat, target.upstream_model, &form, notes)?;
         let body = suited(body.to_string().into_bytes(), chat.stream, true, target, notes)?;
         Ok(UpstreamRequest::post(azure::path(target, CHAT_PATH), body))
+    }
+
+    fn count(&self, request: UpstreamRequest, target: Target<'_>) -> Option<UpstreamRequest> {
+        let path = |_: &str| Some(azure::path(target, Api::InputTokens.upstream_path()));
+        counting::of(request, path, counting::RESPONSES, Value::Object)
+    }
+
+    fn counted(&self, reply: &Value) -> Option<u64> {
+        counting::number(reply, "input_tokens")
     }
 
     fn reader(&self, target: Target<'_>) -> Box<dyn EventReader> {
@@ -125,7 +143,7 @@ fn suited(
 
 /// Whether what is not passed on as it is goes out as a request of the Responses API.
 fn speaks_responses(target: Target<'_>) -> bool {
-    target.provider.wires().first() == Some(&Wire::Responses)
+    target.provider.wires().iter().find(|wire| **wire != Wire::Completions) == Some(&Wire::Responses)
 }
 
 /// Whether a model is one of OpenAI's own, by its name.
@@ -141,6 +159,10 @@ fn is_openais(upstream_model: &str) -> bool {
 /// # Errors
 /// A 400 if `stream_options` is not an object.
 pub fn faithful_body(body: &[u8], members: &Members<'_>, model: &str, ask_for_usage: bool) -> Result<Vec<u8>, Problem> {
+    Ok(splice(body, faithful_edits(body, members, model, ask_for_usage)?))
+}
+
+fn faithful_edits(body: &[u8], members: &Members<'_>, model: &str, ask_for_usage: bool) -> Result<Vec<Edit>, Problem> {
     let mut edits = Vec::with_capacity(2);
     let name = json!(model);
     edits.push(match members.unique("model").map_err(scan_problem)? {
@@ -151,7 +173,7 @@ pub fn faithful_body(body: &[u8], members: &Members<'_>, model: &str, ask_for_us
     if ask_for_usage {
         edits.push(usage_edit(body, members)?);
     }
-    Ok(splice(body, edits))
+    Ok(edits)
 }
 
 fn usage_edit(body: &[u8], members: &Members<'_>) -> Result<Edit, Problem> {

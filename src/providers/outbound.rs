@@ -55,6 +55,17 @@ pub trait Outbound: Sync {
     /// A 400 naming the place that this provider cannot serve, by the caller's own names.
     fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem>;
 
+    /// The request for the number of tokens of a chat request that [`Self::translate`] has written; `None` if the
+    /// provider does not count them. One that does serves the APIs that count.
+    fn count(&self, _request: UpstreamRequest, _target: Target<'_>) -> Option<UpstreamRequest> {
+        None
+    }
+
+    /// The number of tokens that it tells.
+    fn counted(&self, _reply: &Value) -> Option<u64> {
+        None
+    }
+
     /// How an API that is no chat is translated; `None` if it is not.
     fn side(&self, _api: Api, _target: Target<'_>) -> Option<&'static dyn Side> {
         None

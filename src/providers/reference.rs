@@ -308,7 +308,7 @@ fn made_of_own(provider: &Provider, probe: &Probe) -> Option<Made> {
     let sent = |features: &Value| {
         let body = body(features).to_string().into_bytes();
         let members = scan_object(&body, ScanLimits::default()).map_err(scan_problem)?;
-        let source = Source { body: &body, members: &members, stream: false };
+        let source = Source { body: &body, members: &members, stream: false, mark: None };
         let served =
             outbound(provider.dialect()).faithful(Api::ChatCompletions, &source, target(provider, "a-model"))?;
         Ok::<_, Problem>(served.dropped_params)

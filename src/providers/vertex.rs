@@ -133,7 +133,7 @@ mod tests {
     fn messages_to_claude_pass_but_for_what_stands_elsewhere() {
         let text = br#"{"model":"m","cache_control":{"type":"ephemeral"}, "max_tokens": 5,"stream":true,"x":[1.0]}"#;
         let members = scan_object(text, ScanLimits::default()).unwrap();
-        let source = Source { body: text, members: &members, stream: true };
+        let source = Source { body: text, members: &members, stream: true, mark: None };
         let request = with_target("claude-opus-4-8", |target| {
             assert_eq!(Vertex.serves(Api::Messages, target), Serves::Natively);
             assert_eq!(Vertex.serves(Api::ChatCompletions, target), Serves::Translated);

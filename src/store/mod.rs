@@ -29,6 +29,8 @@ pub mod keys;
 #[cfg(target_arch = "wasm32")]
 pub mod limits;
 #[cfg(target_arch = "wasm32")]
+pub mod responses;
+#[cfg(target_arch = "wasm32")]
 pub mod routing;
 #[cfg(target_arch = "wasm32")]
 pub mod tokens;

@@ -124,6 +124,7 @@ function foundation(phase) {
       ),
       spoken: { ...openai, base_url: MOCK },
       cloudy: { preset: "azure", base_url: MOCK, api_version: "2024-10-21", credential: "OPENAI_KEY" },
+      keeping: { ...openai, ...patient, wires: ["responses"] },
       heir: { ...openai },
       hasty: { ...openai, timeouts: { first_byte_ms: 50_000, idle_ms: 50_000, total_ms: 60_000 } },
       odd: generic(),
@@ -138,7 +139,7 @@ function foundation(phase) {
     models: {
       ...usual.models,
       ...fresh.models,
-      ...like(["switched", "spoken", "moved", "wired", "branded", "cloudy", "trusted", "adorned", "streaming", "loosely", "heir", "hasty"]),
+      ...like(["switched", "spoken", "moved", "wired", "branded", "cloudy", "trusted", "adorned", "streaming", "loosely", "keeping", "heir", "hasty"]),
       ...like(["odd", "worded", "framed", "ended"]),
       known: model("openai"),
       served: model("openai"),

@@ -101,6 +101,8 @@ pub struct Output {
     pub audio: Option<Value>,
     /// Text that is likely to come, in OpenAI's form.
     pub prediction: Option<Value>,
+    /// Whether the reply is to begin with the prompt (Completions).
+    pub echo: bool,
 }
 
 /// The form of the answer.

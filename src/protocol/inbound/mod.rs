@@ -1,6 +1,7 @@
 //! The dialects that callers speak: a request is read from their bytes, a reply is written for them from events.
 
 pub mod chat;
+pub mod completions;
 pub mod messages;
 mod node;
 pub mod responses;
@@ -46,6 +47,14 @@ pub trait Inbound: Sync {
     /// A 400 that names the place by the caller's own names.
     fn read(&self, body: &[u8]) -> Result<ChatRequest, Problem>;
 
+    /// Reads a request whose tokens are to be counted, which need not say all that one does that is to be answered.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    fn read_counted(&self, body: &[u8]) -> Result<ChatRequest, Problem> {
+        self.read(body)
+    }
+
     /// What the writers need to know of a request.
     fn echo(&self, chat: &ChatRequest) -> Echo {
         Echo { include_usage: chat.include_usage, ..Echo::default() }
@@ -64,6 +73,7 @@ pub fn inbound(api: Api) -> Option<&'static dyn Inbound> {
         Api::ChatCompletions => Some(&chat::Chat),
         Api::Messages => Some(&messages::Messages),
         Api::Responses => Some(&responses::Responses),
+        Api::Completions => Some(&completions::Completions),
         _ => None,
     }
 }

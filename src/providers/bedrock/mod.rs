@@ -13,9 +13,10 @@ mod tests;
 mod tools;
 
 use http::HeaderMap;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(super) use self::request::model_path;
+use super::counting;
 use super::notes::Notes;
 use super::outbound::{Outbound, Serves};
 use super::side::{self, Side};
@@ -32,7 +33,21 @@ pub struct Bedrock;
 
 impl Outbound for Bedrock {
     fn serves(&self, api: Api, target: Target<'_>) -> Serves {
-        if self.side(api, target).is_some() { Serves::Translated } else { Serves::chat_translated(api) }
+        // Those of other vendors cannot be counted.
+        let counts = api.is_count() && counting::without_region(target.upstream_model).starts_with("anthropic.");
+        if counts || self.side(api, target).is_some() { Serves::Translated } else { Serves::chat_translated(api) }
+    }
+
+    fn count(&self, request: UpstreamRequest, target: Target<'_>) -> Option<UpstreamRequest> {
+        let path = |_: &str| {
+            let path = request::path(counting::without_region(target.upstream_model), false);
+            Some(format!("{}/count-tokens", path.strip_suffix("/converse")?))
+        };
+        counting::of(request, path, counting::CONVERSE, |body| json!({"input": {"converse": body}}))
+    }
+
+    fn counted(&self, reply: &Value) -> Option<u64> {
+        counting::number(reply, "inputTokens")
     }
 
     fn side(&self, api: Api, target: Target<'_>) -> Option<&'static dyn Side> {

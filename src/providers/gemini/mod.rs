@@ -12,6 +12,7 @@ use http::HeaderMap;
 use serde_json::Value;
 
 use self::family::Family;
+use super::counting;
 use super::notes::Notes;
 use super::outbound::{Outbound, Serves};
 use super::side::{self, Side};
@@ -47,7 +48,24 @@ struct Wire {
 
 impl Outbound for Gemini {
     fn serves(&self, api: Api, _: Target<'_>) -> Serves {
-        if api == Api::Embeddings { Serves::Translated } else { Serves::chat_translated(api) }
+        let translated = api == Api::Embeddings || api.is_count();
+        if translated { Serves::Translated } else { Serves::chat_translated(api) }
+    }
+
+    fn count(&self, request: UpstreamRequest, _: Target<'_>) -> Option<UpstreamRequest> {
+        let model = request.path.trim_start_matches('/').strip_suffix(":generateContent")?.to_owned();
+        let path = |_: &str| Some(format!("/{model}:countTokens"));
+        match self.host {
+            Host::Vertex => counting::of(request, path, counting::VERTEX, Value::Object),
+            Host::GeminiApi => counting::of(request, path, counting::GEMINI, |mut body| {
+                body.insert("model".to_owned(), model.clone().into());
+                counting::under("generateContentRequest")(body)
+            }),
+        }
+    }
+
+    fn counted(&self, reply: &Value) -> Option<u64> {
+        counting::number(reply, "totalTokens")
     }
 
     fn side(&self, api: Api, target: Target<'_>) -> Option<&'static dyn Side> {

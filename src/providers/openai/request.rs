@@ -123,7 +123,7 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
             None => {}
         }
     }
-    if chat.origin == Api::ChatCompletions {
+    if matches!(chat.origin, Api::ChatCompletions | Api::Completions) {
         for (name, value) in &chat.extra {
             body.entry(name.clone()).or_insert_with(|| value.clone());
         }

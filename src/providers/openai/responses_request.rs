@@ -80,11 +80,12 @@ pub fn request(chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Res
     Ok(UpstreamRequest::post(RESPONSES_PATH, Value::Object(body).to_string().into_bytes()))
 }
 
-/// Refuses, in a request that is passed on as it is, what needs a response that the provider keeps.
+/// Refuses, in a request that is passed on as it is, what needs a response that the provider keeps; `owned` where one is
+/// proved to be the caller's before a request goes on from it.
 ///
 /// # Errors
 /// A 400 naming the place.
-pub fn refuse_state(source: &providers::Source<'_>) -> Result<(), Problem> {
+pub fn refuse_state(source: &providers::Source<'_>, owned: bool) -> Result<(), Problem> {
     let member = |name: &str| {
         let member = source.members.unique(name).map_err(scan_problem)?;
         Ok::<_, Problem>(member.map(|member| source.members.raw(member)))
@@ -94,7 +95,7 @@ pub fn refuse_state(source: &providers::Source<'_>) -> Result<(), Problem> {
         let value = member(name)?.and_then(|raw| serde_json::from_slice(raw).ok());
         asked.extend(value.map(|value| (name.to_owned(), value)));
     }
-    wire::refuse_state(&asked)?;
+    wire::refuse_state(&asked, owned)?;
     let input = member("input")?.unwrap_or_default();
     // Most requests have items without ids, and need no second look.
     if !input.starts_with(b"[") || memchr::memmem::find(input, b"\"id\"").is_none() {

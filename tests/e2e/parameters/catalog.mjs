@@ -1,6 +1,6 @@
 // Checks of what is offered: `providers`, `models`, `routes`.
 
-import { MOCK, PROVIDER_SECRETS } from "../support.mjs";
+import { MOCK, PROVIDER_SECRETS, ask, freshId, received, send } from "../support.mjs";
 import { check, shownBy } from "./table.mjs";
 import { arrived, chat, listed, logged, stream } from "./tools.mjs";
 
@@ -23,6 +23,16 @@ check("providers.cloudy.api_version", {
   plain: [undefined, "api-version=2024-10-21"],
   tight: ["2025-01-01-preview", "api-version=2025-01-01-preview"],
 }, async (at) => (await arrived(at, "cloudy")).path.split("?")[1]);
+check("providers.keeping.stored_responses", { plain: [undefined, false], tight: [true, true] }, async (at) => {
+  const id = freshId();
+  await send({
+    url: `${at.url}/v1/responses`,
+    method: "POST",
+    headers: { "content-type": "application/json", authorization: `Bearer ${at.key}` },
+    body: JSON.stringify({ model: "keeping", input: ask({ tag: id })[0].content }),
+  });
+  return JSON.parse((await received(at.mock, id)).body).metadata?.gateway_account !== undefined;
+});
 check("providers.moved.base_url", {
   plain: [undefined, "/v1/chat/completions"],
   tight: [`${MOCK}/elsewhere/v1`, "/elsewhere/v1/chat/completions"],

@@ -60,6 +60,7 @@ pub(super) fn read(body: &[u8]) -> Result<ChatRequest, Problem> {
         modalities: request.modalities.unwrap_or_default(),
         audio: request.audio,
         prediction: request.prediction,
+        echo: false,
     };
     let choice = request.tool_choice.filter(|choice| !choice.is_null());
     let (choice, place) = match (choice, request.function_call.filter(|choice| !choice.is_null())) {

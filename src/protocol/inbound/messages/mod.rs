@@ -28,7 +28,11 @@ impl Inbound for Messages {
     }
 
     fn read(&self, body: &[u8]) -> Result<ChatRequest, Problem> {
-        read::read(body)
+        read::read(body, true)
+    }
+
+    fn read_counted(&self, body: &[u8]) -> Result<ChatRequest, Problem> {
+        read::read(body, false)
     }
 
     fn stream(&self, identity: ReplyIdentity, _: Echo) -> Box<dyn StreamWriter> {

@@ -32,8 +32,8 @@ const READ: &[&str] = &[
     "cache_control",
 ];
 
-/// Reads a request.
-pub(super) fn read(body: &[u8]) -> Result<ChatRequest, Problem> {
+/// Reads a request; `bounded` is one that must say how long the answer may be.
+pub(super) fn read(body: &[u8], bounded: bool) -> Result<ChatRequest, Problem> {
     let body: Value = serde_json::from_slice(body).map_err(|error| Problem {
         code: "invalid_json".to_owned(),
         ..Problem::invalid("", format!("The body is not valid JSON: {error}."))
@@ -41,7 +41,8 @@ pub(super) fn read(body: &[u8]) -> Result<ChatRequest, Problem> {
     let root = Node::root(&body);
     let members = root.object()?;
     let mut chat = ChatRequest::new(Api::Messages, root.member("model").owned()?);
-    chat.output.max_tokens = Some(root.member("max_tokens").whole()?);
+    let most = root.member("max_tokens");
+    chat.output.max_tokens = if bounded { Some(most.whole()?) } else { most.optional(Node::whole)? };
     chat.stream = root.member("stream").optional(Node::flag)?.unwrap_or(false);
     chat.include_usage = chat.stream;
     chat.sampling.temperature = root.member("temperature").optional(Node::number)?;

@@ -77,7 +77,7 @@ pub(super) fn read(body: &[u8]) -> Result<ChatRequest, Problem> {
     let Value::Object(top) = &value else {
         return Err(Problem::invalid("", "The request body must be a JSON object."));
     };
-    wire::refuse_state(top)?;
+    wire::refuse_state(top, false)?;
     if member(top, "prompt").is_some() {
         let advice = "templates are kept by OpenAI alone; send their text in `instructions` and `input`";
         return Err(wire::unsupported("prompt", advice));

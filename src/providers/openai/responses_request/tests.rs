@@ -155,8 +155,10 @@ fn nobody_builds_on_a_response_that_the_provider_keeps() {
     let refused = |rest: &str| {
         let body = format!("{{\"model\":\"m\",{rest}}}");
         let members = scan_object(body.as_bytes(), ScanLimits::default()).unwrap();
-        let source = providers::Source { body: body.as_bytes(), members: &members, stream: false };
-        refuse_state(&source).err().and_then(|problem| problem.param)
+        let source = providers::Source { body: body.as_bytes(), members: &members, stream: false, mark: None };
+        let told = |owned| refuse_state(&source, owned).err().and_then(|problem| problem.param);
+        assert_eq!(told(true), told(false).filter(|place| place != "previous_response_id"), "{rest}");
+        told(false)
     };
     for (rest, place) in [
         (r#""input":"x","previous_response_id":"resp_1""#, "previous_response_id"),
