@@ -30,6 +30,7 @@ fn asking(members: Value) -> ChatRequest {
 }
 
 /// The body for a model, and what was dropped.
+#[expect(clippy::panic_in_result_fn, reason = "a test fails by panicking")]
 fn sent_to(model: &str, members: Value) -> Result<(Value, Vec<String>), Problem> {
     let chat = asking(members);
     let mut notes = Notes::new(chat.origin, false);

@@ -47,7 +47,7 @@ fn check(messages: &[Value]) {
         assert!(is_calling || !message["content"].as_str().unwrap().trim().is_empty(), "{message}");
         match (nth % 2, role) {
             (0, "user") | (1, "assistant") => {}
-            (0, "function") => assert_eq!(messages[nth - 1]["function_call"]["name"], message["name"]),
+            (0, "function") => assert_eq!(messages[..nth].last().unwrap()["function_call"]["name"], message["name"]),
             other => panic!("{other:?} in {messages:?}"),
         }
     }

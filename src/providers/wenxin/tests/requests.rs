@@ -199,7 +199,7 @@ proptest! {
                 }
                 Said::Call { words, arguments, .. } => all.extend([words.as_str(), arguments]),
                 Said::Result { content, .. } => {
-                    let is_behind_call = matches!(out[nth - 1], Said::Call { .. });
+                    let is_behind_call = matches!(nth.checked_sub(1).map(|before| &out[before]), Some(Said::Call { .. }));
                     prop_assert!(is_behind_call);
                     all.push_str(content);
                 }
@@ -208,9 +208,9 @@ proptest! {
         prop_assert_eq!(out.len() % 2, 1);
         let mut rest = all.as_str();
         for text in texts {
-            let at = rest.find(&text);
-            prop_assert!(at.is_some(), "{} in {}", text, all);
-            rest = &rest[at.unwrap() + text.len()..];
+            let found = rest.split_once(text.as_str());
+            prop_assert!(found.is_some(), "{} in {}", text, all);
+            rest = found.unwrap().1;
         }
     }
 
