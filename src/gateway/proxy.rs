@@ -265,12 +265,14 @@ impl Seen {
         self.input_tokens = bytes.div_ceil(BYTES_PER_TOKEN);
     }
 
-    /// What can be seen in a JSON body. One that is no object tells nothing.
+    /// What can be seen in a body that may be JSON. One that is neither object nor list tells nothing.
     ///
     /// # Errors
     /// 400 if it names its model twice: readers disagree on which one counts.
     pub fn read(&mut self, body: &[u8], max_depth: usize) -> Result<(), Problem> {
-        self.announce(body.len() as u64);
+        if matches!(body.trim_ascii_start().first(), Some(b'{' | b'[')) {
+            self.announce(body.len() as u64);
+        }
         let limits = ScanLimits { max_depth, ..ScanLimits::default() };
         let Ok(members) = scan_object(body, limits) else { return Ok(()) };
         if let Some(model) = value::<String>(&members, "model")? {

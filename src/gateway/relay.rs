@@ -296,7 +296,7 @@ pub async fn opaque(body: &ReadableStream, around: Surroundings) -> Result<Outgo
                 // A client that takes nothing any more counts as gone when the time is up.
                 let left = around.patience.left(now_ms()).max(BLOCK_INTERVAL_MS);
                 let written = within(left, JsFuture::from(writer.write_with_chunk(&piece))).await;
-                if !written.is_some_and(|written| written.is_ok()) {
+                if written.is_none_or(|written| written.is_err()) {
                     client_closed = true;
                     break Err(ReplyFault::Broken);
                 }

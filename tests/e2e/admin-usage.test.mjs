@@ -11,7 +11,7 @@ import { PROVIDER_SECRETS, ask, config, eventually, freshId, send } from "./supp
 const DAY = 86_400;
 const NUMBERS = [
   "requests", "errors", "unpriced", "estimated", "input", "cache_read", "cache_write_5m", "cache_write_1h",
-  "input_audio", "input_image", "output", "output_reasoning", "output_audio", "output_image", "web_searches", "images",
+  "input_audio", "input_image", "output", "output_reasoning", "output_audio", "output_image", "web_searches", "images", "audio_ms", "characters",
   "cost_nanos",
 ]; // prettier-ignore
 

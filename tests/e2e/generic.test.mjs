@@ -221,7 +221,7 @@ describe("a generic provider", () => {
             const error = await openai.chat.completions.create({ model, messages, stream }).catch((error) => error);
             assert.ok(error instanceof Class, `${error}`);
             assert.match(error.message, /odd words/);
-            assert.equal(error.code, "4711");
+            assert.equal(error.code, status === 404 ? "model_not_found" : "4711");
             assert.equal(error.headers.get("retry-after"), "7");
           }
         }

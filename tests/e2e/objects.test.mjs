@@ -473,7 +473,7 @@ describe("every minute", () => {
   const use = (minute, { requests = 1, errors = 0, account = "a", model = "m" } = {}) =>
     db
       .prepare(
-        "INSERT INTO usage VALUES (?, ?, 'k', '', ?, 'p', ?, ?, 0, 0, 10, 0, 0, 0, 0, 5, 0, 0, 1000, 0, 0, 0, 0) " +
+        "INSERT INTO usage VALUES (?, ?, 'k', '', ?, 'p', ?, ?, 0, 0, 10, 0, 0, 0, 0, 5, 0, 0, 1000, 0, 0, 0, 0, 0, 0) " +
           "ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, errors = errors + excluded.errors",
       )
       .bind(minute, account, model, requests, errors)

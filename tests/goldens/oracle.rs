@@ -79,6 +79,7 @@ fn chat_body(provider: &str, body: &Value) -> Expected {
         }
         reply.choices.insert(choice["index"].as_u64().unwrap(), expected);
     }
+    add_sources(&mut reply, body);
     Expected { id: string(&body["id"]), created: body["created"].as_u64(), reply, error: None }
 }
 
@@ -96,6 +97,7 @@ fn chat_stream(provider: &str, stream: &[u8]) -> Expected {
             expected.error = Some((string(&error["message"]), code));
             break;
         }
+        add_sources(&mut expected.reply, &chunk);
         for choice in chunk["choices"].as_array().into_iter().flatten() {
             if expected.id.is_empty() {
                 expected.id = string(&chunk["id"]);
@@ -143,6 +145,17 @@ fn add_content(choice: &mut Choice, message: &Value) {
     }
     choice.refusal.push_str(message["refusal"].as_str().unwrap_or_default());
     choice.annotations.extend(message["annotations"].as_array().into_iter().flatten().cloned());
+}
+
+/// The addresses that Perplexity has beside its choices, in each chunk again.
+fn add_sources(reply: &mut Reply, body: &Value) {
+    for url in body["citations"].as_array().into_iter().flatten() {
+        let annotation = json!({"type": "url_citation", "url_citation": {"url": url, "title": ""}});
+        let choice = reply.choices.entry(0).or_default();
+        if !choice.annotations.contains(&annotation) {
+            choice.annotations.push(annotation);
+        }
+    }
 }
 
 fn chat_finish(word: &Value) -> String {
@@ -227,7 +240,13 @@ pub(crate) fn assembled_message(stream: &[u8]) -> Value {
                         fragments.entry(index).or_default().push_str(delta["partial_json"].as_str().unwrap());
                         continue;
                     }
-                    "citations_delta" | "compaction_delta" => continue,
+                    "citations_delta" => {
+                        let mut citations = block["citations"].as_array().cloned().unwrap_or_default();
+                        citations.push(delta["citation"].clone());
+                        block["citations"] = citations.into();
+                        continue;
+                    }
+                    "compaction_delta" => continue,
                     other => panic!("a delta of type {other}"),
                 };
                 block[field] = format!("{}{}", block[field].as_str().unwrap_or_default(), string(&delta[field])).into();

@@ -20,13 +20,13 @@ const form = (at, parts) => {
     body: `${body.join("")}--B--\r\n`,
   });
 };
-const sound = ['"file"; filename="a.wav"', "x".repeat(3_000)];
+const sound = (bytes) => ['"file"; filename="a.wav"', "x".repeat(bytes)];
 
 check("http.max_multipart_bytes", { plain: [undefined, 200], tight: [2_000, 413] }, async (at) =>
-  (await form(at, [['"model"', "gpt-test"], sound])).status);
+  (await form(at, [['"model"', "gpt-test"], sound(3_000)])).status);
 
 check("http.multipart_hold_bytes", { plain: [undefined, 200], tight: [1_024, 400] }, async (at) =>
-  (await form(at, [sound, ['"model"', "gpt-test"]])).status);
+  (await form(at, [sound(1_300), ['"model"', "gpt-test"]])).status);
 
 check("http.max_json_depth", { plain: [undefined, 200], tight: [8, 400] }, async (at) =>
   (await chat(at, "gpt-test", { fields: { metadata: JSON.parse(`${"[".repeat(12)}${"]".repeat(12)}`) } })).status);
@@ -303,7 +303,7 @@ check("retention.request_records_days", KEPT, outlives(
   "SELECT 1 FROM request_records WHERE request_id = ?1",
 ));
 check("retention.usage_days", KEPT, outlives(
-  "INSERT INTO usage SELECT CAST(?2 / 60 AS INTEGER), 'a', ?1, '', 'm', 'p', 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0 WHERE ?3 <> ''",
+  "INSERT INTO usage SELECT CAST(?2 / 60 AS INTEGER), 'a', ?1, '', 'm', 'p', 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0 WHERE ?3 <> ''",
   "SELECT 1 FROM usage WHERE key_id = ?1",
 ));
 check("retention.health_history_days", KEPT, outlives(

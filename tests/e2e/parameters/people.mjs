@@ -139,7 +139,7 @@ check("admin.require_if_match", { plain: [undefined, 200], strict: [true, 428] }
 
 check("admin.csv_max_rows", { plain: [undefined, 200], tight: [2, 400] }, async (at, phase) => {
   const insert = at.gateway.db.prepare(
-    "INSERT INTO usage SELECT CAST(?1 AS INTEGER), ?2, 'k', '', value, 'p', 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0 " +
+    "INSERT INTO usage SELECT CAST(?1 AS INTEGER), ?2, 'k', '', value, 'p', 1, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0 " +
       "FROM json_each('[\"m1\", \"m2\", \"m3\"]')",
   );
   await insert.bind(Math.floor(now() / 60) - 1, `csv-${phase}`).run();
