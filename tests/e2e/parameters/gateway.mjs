@@ -11,13 +11,21 @@ const padding = (bytes) => ({ metadata: { padding: "x".repeat(bytes) } });
 check("http.max_body_bytes", { plain: [undefined, 200], tight: [2_000, 413] }, async (at) =>
   (await chat(at, "gpt-test", { fields: padding(3_000) })).status);
 
+/** Sends a form, part after part as over a slow line. */
 const form = (at, parts) => {
-  const body = parts.map(([head, value]) => `--B\r\ncontent-disposition: form-data; name=${head}\r\n\r\n${value}\r\n`);
+  const pieces = parts.map(([head, value]) => `--B\r\ncontent-disposition: form-data; name=${head}\r\n\r\n${value}\r\n`);
   return send({
     url: `${at.url}/v1/audio/transcriptions`,
     method: "POST",
     headers: { "content-type": "multipart/form-data; boundary=B", authorization: `Bearer ${at.key}` },
-    body: `${body.join("")}--B--\r\n`,
+    body: (async function* () {
+      for (const piece of pieces) {
+        yield piece;
+        await sleep(100);
+      }
+      yield "--B--\r\n";
+    })(),
+    fresh: true,
   });
 };
 const sound = (bytes) => ['"file"; filename="a.wav"', "x".repeat(bytes)];
