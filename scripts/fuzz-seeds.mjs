@@ -18,19 +18,38 @@ const OWN = {
     `\x09${part('name="model"', "a")}${part('name="file"; filename="a.mp3"\r\nContent-Type: audio/mpeg', "\r\n--\r\n-")}--B--\r\n`,
     `\x01before\r\n${part('filename="a"; name=file', "")}${part("name=stream", "true")}--B-- \r\nbehind`,
   ],
+  reply_generic: [
+    '\x07{"piece":"one"}\n{"piece":" two","meter":{"in":3}}\n{"end":"eos","meter":{"out":2}}\n[END]\n',
+    '\x3d{"piece":"one"}\n{"fault":{"explanation":"no","number":4000}}\n',
+    '\x3d{"id":"1","result":{"text":"one","thoughts":"hm","end":"cut"},"meter":{"in":3,"out":1}}',
+  ],
+  reply_side: ['{"id":"r","results":[{"index":1,"relevance_score":0.5}],"meta":{"billed_units":{"search_units":1}}}'],
+  errors: ['\xad\x01{"error_code":110,"error_msg":"Access token invalid or no longer valid"}'],
 };
 
-/** The recorded APIs whose replies a target reads, or whose requests. */
+/** Targets whose own inputs are written byte for byte. */
+const BYTES = ["event_stream", "errors"];
+
+const DIALECTS_OF_THEIR_OWN = ["baidu-v1", "cohere"];
+const ofOpenAi = ({ provider, api }) => api === "chat" && !DIALECTS_OF_THEIR_OWN.includes(provider);
+
+/** Whose recorded replies a target reads, or which API's requests. */
 const REPLIES = {
-  reply_openai: ["chat"],
-  reply_responses: ["responses"],
-  reply_anthropic: ["messages"],
-  reply_gemini: ["generateContent", "streamGenerateContent"],
-  reply_bedrock: ["converse", "converse-stream"],
+  recognise: () => true,
+  reply_anthropic: ({ api }) => api === "messages",
+  reply_bedrock: ({ api }) => api.startsWith("converse"),
+  reply_cohere: ({ provider, api }) => provider === "cohere" && api === "chat",
+  reply_gemini: ({ api }) => api.endsWith("enerateContent"),
+  reply_generic: () => false,
+  reply_openai: ofOpenAi,
+  reply_responses: ({ api }) => api === "responses",
+  reply_wenxinworkshop: ({ provider }) => provider === "baidu-v1",
+  reply_workers_ai: (entry) => entry.provider === "workersai" || ofOpenAi(entry),
 };
 const REQUESTS = { request_chat: "chat", request_messages: "messages", request_responses: "responses" };
 
 const CUT = Buffer.from([61]);
+const STATUS_429 = Buffer.from([0xad, 0x01]);
 
 /** What a target reads of a recording. */
 const RECORDED = {
@@ -39,12 +58,12 @@ const RECORDED = {
   json_scan: ({ file }) =>
     [file.request?.body, file.response?.body].filter((body) => body && typeof body === "object").map((body) => Buffer.from(JSON.stringify(body))),
   multipart: () => [],
+  errors: (recording) => (recording.entry.status < 400 ? [] : [Buffer.concat([STATUS_429, replyOf(recording)])]),
+  reply_side: (recording) => (/embed/i.test(recording.entry.api) ? [replyOf(recording)] : []),
 };
-for (const [target, apis] of Object.entries(REPLIES)) {
-  RECORDED[target] = ({ entry, file, stream }) => {
-    const reply = stream?.bytes ?? Buffer.from(JSON.stringify(file.response?.body ?? null));
-    return apis.includes(entry.api) ? [Buffer.concat([CUT, reply])] : [];
-  };
+const replyOf = ({ file, stream }) => stream?.bytes ?? Buffer.from(JSON.stringify(file.response?.body ?? null));
+for (const [target, reads] of Object.entries(REPLIES)) {
+  RECORDED[target] = (recording) => (reads(recording.entry) ? [Buffer.concat([CUT, replyOf(recording)])] : []);
 }
 for (const [target, api] of Object.entries(REQUESTS)) {
   RECORDED[target] = ({ entry, file }) =>
@@ -59,7 +78,7 @@ const write = (bytes) => {
   if (bytes.length <= MAX_BYTES) writeFileSync(path.join(folder, name), bytes);
 };
 
-for (const text of OWN[target] ?? []) write(Buffer.from(text, target === "event_stream" ? "latin1" : "utf8"));
+for (const text of OWN[target] ?? []) write(Buffer.from(text, BYTES.includes(target) ? "latin1" : "utf8"));
 
 const index = path.join(fixtures, "index.json");
 if (existsSync(index)) {

@@ -1,0 +1,5 @@
+//! Cohere's replies, streamed and whole.
+
+#![no_main]
+
+llm_gateway_fuzz::fuzz_reply!({"dialect": "cohere"});
