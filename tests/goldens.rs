@@ -89,6 +89,7 @@ fn run(wire: Wire, lane: Lane, usage_asked: bool, pieces: &[&[u8]]) -> (Vec<u8>,
     let target = target(&provider, StructuredOutput::Native);
     let wanted = Wanted {
         api: Api::ChatCompletions,
+        choices: 1,
         stream: true,
         echo: Echo { include_usage: usage_asked, ..Echo::default() },
         stand_ins: StandIns::default(),
@@ -107,7 +108,7 @@ fn run(wire: Wire, lane: Lane, usage_asked: bool, pieces: &[&[u8]]) -> (Vec<u8>,
 }
 
 fn meter(wire: Wire, pieces: &[&[u8]]) -> Metered {
-    let mut meter = Meter::new(api(wire));
+    let mut meter = Meter::new(api(wire), 1);
     for piece in pieces {
         meter.read(piece).unwrap();
     }
@@ -121,6 +122,7 @@ fn rewritten(recording: &Recording, stream: bool, include_usage: bool) -> Result
     let echo = Echo { include_usage, ..Echo::default() };
     let wanted = Wanted {
         api: Api::ChatCompletions,
+        choices: 1,
         stream,
         echo,
         stand_ins: StandIns::default(),
@@ -313,6 +315,7 @@ fn the_meter_reads_of_a_native_reply_what_it_used_and_that_it_is_complete() {
             let provider = provider(recording.wire);
             let wanted = Wanted {
                 api: api(recording.wire),
+                choices: 1,
                 stream: false,
                 echo: Echo::default(),
                 stand_ins: StandIns::default(),

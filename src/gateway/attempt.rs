@@ -4,7 +4,7 @@ use web_sys::{AbortSignal, ReadableStream};
 use worker::Env;
 
 use super::dispatch::{Sender, Upstream, dispatch};
-use super::fault::{fault_of, fault_of_reply, recognisable};
+use super::fault::{fault_of, fault_of_reply, fault_problem, recognisable};
 use super::patience::Patience;
 use super::plan::{Lane, Plan};
 use super::relay::{self, Outgoing, Surroundings};
@@ -15,7 +15,7 @@ use crate::http::shell::now_ms;
 use crate::http::{Body, Exchange, Reply};
 use crate::protocol::chat::ReplyFault;
 use crate::providers::outbound::Serves;
-use crate::providers::{Api, UpstreamRequest, anthropic, fault_problem, upstream_problem};
+use crate::providers::{Api, UpstreamRequest, anthropic, upstream_problem};
 use crate::routing::headroom::{self, Headroom};
 use crate::routing::outcome::Fault;
 use crate::store::tokens::{self, Used};
@@ -193,6 +193,7 @@ impl Attempting<'_, '_> {
     async fn stream(&mut self, upstream: Upstream, body: &ReadableStream) -> Result<(Reply, Outgoing), Failed> {
         let around = Surroundings {
             api: self.wanted.api,
+            choices: self.wanted.choices,
             request_id: self.exchange.request_id.clone(),
             patience: self.patience,
             abort: upstream.abort.clone(),
@@ -222,6 +223,7 @@ impl Attempting<'_, '_> {
     async fn sound(&mut self, upstream: Upstream) -> Result<(Reply, Outgoing), Failed> {
         let around = Surroundings {
             api: self.wanted.api,
+            choices: self.wanted.choices,
             request_id: self.exchange.request_id.clone(),
             patience: self.patience,
             abort: upstream.abort.clone(),

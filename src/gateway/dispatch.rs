@@ -14,6 +14,7 @@ use worker::{Env, Fetch, Headers, Method, Request, RequestInit, RequestRedirect,
 
 use super::attempt::Failed;
 use super::credential::{self, Asking, Granted, grant};
+use super::fault::fault_problem;
 use super::patience::Patience;
 use super::plan::{Lane, Plan, join_url};
 use super::proxy::REPLY_HEADERS;
@@ -23,8 +24,8 @@ use crate::error::{Kind, Problem};
 use crate::http::Exchange;
 use crate::http::shell::{now_ms, within};
 use crate::protocol::chat::ReplyFault;
+use crate::providers::UpstreamRequest;
 use crate::providers::outbound::Serves;
-use crate::providers::{UpstreamRequest, fault_problem};
 use crate::routing::headroom;
 use crate::routing::outcome::Fault;
 use crate::store::credentials;

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use crate::error::Problem;
+use crate::error::{Kind, Problem};
 use crate::protocol::chat::ReplyFault;
-use crate::providers::ReportedError;
+use crate::providers::{ReportedError, credential_refused};
 use crate::routing::outcome::Fault;
 
 /// The fault of a reply that came to nothing.
@@ -17,11 +17,13 @@ pub fn fault_of(fault: &ReplyFault) -> Fault {
         ReplyFault::TooLarge { .. } => Fault::Gateway,
         ReplyFault::Malformed(_) => Fault::BadReply,
         ReplyFault::Reported { message, code } => {
-            let code = code.as_deref();
-            let of = |status| Fault::of_reply(status, code, code, Some(message));
+            let of = |status| Fault::of_reply(status, code.as_deref(), code.as_deref(), Some(message));
+            let number = code.as_deref().and_then(|code| code.parse::<u32>().ok());
             match of(400) {
-                // A provider that has begun to answer had nothing against the request, unless it says so.
-                Fault::BadRequest if !matches!(code, Some("invalid_request_error" | "400")) => of(500),
+                // A provider that has begun to answer had nothing against the request, unless it says so by a word or by a
+                // status that is known.
+                Fault::BadRequest if number.is_none_or(|number| (400..600).contains(&number)) => of(200),
+                Fault::BadRequest => of(500),
                 fault => fault,
             }
         }
@@ -40,10 +42,43 @@ pub fn fault_of_reply(status: u16, reported: &ReportedError, body: Option<&Value
     }
 }
 
+/// A reply that cannot be passed on as a success, as a problem.
+pub fn fault_problem(fault: &ReplyFault) -> Problem {
+    let ReplyFault::Reported { code, .. } = fault else {
+        let kind = match fault {
+            ReplyFault::Stalled { .. } | ReplyFault::TooSlow { .. } => Kind::UpstreamTimeout,
+            _ => Kind::Upstream,
+        };
+        return match fault {
+            // The same request would be answered, and billed, at the same length.
+            ReplyFault::TooLarge { .. } => Problem::new(kind, fault.code(), fault.to_string()).final_answer(),
+            _ => {
+                let message = format!("{fault}; the reply is incomplete, send the request again");
+                Problem::new(kind, fault.code(), message)
+            }
+        };
+    };
+    let kind = match fault_of(fault) {
+        Fault::Auth | Fault::QuotaExhausted => return credential_refused(),
+        Fault::Overloaded => Kind::Unavailable,
+        Fault::RateLimited => Kind::RateLimited,
+        Fault::ModelNotFound => Kind::NotFound,
+        Fault::TooSlow => Kind::UpstreamTimeout,
+        Fault::BadRequest | Fault::ContextLength | Fault::ContentPolicy => match code.as_deref() {
+            Some("request_too_large" | "413") => Kind::TooLarge,
+            Some("409") => Kind::Conflict,
+            _ => Kind::InvalidRequest,
+        },
+        _ => Kind::Upstream,
+    };
+    Problem::new(kind, fault.code(), fault.to_string())
+}
+
 /// A provider's error with the code by which callers know what they can do something about, whatever the provider calls
-/// it. `said` is the provider's own words.
+/// it. `said` is the provider's own words. What they say of the operator's credential or account is not for the caller.
 pub fn recognisable(problem: Problem, fault: Fault, said: Option<&str>) -> Problem {
     let known: &[&str] = match fault {
+        Fault::Auth | Fault::QuotaExhausted => return credential_refused(),
         Fault::ContextLength => &["context_length_exceeded"],
         Fault::ContentPolicy => &["content_filter", "content_policy_violation"],
         Fault::ModelNotFound if problem.status == 404 => &["model_not_found"],
@@ -100,7 +135,44 @@ mod tests {
         assert_eq!(policy.1, "content_policy_violation");
         assert_eq!(told(Kind::TooLarge, "x", Fault::ContextLength).0, 413);
         assert_eq!(told(Kind::NotFound, "not_found", Fault::ModelNotFound).1, "model_not_found");
-        let refused = told(Kind::Upstream, "upstream_credential_refused", Fault::Auth);
-        assert_eq!(refused, made(502, "upstream_credential_refused", "m"));
+        for fault in [Fault::Auth, Fault::QuotaExhausted] {
+            let (status, code, message) = told(Kind::RateLimited, "insufficient_quota", fault);
+            assert_eq!((status, code.as_str()), (502, "upstream_credential_refused"));
+            assert!(!message.contains("said"));
+        }
+    }
+
+    #[test]
+    fn a_fault_keeps_its_class_and_says_whether_to_try_again() {
+        let told = |fault: ReplyFault| {
+            let problem = fault_problem(&fault);
+            (problem.status, problem.retryable)
+        };
+        let reported = |code: &str| ReplyFault::Reported { message: "m".into(), code: Some(code.into()) };
+        assert_eq!(told(ReplyFault::Stalled { millis: 1 }), (504, None));
+        assert_eq!(told(ReplyFault::Truncated), (502, None));
+        assert_eq!(told(ReplyFault::TooLarge { max: 1 }), (502, Some(false)));
+        assert_eq!(told(reported("overloaded_error")), (503, None));
+        assert_eq!(told(reported("rate_limit_exceeded")), (429, None));
+        assert_eq!(told(reported("content_filter")), (400, None));
+        assert_eq!(told(reported("model_not_found")), (404, None));
+        assert_eq!(told(reported("timeout_error")), (504, None));
+        assert_eq!(told(reported("DEADLINE_EXCEEDED")), (504, None));
+        assert_eq!(told(reported("modelTimeoutException")), (504, None));
+        assert_eq!(told(reported("INVALID_ARGUMENT")), (400, None));
+        assert_eq!(told(reported("not_found_error")), (404, None));
+        assert_eq!(told(reported("request_too_large")), (413, None));
+        assert_eq!(told(reported("409")), (409, None));
+        assert_eq!(told(reported("422")), (400, None));
+        assert_eq!(told(reported("throttlingException")), (429, None));
+        assert_eq!(told(reported("engine_overloaded_error")), (503, None));
+        assert_eq!(told(reported("billing_error")), (502, Some(false)));
+        assert_eq!(told(reported("PERMISSION_DENIED")), (502, Some(false)));
+        assert_eq!(told(reported("4711")), (502, None));
+        // What the provider says of the operator's account is not for the caller.
+        assert_eq!(told(reported("insufficient_quota")), (502, Some(false)));
+        let secret = ReplyFault::Reported { message: "org-1".into(), code: Some("invalid_api_key".into()) };
+        assert!(!fault_problem(&secret).message.contains("org-1"));
+        assert_eq!(told(reported("anything")), (502, None));
     }
 }

@@ -359,6 +359,7 @@ impl<'a> Journey<'a> {
         Wanted {
             api: asked.api,
             stream: asked.stream,
+            choices: self.sight.envelope.map_or(1, |envelope| envelope.choices),
             echo: self.echo(plan),
             stand_ins: StandIns::default(),
             cost: self.include_cost.then(|| TellCost { pricing: plan.pricing.clone(), lost }),

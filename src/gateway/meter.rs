@@ -2,6 +2,8 @@
 //! the caller must not see. Bytes are searched, not parsed: only an event that carries usage, a finish reason or an
 //! error is.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::billing::{Nanodollars, Pricing};
@@ -54,8 +56,12 @@ struct State {
     api: Api,
     usage: Option<Usage>,
     facts: BillingFacts,
-    /// A finish reason was seen (OpenAI).
-    finished: bool,
+    /// How many choices or images were asked for.
+    choices: u64,
+    /// The choices whose finish reason was seen (OpenAI).
+    finished: BTreeSet<u64>,
+    /// How many images, sounds or transcripts are complete.
+    completed: u64,
     /// The stream's own end mark was seen: `[DONE]`, `message_stop`.
     done: bool,
     reported: Option<ReplyFault>,
@@ -74,16 +80,20 @@ pub struct Metered {
     pub result: Result<(), ReplyFault>,
     /// Whether the caller has already been told of the fault, by the provider's own error event.
     pub fault_was_relayed: bool,
+    /// Whether the last event came without the blank line that ends it.
+    pub lacks_blank_line: bool,
 }
 
 impl Meter {
-    /// A meter for a stream in this API's format.
-    pub fn new(api: Api) -> Self {
+    /// A meter for a stream in this API's format, of so many choices or images.
+    pub fn new(api: Api, choices: u64) -> Self {
         let state = State {
             api,
             usage: None,
             facts: BillingFacts::default(),
-            finished: false,
+            choices,
+            finished: BTreeSet::new(),
+            completed: 0,
             done: false,
             reported: None,
             pieces: 0,
@@ -93,8 +103,8 @@ impl Meter {
 
     /// A meter whose [`Self::relay`] writes into each event that tells the usage what has been used costs, and leaves no
     /// event out.
-    pub fn telling_cost(api: Api, cost: TellCost) -> Self {
-        Self { cost: Some(cost), ..Self::new(api) }
+    pub fn telling_cost(api: Api, choices: u64, cost: TellCost) -> Self {
+        Self { cost: Some(cost), ..Self::new(api, choices) }
     }
 
     /// Reads bytes that the caller gets by another way.
@@ -129,15 +139,23 @@ impl Meter {
 
     /// What is known of a stream that does not get to its end.
     pub fn broken_off(&self, fault: ReplyFault) -> Metered {
-        Metered { told: self.state.told(), pieces: self.state.pieces, result: Err(fault), fault_was_relayed: false }
+        Metered {
+            told: self.state.told(),
+            pieces: self.state.pieces,
+            result: Err(fault),
+            fault_was_relayed: false,
+            lacks_blank_line: false,
+        }
     }
 
     /// The stream has ended. `out`, for a relay, gets what was held back and may still be passed on.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Metered {
+        let mut lacks_blank_line = false;
         if let Some((raw, Some(data))) = self.sse.unfinished() {
             // Some providers leave out the last blank line. A half-written event is not passed on.
             let whole = data == b"[DONE]" || serde_json::from_slice::<Value>(&data).is_ok();
             let frame = Frame { raw: &raw, name: b"", data: Some(data.into()) };
+            lacks_blank_line = whole;
             if whole {
                 let raw = [raw.as_slice(), b"\n\n"].concat();
                 let seen = self.state.observe(&frame);
@@ -147,15 +165,21 @@ impl Meter {
         let state = &self.state;
         let result = match &state.reported {
             Some(fault) => Err(fault.clone()),
-            None if state.finished || state.done => Ok(()),
+            None if state.is_complete() => Ok(()),
             None => Err(ReplyFault::Truncated),
         };
         let fault_was_relayed = state.reported.is_some();
-        Metered { told: state.told(), pieces: state.pieces, result, fault_was_relayed }
+        Metered { told: state.told(), pieces: state.pieces, result, fault_was_relayed, lacks_blank_line }
     }
 }
 
 impl State {
+    /// Whether everything that was asked for has come to its end, where nothing marks the end of the stream.
+    fn is_complete(&self) -> bool {
+        let ended = u64::try_from(self.finished.len()).unwrap_or(u64::MAX).max(self.completed);
+        self.done || ended >= self.choices.max(1)
+    }
+
     fn told(&self) -> Option<Told> {
         self.usage.map(|usage| Told { usage, facts: self.facts })
     }
@@ -221,11 +245,13 @@ impl State {
         } else if chunk.get("object").is_some_and(|object| object == "error") {
             self.reported = Some(ReplyFault::reported(&chunk));
         }
-        for word in in_choices("finish_reason").filter_map(Value::as_str).filter(|word| !word.is_empty()) {
+        for choice in choices.into_iter().flatten() {
+            let word = choice.get("finish_reason").and_then(Value::as_str).filter(|word| !word.is_empty());
+            let Some(word) = word else { continue };
             if FinishReason::is_failure(word) {
                 self.reported.get_or_insert_with(|| ReplyFault::failed_finish(word));
             }
-            self.finished = true;
+            self.finished.insert(choice.get("index").and_then(Value::as_u64).unwrap_or(0));
         }
         match usage {
             None => Seen::Nothing,
@@ -309,7 +335,7 @@ impl State {
             self.usage = Some(self.usage.unwrap_or_default().plus(&told.usage, u64::MAX));
             self.facts = told.facts.or(self.facts);
         }
-        self.done = true;
+        self.completed = self.completed.saturating_add(1);
         Seen::Usage
     }
 }
@@ -355,7 +381,7 @@ mod tests {
     );
 
     fn relay(pieces: &[&[u8]]) -> (String, Metered) {
-        let mut meter = Meter::new(Api::ChatCompletions);
+        let mut meter = Meter::new(Api::ChatCompletions, 1);
         let mut out = Vec::new();
         for piece in pieces {
             meter.relay(piece, &mut out).unwrap();
@@ -381,7 +407,7 @@ mod tests {
             ..Default::default()
         };
         let relayed = |api: Api, stream: &str, pricing: Option<Pricing>| {
-            let mut meter = Meter::telling_cost(api, TellCost { pricing, lost: 0 });
+            let mut meter = Meter::telling_cost(api, 1, TellCost { pricing, lost: 0 });
             let mut out = Vec::new();
             for byte in stream.as_bytes() {
                 meter.relay(&[*byte], &mut out).unwrap();
@@ -432,7 +458,7 @@ mod tests {
             )
         };
         let metered = |stream: &str| {
-            let mut meter = Meter::new(Api::Responses);
+            let mut meter = Meter::new(Api::Responses, 1);
             stream.as_bytes().chunks(7).for_each(|piece| meter.read(piece).unwrap());
             meter.finish(&mut Vec::new())
         };
@@ -450,7 +476,7 @@ mod tests {
         assert_eq!(metered(&format!("{begun}{error}")).result, fault);
         assert!(metered(&format!("{begun}{error}")).fault_was_relayed);
 
-        let mut meter = Meter::telling_cost(Api::Responses, TellCost::default());
+        let mut meter = Meter::telling_cost(Api::Responses, 1, TellCost::default());
         let mut out = Vec::new();
         meter.relay(last("response.completed", "null").as_bytes(), &mut out).unwrap();
         assert!(String::from_utf8(out).unwrap().contains("\"usage\":{\"cost\":null,\"input_tokens\":3"));
@@ -513,7 +539,7 @@ mod tests {
 
     #[test]
     fn messages_streams_are_complete_at_message_stop() {
-        let mut meter = Meter::new(Api::Messages);
+        let mut meter = Meter::new(Api::Messages, 1);
         meter.read(b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":7,\"cache_read_input_tokens\":2,\"output_tokens\":1}}}\n\n").unwrap();
         meter.read(b"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"end_turn\"},\"usage\":{\"output_tokens\":9}}\n\n").unwrap();
         meter.read(b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n").unwrap();
@@ -531,5 +557,36 @@ mod tests {
             let pieces: Vec<&[u8]> = at.windows(2).map(|w| &STREAM.as_bytes()[w[0]..w[1]]).collect();
             prop_assert_eq!(relay(&pieces), relay(&[STREAM.as_bytes()]));
         }
+    }
+
+    #[test]
+    fn a_stream_is_complete_when_all_that_was_asked_for_is() {
+        let end = |index: u64| format!("data: {{\"choices\":[{{\"index\":{index},\"finish_reason\":\"stop\"}}]}}\n\n");
+        let image = "data: {\"type\":\"image_generation.completed\",\"b64_json\":\"\"}\n\n".to_owned();
+        let result = |api, choices, events: &[String]| {
+            let mut meter = Meter::new(api, choices);
+            meter.read(events.concat().as_bytes()).unwrap();
+            meter.finish(&mut Vec::new()).result
+        };
+        let cut = Err(ReplyFault::Truncated);
+        let chat = Api::ChatCompletions;
+        assert_eq!(result(chat, 1, &[end(0)]), Ok(()));
+        assert_eq!(result(chat, 2, &[end(0)]), cut);
+        assert_eq!(result(chat, 2, &[end(0), end(0)]), cut);
+        assert_eq!(result(chat, 2, &[end(1), end(0)]), Ok(()));
+        assert_eq!(result(chat, 2, &[end(0), "data: [DONE]\n\n".to_owned()]), Ok(()));
+        assert_eq!(result(Api::ImageGeneration, 2, std::slice::from_ref(&image)), cut);
+        assert_eq!(result(Api::ImageGeneration, 2, &[image.clone(), image]), Ok(()));
+    }
+
+    #[test]
+    fn an_event_without_its_blank_line_is_known() {
+        let lacks = |text: &str| {
+            let mut meter = Meter::new(Api::ChatCompletions, 1);
+            meter.read(text.as_bytes()).unwrap();
+            meter.finish(&mut Vec::new()).lacks_blank_line
+        };
+        assert!(lacks("data: [DONE]") && lacks("data: {\"error\":{\"message\":\"no\"}}\n"));
+        assert!(!lacks("data: [DONE]\n\n") && !lacks("data: {\"cho"));
     }
 }

@@ -9,7 +9,7 @@ use super::admit::{Admitted, Applicant, Place, admit};
 use super::attempt::{Failed, note_attempt};
 use super::confirm::identified;
 use super::dispatch::{Sender, Upstream, dispatch};
-use super::fault::fault_of_reply;
+use super::fault::{fault_of_reply, fault_problem, recognisable};
 use super::held::Held;
 use super::incoming::Incoming;
 use super::limit_refusal::provider_refusal;
@@ -26,7 +26,7 @@ use crate::http::middleware::is_form;
 use crate::http::shell::now_ms;
 use crate::http::{Body, Exchange, Reply};
 use crate::protocol::multipart::{self, Form};
-use crate::providers::{Api, UpstreamRequest, fault_problem, upstream_problem};
+use crate::providers::{Api, UpstreamRequest, upstream_problem};
 use crate::routing::board::Observation;
 use crate::routing::outcome::Fault;
 use crate::store::keys::Confirmed;
@@ -259,6 +259,7 @@ async fn serve(
     let is_anthropic = plan.target.provider.dialect() == ProviderDialect::Anthropic;
     let around = Surroundings {
         api: if is_anthropic { Api::Messages } else { Api::ChatCompletions },
+        choices: 1,
         request_id: exchange.request_id.clone(),
         patience,
         abort: upstream.abort.clone(),
@@ -297,7 +298,10 @@ async fn refused(
     let fault = fault_of_reply(upstream.status, &reported, json.as_ref());
     exchange.record.error_code = reported.code.unwrap_or_default();
     exchange.record.error_detail = reported.message.unwrap_or_default();
-    let problem = upstream_problem(provider, upstream.status, &upstream.headers, &body);
+    let mut problem = upstream_problem(provider, upstream.status, &upstream.headers, &body);
+    if matches!(fault, Fault::Auth | Fault::QuotaExhausted) {
+        problem = recognisable(problem, fault, None);
+    }
     if problem.status != upstream.status {
         return Failed::without_reply(fault, problem);
     }

@@ -19,6 +19,7 @@ use web_sys::{
 };
 
 use super::dispatch::UpstreamAbort;
+use super::fault::fault_problem;
 use super::meter::{Meter, Metered};
 use super::patience::Patience;
 use super::recognise::Recogniser;
@@ -27,7 +28,7 @@ use super::settle::settle;
 use crate::http::shell::{now_ms, sleep, within};
 use crate::protocol::chat::ReplyFault;
 use crate::protocol::inbound::error_event;
-use crate::providers::{Api, fault_problem};
+use crate::providers::Api;
 use crate::telemetry::RequestRecord;
 
 /// How much is read at once where every byte is looked at.
@@ -81,6 +82,8 @@ extern "C" {
 pub struct Surroundings {
     /// The API that was called, for an error event.
     pub api: Api,
+    /// How many choices or images were asked for.
+    pub choices: u64,
     /// The request's id, likewise.
     pub request_id: String,
     /// The time bounds.
@@ -226,7 +229,7 @@ pub async fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Re
     let branches = body.tee();
     let to_client: ReadableStream = branches.get(0).unchecked_into();
     let to_meter: ReadableStream = branches.get(1).unchecked_into();
-    let mut meter = Metering::new(&to_meter, Meter::new(api));
+    let mut meter = Metering::new(&to_meter, Meter::new(api, around.choices));
     if let Err(fault) = meter.begin(around.patience).await {
         around.abort.abort();
         return Err(fault);
@@ -247,12 +250,12 @@ pub async fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Re
             if gone {
                 let _already_gone = JsFuture::from(end.abort()).await;
             } else if let Ok(writer) = end.get_writer() {
-                if let Err(fault) = &metered.result
-                    && !metered.fault_was_relayed
-                {
-                    // Behind a half-written event only a blank line makes the next one legible.
-                    let mut end = b"\n\n".to_vec();
-                    end.extend(around.error_event(fault));
+                // Behind a half-written event only a blank line makes the next one legible, and a last one that lacks it
+                // is none to most readers.
+                let mut end = b"\n\n".to_vec();
+                let untold = metered.result.as_ref().err().filter(|_| !metered.fault_was_relayed);
+                end.extend(untold.map(|fault| around.error_event(fault)).unwrap_or_default());
+                if untold.is_some() || metered.lacks_blank_line {
                     let _client_gone = write(&writer, &end).await;
                 }
                 let _client_gone = JsFuture::from(writer.close()).await;
@@ -414,7 +417,13 @@ impl ReadsAlong for Recogniser {
 
     fn end(mut self, fault: Option<ReplyFault>) -> Metered {
         let told = self.finish();
-        Metered { told, pieces: self.estimate(), result: fault.map_or(Ok(()), Err), fault_was_relayed: false }
+        Metered {
+            told,
+            pieces: self.estimate(),
+            result: fault.map_or(Ok(()), Err),
+            fault_was_relayed: false,
+            lacks_blank_line: false,
+        }
     }
 }
 

@@ -73,7 +73,7 @@ pub trait StreamProcessor {
 
 /// The processor for a stream that does not pass natively.
 pub fn processor(lane: Lane, dialect: &dyn Outbound, target: Target<'_>, wanted: Wanted) -> Box<dyn StreamProcessor> {
-    let Wanted { api, identity, mut echo, cost, stand_ins, .. } = wanted;
+    let Wanted { api, choices, identity, mut echo, cost, stand_ins, .. } = wanted;
     match (lane, inbound(api)) {
         (Lane::Translated, Some(inbound)) => {
             echo.include_usage |= cost.is_some();
@@ -89,7 +89,11 @@ pub fn processor(lane: Lane, dialect: &dyn Outbound, target: Target<'_>, wanted:
             })
         }
         _ => {
-            Box::new(Relay { api, meter: cost.map_or_else(|| Meter::new(api), |cost| Meter::telling_cost(api, cost)) })
+            let meter = match cost {
+                Some(cost) => Meter::telling_cost(api, choices, cost),
+                None => Meter::new(api, choices),
+            };
+            Box::new(Relay { api, meter })
         }
     }
 }
@@ -184,11 +188,17 @@ impl StreamProcessor for Translator {
             let tag = self.cost.as_ref().zip(told.as_ref()).map(|(cost, told)| cost.tag(told));
             self.writer.end(told.as_ref(), tag, out);
         }
-        Metered { told: self.told(), pieces: self.pieces, result, fault_was_relayed: false }
+        Metered { told: self.told(), pieces: self.pieces, result, fault_was_relayed: false, lacks_blank_line: false }
     }
 
     fn broken_off(&self, fault: ReplyFault) -> Metered {
-        Metered { told: self.told(), pieces: self.pieces, result: Err(fault), fault_was_relayed: false }
+        Metered {
+            told: self.told(),
+            pieces: self.pieces,
+            result: Err(fault),
+            fault_was_relayed: false,
+            lacks_blank_line: false,
+        }
     }
 
     fn fail(&mut self, problem: &Problem, request_id: &str, out: &mut Vec<u8>) {
@@ -203,6 +213,8 @@ pub struct Wanted {
     pub api: Api,
     /// Whether it wants a stream.
     pub stream: bool,
+    /// How many choices or images it wants.
+    pub choices: u64,
     /// What of its request a translated reply depends on.
     pub echo: Echo,
     /// What stands in the request for something else.
@@ -240,7 +252,9 @@ pub fn whole_reply(
     if wanted.api.is_count() {
         return count::read(body, wanted.api, lane, dialect);
     }
-    if form == Form::Json && lane != Lane::Translated && !wanted.stream {
+    // Models that cannot stream a transcript give it whole, whatever was asked for.
+    let streams = wanted.stream && !matches!(wanted.api, Api::Transcription | Api::Translation);
+    if form == Form::Json && lane != Lane::Translated && !streams {
         let told = faithful_usage(&body, wanted.api)?;
         let body = if wanted.api == Api::Responses { stored::unmarked(body) } else { body };
         let body = with_cost(body, wanted.cost.as_ref(), told.as_ref());
@@ -365,7 +379,7 @@ mod tests {
     fn wanted(stream: bool, cost: Option<TellCost>) -> Wanted {
         let identity = ReplyIdentity { id: "i".into(), created: 1, model: "m".into() };
         let echo = Echo { include_usage: true, ..Echo::default() };
-        Wanted { api: Api::ChatCompletions, stream, echo, stand_ins: StandIns::default(), cost, identity }
+        Wanted { api: Api::ChatCompletions, stream, choices: 1, echo, stand_ins: StandIns::default(), cost, identity }
     }
 
     #[test]

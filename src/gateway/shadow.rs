@@ -137,6 +137,7 @@ impl Sending<'_> {
             wanted: Wanted {
                 api: asked.api,
                 stream: asked.stream,
+                choices: envelope.choices,
                 echo: Echo { include_usage: true, ..Echo::default() },
                 stand_ins: StandIns::default(),
                 cost: None,

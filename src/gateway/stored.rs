@@ -8,7 +8,7 @@ use worker::Env;
 use super::attempt::Failed;
 use super::confirm::confirmed;
 use super::dispatch::{Sender, dispatch};
-use super::fault::fault_of;
+use super::fault::{fault_of, fault_problem};
 use super::keepers::keepers;
 use super::patience::Patience;
 use super::pipeline::Inbound;
@@ -19,7 +19,7 @@ use crate::http::routes::{Stored, StoredAction};
 use crate::http::shell::now_ms;
 use crate::http::{Body, Exchange, Reply};
 use crate::providers::openai::stored;
-use crate::providers::{Api, UpstreamRequest, fault_problem, upstream_problem};
+use crate::providers::{Api, UpstreamRequest, upstream_problem};
 use crate::secret::Secret;
 use crate::store::responses;
 

@@ -192,19 +192,19 @@ static FAMILIES: &[(&[&str], Traits)] = &[
             ..CLAUDE
         },
     ),
-    (&["claude-opus-5*"], Traits { switched_off: SwitchedOff::UpToHigh, ..CLAUDE }),
-    (&["claude-sonnet-5-5*"], Traits { switched_off: SwitchedOff::BetweenTools, ..CLAUDE }),
+    (&["claude-sonnet-5-5*"], Traits { switched_off: SwitchedOff::BetweenTools, forced_tools: Taken::Never, ..CLAUDE }),
     (
-        &["claude-fable*", "claude-mythos*"],
+        &["claude-opus-5-5*", "claude-fable*", "claude-mythos*"],
         Traits { switched_off: SwitchedOff::Never, forced_tools: Taken::Never, ..CLAUDE },
     ),
+    (&["claude-opus-5*"], Traits { switched_off: SwitchedOff::UpToHigh, ..CLAUDE }),
     (&["claude*"], CLAUDE),
     (&["gemini-1*", "gemini-2.0*"], GEMINI_2),
     (&["gemini-2.5-pro*"], Traits { budgets: Some((128, 32_768)), switched_off: SwitchedOff::Never, ..GEMINI_BUDGET }),
     (&["gemini-2.5-flash-lite*"], Traits { budgets: Some((512, 24_576)), ..GEMINI_BUDGET }),
     (&["gemini-2.5*"], GEMINI_BUDGET),
     (
-        &["gemini-*-pro*", "gemini-pro*", "gemini-3.7-flash*", "gemini-flash-latest*"],
+        &["gemini-*-pro*", "gemini-pro*", "gemini-3.7-flash*", "gemini-3.8-flash*", "gemini-flash-latest*"],
         Traits { efforts: &[Low, Medium, High], ..GEMINI },
     ),
     (&["gemini*"], GEMINI),
@@ -254,6 +254,12 @@ pub fn traits(upstream_model: &str) -> &'static Traits {
     let name = plain(upstream_model);
     let known = FAMILIES.iter().find(|(patterns, _)| patterns.iter().any(|pattern| matches(pattern, &name)));
     known.map_or(&PLAIN, |(_, traits)| traits)
+}
+
+/// Whether a model refuses `top_p` beside a temperature.
+pub fn takes_one_of_temperature_and_top_p(upstream_model: &str) -> bool {
+    let name = plain(upstream_model);
+    name.starts_with("claude") && ["-4-1", "-4-5", "-4-6"].iter().any(|version| name.contains(version))
 }
 
 /// All that is known, in the order in which it is looked up.
@@ -409,6 +415,8 @@ mod tests {
         assert_eq!(of("claude-opus-5").switched_off, SwitchedOff::UpToHigh);
         assert_eq!(of("claude-sonnet-5-5").switched_off, SwitchedOff::BetweenTools);
         assert_eq!(of("claude-sonnet-5.5").switched_off, SwitchedOff::BetweenTools);
+        assert_eq!(of("claude-sonnet-5-5").forced_tools, Taken::Never);
+        assert_eq!(of("claude-opus-5-5"), of("claude-fable-5"));
         assert_eq!(
             (of("claude-fable-5").forced_tools, of("claude-fable-5").switched_off),
             (Taken::Never, SwitchedOff::Never)

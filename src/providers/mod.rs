@@ -33,7 +33,7 @@ use serde_json::Value;
 
 use crate::config::{Provider, ProviderDialect};
 use crate::error::{Kind, Problem};
-use crate::protocol::chat::{ChatEvent, ReplyFault};
+use crate::protocol::chat::ChatEvent;
 use crate::protocol::json_scan::Members;
 use crate::protocol::usage::{BillingFacts, Told};
 use outbound::Outbound;
@@ -196,48 +196,10 @@ pub fn credential_refused() -> Problem {
     Problem::new(
         Kind::Upstream,
         "upstream_credential_refused",
-        "The provider refused the gateway's credential for this model. This is not about your API key; the operator \
-         of the gateway must renew the provider's credential.",
+        "The provider refused the gateway's credential for this model, or the account behind it. This is not about your \
+         API key; the operator of the gateway must renew the provider's credential or its credit.",
     )
     .final_answer()
-}
-
-/// A reply that cannot be passed on as a success, as a problem.
-pub fn fault_problem(fault: &ReplyFault) -> Problem {
-    let kind = match fault {
-        ReplyFault::Stalled { .. } | ReplyFault::TooSlow { .. } => Kind::UpstreamTimeout,
-        ReplyFault::Reported { code: Some(code), .. } => match code.as_str() {
-            "invalid_api_key"
-            | "unauthenticated"
-            | "authentication_error"
-            | "permission_error"
-            | "insufficient_quota"
-            | "401"
-            | "402"
-            | "403" => return credential_refused(),
-            "overloaded_error" | "overloaded" | "503" | "529" => Kind::Unavailable,
-            "rate_limit_error" | "rate_limit_exceeded" | "429" => Kind::RateLimited,
-            "model_not_found" | "404" => Kind::NotFound,
-            "timeout_error" | "408" | "504" => Kind::UpstreamTimeout,
-            "invalid_request_error"
-            | "400"
-            | "content_filter"
-            | "content_policy_violation"
-            | "context_length_exceeded" => Kind::InvalidRequest,
-            _ => Kind::Upstream,
-        },
-        _ => Kind::Upstream,
-    };
-    let advice = match fault {
-        ReplyFault::Reported { .. } | ReplyFault::TooLarge { .. } => "",
-        _ => "; the reply is incomplete, send the request again",
-    };
-    let problem = Problem::new(kind, fault.code(), format!("{fault}{advice}"));
-    match fault {
-        // The same request would be answered, and billed, at the same length.
-        ReplyFault::TooLarge { .. } => problem.final_answer(),
-        _ => problem,
-    }
 }
 
 /// The usage that a reply's events report last.
@@ -256,28 +218,6 @@ pub fn usage_of(events: &[ChatEvent]) -> Option<Told> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_fault_keeps_its_class_and_says_whether_to_try_again() {
-        let told = |fault: ReplyFault| {
-            let problem = fault_problem(&fault);
-            (problem.status, problem.retryable)
-        };
-        let reported = |code: &str| ReplyFault::Reported { message: "m".into(), code: Some(code.into()) };
-        assert_eq!(told(ReplyFault::Stalled { millis: 1 }), (504, None));
-        assert_eq!(told(ReplyFault::Truncated), (502, None));
-        assert_eq!(told(ReplyFault::TooLarge { max: 1 }), (502, Some(false)));
-        assert_eq!(told(reported("overloaded_error")), (503, None));
-        assert_eq!(told(reported("rate_limit_exceeded")), (429, None));
-        assert_eq!(told(reported("content_filter")), (400, None));
-        assert_eq!(told(reported("model_not_found")), (404, None));
-        assert_eq!(told(reported("timeout_error")), (504, None));
-        // What the provider says of the operator's account is not for the caller.
-        assert_eq!(told(reported("insufficient_quota")), (502, Some(false)));
-        let secret = ReplyFault::Reported { message: "org-1".into(), code: Some("invalid_api_key".into()) };
-        assert!(!fault_problem(&secret).message.contains("org-1"));
-        assert_eq!(told(reported("anything")), (502, None));
-    }
 
     #[test]
     fn what_only_the_body_tells_is_heeded() {

@@ -137,6 +137,7 @@ fn told(recording: &Recording, stream: bool) -> Result<WholeReply, ReplyFault> {
     let echo = Echo { include_usage: true, ..Echo::default() };
     let wanted = Wanted {
         api: Api::Messages,
+        choices: 1,
         stream,
         echo,
         stand_ins: StandIns::default(),

@@ -8,8 +8,8 @@ use super::count::{count, first};
 impl Usage {
     /// Reads a Chat Completions or embeddings usage object. Variants of OpenAI-like providers are understood: cache hits
     /// under `prompt_cache_hit_tokens` (DeepSeek), `cached_tokens` or `num_cached_tokens` at the top level (Moonshot,
-    /// Mistral), and reasoning reported beside `completion_tokens` instead of inside it (xAI), or told by nothing but the
-    /// total (Gemini's imitation).
+    /// Mistral), and reasoning reported beside `completion_tokens` instead of inside it (xAI, Perplexity's research), or told
+    /// by nothing but the total (Gemini's imitation).
     ///
     /// `None` if `value` is not an object that counts anything.
     pub fn from_openai(value: &Value) -> Option<Self> {
@@ -17,6 +17,17 @@ impl Usage {
         if prompt.is_none() && completion.is_none() {
             return None;
         }
+        // Perplexity's models that research tell what they have read and thought beside everything else.
+        let total = count(value, "/total_tokens");
+        let thoughts = count(value, "/reasoning_tokens").filter(|_| count(value, "/citation_tokens").is_some());
+        let left_out = |completion: u64| {
+            let beside = total.unwrap_or(0).saturating_sub(prompt.unwrap_or(0).saturating_add(completion));
+            thoughts.unwrap_or(0).saturating_sub(beside)
+        };
+        let completion = completion.map(|completion| completion.saturating_add(left_out(completion)));
+        let read = count(value, "/citation_tokens").unwrap_or(0);
+        let (prompt, total) =
+            (prompt.map(|prompt| prompt.saturating_add(read)), total.map(|total| total.saturating_add(read)));
         let details = Details {
             cache_read: first(
                 value,
@@ -41,7 +52,7 @@ impl Usage {
             output_audio: count(value, "/completion_tokens_details/audio_tokens"),
             output_image: count(value, "/completion_tokens_details/image_tokens"),
         };
-        let usage = details.within(prompt.unwrap_or(0), completion.unwrap_or(0), count(value, "/total_tokens"));
+        let usage = details.within(prompt.unwrap_or(0), completion.unwrap_or(0), total);
         Some(Self { web_searches: searches(value), ..usage })
     }
 

@@ -14,7 +14,8 @@ impl Told {
         let usage = match api {
             Api::ImageGeneration | Api::ImageEdit => made(counted, images),
             Api::Speech => counted.and_then(Usage::from_responses).map(spoken),
-            Api::Transcription | Api::Translation => counted.and_then(heard),
+            // Without usage, OpenAI's verbose form still tells how long the sound is.
+            Api::Transcription | Api::Translation => counted.and_then(heard).or_else(|| timed(reply, "duration")),
             _ => read(reply),
         }?;
         Some(Self { usage, facts: BillingFacts::from_openai(reply) })
@@ -45,14 +46,22 @@ fn made(usage: Option<&Value>, images: u64) -> Option<Usage> {
 
 /// Sound, by its time or in tokens.
 fn heard(usage: &Value) -> Option<Usage> {
-    if let Some(seconds) = usage.get("seconds").and_then(Value::as_f64).filter(|seconds| *seconds >= 0.0) {
-        return Some(Usage { audio_ms: (seconds * 1_000.0).ceil() as u64, ..Usage::default() });
+    // Mistral tells tokens as well, but charges the time.
+    if let Some(usage) = timed(usage, "seconds").or_else(|| timed(usage, "prompt_audio_seconds")) {
+        return Some(usage);
     }
     let mut counted = Usage::from_responses(usage)?;
     let sound = first(usage, &["/input_token_details/audio_tokens"]).unwrap_or(0).min(counted.input);
     counted.input = counted.input.saturating_sub(sound);
     counted.input_audio = counted.input_audio.saturating_add(sound);
     Some(counted)
+}
+
+/// Sound of so many seconds, as a number or as a text.
+fn timed(told: &Value, name: &str) -> Option<Usage> {
+    let seconds = told.get(name)?;
+    let seconds = seconds.as_f64().or_else(|| seconds.as_str()?.parse().ok()).filter(|seconds| *seconds >= 0.0)?;
+    Some(Usage { audio_ms: (seconds * 1_000.0).ceil() as u64, ..Usage::default() })
 }
 
 fn spoken(usage: Usage) -> Usage {
@@ -79,6 +88,18 @@ mod tests {
         let searched = Usage { web_searches: 1, ..Usage::default() };
         assert_eq!(told(Api::Rerank, json!({"meta": {"billed_units": {"search_units": 1}}})), Some(searched));
         assert_eq!(told(Api::Moderations, json!({"results": []})), None);
+    }
+
+    #[test]
+    fn the_time_of_sound_is_found_wherever_it_is_told() {
+        let heard = |reply| told(Api::Transcription, reply);
+        let lasting = |audio_ms| Some(Usage { audio_ms, ..Usage::default() });
+        assert_eq!(heard(json!({"usage": {"type": "duration", "seconds": 9.2}})), lasting(9_200));
+        assert_eq!(heard(json!({"text": "a", "duration": 8.47})), lasting(8_470));
+        assert_eq!(heard(json!({"text": "a", "duration": "8.47"})), lasting(8_470));
+        let mistral = json!({"usage": {"prompt_audio_seconds": 6, "prompt_tokens": 4, "completion_tokens": 27}});
+        assert_eq!(heard(mistral), lasting(6_000));
+        assert_eq!(heard(json!({"text": "a", "duration": -1})), None);
     }
 
     #[test]

@@ -85,6 +85,20 @@ fn what_anthropic_has_no_member_for_counts_with_the_rest() {
 }
 
 #[test]
+fn what_research_reads_and_thinks_beside_the_completion_is_counted() {
+    let mut told = json!({"prompt_tokens": 33, "completion_tokens": 7163, "total_tokens": 7196, "citation_tokens": 20016,
+        "num_search_queries": 18, "reasoning_tokens": 73997});
+    let usage = Usage { input: 20_049, output: 7163, output_reasoning: 73_997, web_searches: 18, ..Usage::default() };
+    assert_eq!(Usage::from_openai(&told), Some(usage));
+    told["total_tokens"] = 81_193.into();
+    assert_eq!(Usage::from_openai(&told), Some(usage));
+    // Elsewhere it is a part of the completion.
+    let inside = json!({"prompt_tokens": 3, "completion_tokens": 9, "total_tokens": 12, "reasoning_tokens": 5});
+    let usage = Usage { input: 3, output: 4, output_reasoning: 5, ..Usage::default() };
+    assert_eq!(Usage::from_openai(&inside), Some(usage));
+}
+
+#[test]
 fn what_is_not_a_usage_object_is_none() {
     assert_eq!(Usage::from_openai(&Value::Null), None);
     assert_eq!(Usage::from_openai(&json!({"prompt_tokens": -5})), None);

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::Target;
 use super::super::answer_tool::with_object_type;
-use super::super::families::{Taken, Traits, traits};
+use super::super::families::{Taken, Traits, takes_one_of_temperature_and_top_p, traits};
 use super::super::notes::{Notes, Param};
 use super::super::schema::{self, Subset};
 use super::super::turns::{Speaker, Turn, hoist, turns};
@@ -84,12 +84,13 @@ pub(super) fn translate_request(chat: &ChatRequest, target: Target<'_>, notes: &
         }
         None => {}
     }
-    // A `top_p` of 1 does nothing, and newer models refuse it beside a temperature.
+    // A `top_p` of 1 does nothing.
+    let one_of_both = sampling.temperature.is_some() && takes_one_of_temperature_and_top_p(target.upstream_model);
     let top_p = sampling.top_p.filter(|p| *p != 1.0).map(|p| json!(p));
     for (param, name, value) in [(Param::TopP, "top_p", top_p), (Param::TopK, "top_k", sampling.top_k.map(Value::from))]
     {
         match value {
-            Some(_) if !samples => notes.drop(param)?,
+            Some(_) if !samples || (param == Param::TopP && one_of_both) => notes.drop(param)?,
             Some(value) => {
                 set(name, value);
             }

@@ -251,10 +251,11 @@ fn sampling_and_limits_are_carried_over() {
     }));
     let expected = json!({
         "model": "claude-sonnet-4-5", "max_tokens": 7, "messages": [{"role": "user", "content": [text("hi")]}], "stream": true,
-        "temperature": 1.0, "top_p": 0.5, "top_k": 4, "stop_sequences": ["END"],
+        "temperature": 1.0, "top_k": 4, "stop_sequences": ["END"],
         "metadata": {"user_id": "u"}, "service_tier": "standard_only",
     });
     assert_eq!(request, expected);
+    assert_eq!(asked(json!({"top_p": 0.5}))["top_p"], 0.5);
     assert_eq!(asked(json!({"max_tokens": 9}))["max_tokens"], 9);
     assert_eq!(asked(json!({}))["max_tokens"], 8192);
     assert_eq!(asked(json!({"stop": "x"}))["stop_sequences"], json!(["x"]));

@@ -3,7 +3,7 @@
 //! What is not known to be refused is taken. The facts are those of AWS's service model, of its documentation, and of
 //! what others have tried out against the service.
 
-use crate::providers::families::{Taken, Traits, traits};
+use crate::providers::families::{self, Taken, Traits, traits};
 
 /// Who made a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -166,7 +166,7 @@ impl<'a> Model<'a> {
 
     /// Whether `top_p` is refused beside a temperature.
     pub(super) fn takes_one_of_temperature_and_top_p(&self) -> bool {
-        self.is_claude_of(&["-4-1", "-4-5", "-4-6"])
+        self.is_claude() && families::takes_one_of_temperature_and_top_p(self.name)
     }
 
     /// Where `top_k` goes.

@@ -38,6 +38,10 @@ pub(super) struct Reader {
     id: Option<String>,
     /// What was used, as far as was told before that.
     used: Vec<ChatEvent>,
+    /// The usage that was told last.
+    usage: Option<Usage>,
+    /// Searches on the web that are charged.
+    searches: u64,
     choices: BTreeMap<u32, Choice>,
 }
 
@@ -80,10 +84,17 @@ impl Reader {
         if chunk.get("error").is_some_and(|error| !error.is_null()) {
             return Err(error::fault(chunk));
         }
+        let searches = searches(chunk).max(self.searches);
+        let more_searches = searches > std::mem::replace(&mut self.searches, searches);
         if let Some(told) = chunk.get("usageMetadata") {
-            self.used = Usage::from_gemini(told).map(ChatEvent::Usage).into_iter().collect();
+            self.usage = Usage::from_gemini(told).map(|usage| Usage { web_searches: searches, ..usage });
+            self.used = self.usage.map(ChatEvent::Usage).into_iter().collect();
             let facts = BillingFacts::from_gemini(told);
             self.used.extend((facts != BillingFacts::default()).then_some(ChatEvent::Billed(facts)));
+        }
+        if let (None, true, Some(usage)) = (chunk.get("usageMetadata"), more_searches, &mut self.usage) {
+            usage.web_searches = searches;
+            self.used.push(ChatEvent::Usage(*usage));
         }
         let candidates = chunk.get("candidates").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let blocked = chunk.pointer("/promptFeedback/blockReason").and_then(Value::as_str);
@@ -272,6 +283,18 @@ fn logprobs(told: &Value) -> Option<Value> {
         content.push(chosen);
     }
     (!content.is_empty()).then(|| json!({"content": content}))
+}
+
+/// How many searches on the web are charged for a reply: up to Gemini 2.5 one for every reply that rests on any, later
+/// one for every query (<https://ai.google.dev/gemini-api/docs/google-search#pricing>).
+fn searches(chunk: &Value) -> u64 {
+    let candidates = chunk.get("candidates").and_then(Value::as_array).into_iter().flatten();
+    let queries =
+        candidates.filter_map(|candidate| candidate.pointer("/groundingMetadata/webSearchQueries")?.as_array());
+    let queries = queries.flatten().filter(|query| query.as_str().is_some_and(|query| !query.is_empty())).count();
+    let model = chunk.get("modelVersion").and_then(Value::as_str).unwrap_or_default();
+    let by_reply = ["gemini-1", "gemini-2"].iter().any(|version| model.contains(version));
+    if by_reply { u64::from(queries > 0) } else { u64::try_from(queries).unwrap_or(u64::MAX) }
 }
 
 /// The sources that a candidate names.

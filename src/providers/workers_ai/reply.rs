@@ -13,7 +13,7 @@ use crate::providers::{ReportedError, Target, openai};
 /// (<https://developers.cloudflare.com/workers-ai/platform/errors/>).
 const MEANINGS: &[(&str, u16, &[u64])] = &[
     ("model_not_found", 404, &[5007, 3042]),
-    ("invalid_request_error", 400, &[3003, 3039, 5004, 5005, 5019]),
+    ("invalid_request_error", 400, &[3003, 3039, 5004, 5005, 5006, 5019]),
     ("context_length_exceeded", 400, &[5021]),
     ("permission_error", 403, &[3023, 3041, 5016, 5018]),
     ("timeout_error", 408, &[3007, 3008]),

@@ -5,10 +5,11 @@ use serde_json::json;
 
 use super::*;
 use crate::config::StructuredOutput;
+use crate::gateway::fault::fault_problem;
 use crate::protocol::chat::{ChatEvent, FinishReason, ReplyDecoder as _, ReplyFault};
 use crate::protocol::frames::{Decoding, Sse, read_whole};
 use crate::protocol::inbound::{Inbound as _, chat::Chat};
-use crate::providers::{fault_problem, usage_of};
+use crate::providers::usage_of;
 
 const MODEL: &str = "@cf/meta/llama-3.3-70b-instruct-fp8-fast";
 

@@ -412,7 +412,9 @@ proptest! {
     fn recorded_streams_may_be_cut_anywhere(cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6), which in any::<prop::sample::Index>()) {
         static STREAMS: LazyLock<Vec<Vec<u8>>> =
             LazyLock::new(|| recordings().into_iter().filter_map(|recording| recording.stream).collect());
-        prop_assume!(!STREAMS.is_empty());
+        if STREAMS.is_empty() {
+            return Ok(());
+        }
         let stream = which.get(&STREAMS);
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len().saturating_add(1))).collect();
         cuts.extend([0, stream.len()]);

@@ -338,3 +338,33 @@ fn log_probabilities_are_told_in_the_form_of_openai() {
     let expected = ChatEvent::Text { choice: 0, text: "é".into(), logprobs: Some(json!({"content": [entry]})) };
     assert!(whole(&reply).unwrap().contains(&expected));
 }
+
+#[test]
+fn searches_on_the_web_are_counted_as_they_are_charged() {
+    let reply = |model: &str, queries: Value| {
+        let mut reply = candidate(json!([{"text": "a"}]), Some("STOP"));
+        reply["modelVersion"] = model.into();
+        reply["candidates"][0]["groundingMetadata"] = json!({"webSearchQueries": queries});
+        reply
+    };
+    let used = json!({"promptTokenCount": 3, "candidatesTokenCount": 1, "totalTokenCount": 4});
+    let searches = |chunks: &[Value]| {
+        let events = streamed(chunks).unwrap();
+        crate::providers::usage_of(&events).map(|told| told.usage.web_searches)
+    };
+    for (model, queries, charged) in [
+        ("gemini-2.5-flash", json!(["a", "b"]), 1),
+        ("gemini-3-pro-preview", json!(["a", "b"]), 2),
+        ("gemini-3-pro-preview", json!(["", "b"]), 1),
+        ("gemini-2.5-flash", json!([]), 0),
+    ] {
+        let mut told = reply(model, queries.clone());
+        told["usageMetadata"] = used.clone();
+        assert_eq!(searches(&[told.clone()]), Some(charged), "{model} {queries}");
+        // What one chunk has told, a later one does not take back; and usage may come before the searches are told.
+        let mut bare = candidate(json!([{"text": "b"}]), Some("STOP"));
+        bare["usageMetadata"] = used.clone();
+        assert_eq!(searches(&[told, bare.clone()]), Some(charged), "{model} {queries}");
+        assert_eq!(searches(&[bare, reply(model, queries.clone())]), Some(charged), "{model} {queries}");
+    }
+}

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
+use crate::gateway::fault::fault_problem;
 use crate::protocol::chat::FinishReason;
-use crate::providers::{fault_problem, usage_of};
+use crate::providers::usage_of;
 
 fn text(events: &[ChatEvent]) -> String {
     let text = |event: &ChatEvent| match event {
