@@ -90,7 +90,7 @@ fn check(url: Url, private: &PrivateHosts) -> Result<Url, EndpointError> {
 
 fn is_public_name(name: &str) -> bool {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
-    let private_suffix = ["localhost", "local", "internal", "intranet", "lan", "home.arpa"]
+    let private_suffix = ["localhost", "localdomain", "local", "internal", "intranet", "lan", "home.arpa"]
         .iter()
         .any(|suffix| name == *suffix || name.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')));
     name.contains('.') && !private_suffix
@@ -156,6 +156,10 @@ mod tests {
             "https://localhost.",
             "https://printer.local",
             "https://metadata.google.internal",
+            "https://localhost.localdomain",
+            "https://Db.LocalDomain.",
+            "https://router.lan",
+            "https://nas.home.arpa",
             "https://intranet",
             "https://127.0.0.1",
             "https://127.1",
