@@ -238,6 +238,13 @@ fn entries_must_refer_to_what_exists_and_secrets_stay_at_home() {
     assert_eq!(told(&|it| it["providers"]["n"]["credential"] = json!("stored:cred_1")), Vec::<String>::new());
     assert_eq!(told(&|it| it["providers"]["n"]["credential"] = json!("a b")), ["providers.n.credential"]);
     assert_eq!(told(&|it| it["http"] = json!({"forward_headers": ["x-ok", "Cookie"]})), ["http.forward_headers[1]"]);
+    for name in ["Authorization", "X-Goog-Api-Key", "ocp-apim-subscription-key", "x-amz-security-token", "x-auth-token"]
+    {
+        let set = told(&|it| it["providers"]["n"]["headers"] = json!({name: "v", "openai-organization": "org-1"}));
+        assert_eq!(set, [format!("providers.n.headers.{name}")]);
+        let forwarded = told(&|it| it["providers"]["n"]["forward_headers"] = json!([name]));
+        assert_eq!(forwarded, ["providers.n.forward_headers[0]"], "{name}");
+    }
     assert_eq!(told(&|it| it["auth"]["issuers"][0]["jwks"] = json!({"keys": []})), ["auth.issuers[0]"]);
     assert_eq!(
         told(&|it| it["auth"]["issuers"][0]["required_claims"] = json!({"a": []})),

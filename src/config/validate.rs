@@ -10,14 +10,9 @@ use super::{
 };
 use crate::billing::catalog;
 
-/// Headers that carry the caller's credentials, or that belong to the connection or to the gateway: never passed on.
+/// Headers that belong to the connection or to the gateway: never passed on, no more than [`CREDENTIALS`] are.
 const NEVER_FORWARDED: &[&str] = &[
-    "authorization",
-    "x-api-key",
-    "api-key",
-    "cookie",
     "set-cookie",
-    "proxy-authorization",
     "proxy-authenticate",
     "connection",
     "keep-alive",
@@ -40,8 +35,19 @@ const NEVER_FORWARDED: &[&str] = &[
 /// Beginnings of the names of such headers.
 const NEVER_FORWARDED_PREFIXES: &[&str] = &["x-gateway-", "cf-", "sec-", "proxy-"];
 
-/// Names of headers that must not be set by configuration: they carry credentials.
-const CREDENTIALS: &[&str] = &["authorization", "x-api-key", "api-key", "cookie", "proxy-authorization"];
+/// Headers that carry credentials: the caller's are never passed on, and configuration must not set them.
+const CREDENTIALS: &[&str] = &[
+    "authorization",
+    "proxy-authorization",
+    "x-api-key",
+    "api-key",
+    "cookie",
+    "x-goog-api-key",
+    "x-auth-token",
+    "x-access-token",
+    "x-amz-security-token",
+    "ocp-apim-subscription-key",
+];
 
 /// Longest name of a model, route or provider, in bytes.
 const NAME_BYTES: usize = 256;
@@ -410,5 +416,6 @@ impl Problems {
 /// Whether a header of the caller's may reach a provider.
 pub fn may_be_forwarded(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    !NEVER_FORWARDED.contains(&name.as_str()) && !NEVER_FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    let named = [CREDENTIALS, NEVER_FORWARDED].iter().any(|names| names.contains(&name.as_str()));
+    !named && !NEVER_FORWARDED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }

@@ -60,11 +60,7 @@ const CREDENTIAL_PARAMS: &[&str] = &[
 /// Headers that stay here, besides those that never reach a provider: they tell who calls and from where, or choose on
 /// whose account at the provider a request goes.
 const KEPT: &[&str] = &[
-    "x-goog-api-key",
     "x-goog-user-project",
-    "x-auth-token",
-    "x-access-token",
-    "ocp-apim-subscription-key",
     "openai-organization",
     "openai-project",
     "true-client-ip",
