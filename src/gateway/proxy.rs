@@ -179,7 +179,7 @@ fn is_plain(segment: &str) -> bool {
 }
 
 /// The query without what is, or contains, a credential.
-fn passed_query(query: &str, secrets: &[String]) -> String {
+pub fn passed_query(query: &str, secrets: &[String]) -> String {
     let passes = |pair: &&str| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (Some(name), Some(value)) = (decode(name), decode(value)) else { return false };

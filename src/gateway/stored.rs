@@ -13,13 +13,14 @@ use super::keepers::keepers;
 use super::patience::Patience;
 use super::pipeline::Inbound;
 use super::plan::{Lane, Plan};
+use super::proxy::{passed_query, secrets};
 use super::relay;
 use crate::error::{Kind, Problem};
 use crate::http::routes::{Stored, StoredAction};
 use crate::http::shell::now_ms;
 use crate::http::{Body, Exchange, Reply};
 use crate::providers::openai::stored;
-use crate::providers::{Api, UpstreamRequest, upstream_problem};
+use crate::providers::{UpstreamRequest, upstream_problem};
 use crate::secret::Secret;
 use crate::store::responses;
 
@@ -46,7 +47,7 @@ pub async fn serve(
     else {
         return Err(stored::not_found(&id));
     };
-    let asked = Query::read(query);
+    let asked = stored::Query::read(&passed_query(query, &secrets(&exchange.headers)));
     if asked.streams {
         let message = "stream: a response is streamed only while it is made; leave `stream` out.";
         return Err(Problem::invalid("stream", message));
@@ -57,7 +58,7 @@ pub async fn serve(
     let mut failed = None;
     for plan in plans {
         let mut keeper = Keeper { exchange: &mut *exchange, env, client: &inbound.client, plan: &plan };
-        match keeper.act(&id, action, &asked.rest, &mark, &principal.account).await {
+        match keeper.act(&id, action, &asked.passed, &mark, &principal.account).await {
             Ok(Some(body)) => {
                 let mut reply = Reply::empty(200);
                 reply.set("content-type", "application/json");
@@ -69,27 +70,6 @@ pub async fn serve(
         }
     }
     Err(failed.unwrap_or_else(|| stored::not_found(&id)))
-}
-
-/// What a query says: the model, which is the gateway's to read, and the rest, which is the provider's.
-struct Query {
-    model: Option<String>,
-    streams: bool,
-    rest: String,
-}
-
-impl Query {
-    fn read(query: &str) -> Self {
-        let (mut model, mut streams, mut rest) = (None, false, Vec::new());
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            match pair.split_once('=') {
-                Some(("model", name)) => model = crate::http::routes::decode(name),
-                Some(("stream", "true")) => streams = true,
-                _ => rest.push(pair),
-            }
-        }
-        Self { model, streams, rest: rest.join("&") }
-    }
 }
 
 /// Somebody who keeps responses, and is asked for one.
@@ -110,21 +90,19 @@ impl Keeper<'_> {
         mark: &str,
         account: &str,
     ) -> Result<Option<Vec<u8>>, Problem> {
-        let path = |more: &str| {
-            let path = format!("{}/{id}{more}", Api::Responses.upstream_path());
-            if query.is_empty() { path } else { format!("{path}?{query}") }
-        };
+        let path = |below: &str| stored::path(self.plan.target, id, below, query);
         let told = |failed: Failed| failed.answer.err().unwrap_or_else(unread);
-        let (method, more) = match action {
+        let (method, below) = match action {
             StoredAction::Get => return self.find(path(""), id, mark, account).await.map_err(told),
             StoredAction::Delete => (Method::DELETE, ""),
             StoredAction::Cancel => (Method::POST, "/cancel"),
             StoredAction::InputItems => (Method::GET, "/input_items"),
         };
+        let path = path(below);
         if !self.owns(id, mark, account).await.map_err(told)? {
             return Ok(None);
         }
-        let reply = self.ask(UpstreamRequest { method, ..UpstreamRequest::get(path(more)) }).await.map_err(told)?;
+        let reply = self.ask(UpstreamRequest { method, ..UpstreamRequest::get(path) }).await.map_err(told)?;
         if action == StoredAction::Delete && reply.is_some() {
             responses::forget(id);
         }
@@ -136,7 +114,7 @@ impl Keeper<'_> {
         if responses::keeper(id, account).is_some_and(|keeper| keeper == self.plan.provider_name) {
             return Ok(true);
         }
-        let path = format!("{}/{id}", Api::Responses.upstream_path());
+        let path = stored::path(self.plan.target, id, "", "");
         Ok(self.find(path, id, mark, account).await?.is_some())
     }
 

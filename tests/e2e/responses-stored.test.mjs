@@ -202,4 +202,22 @@ test("a response is told of as unknown only by those who could know", async () =
   }
 });
 
+test("responses that Azure keeps are found at its older addresses", async () => {
+  const wires = ["chat", "responses"];
+  const address = { preset: "azure", base_url: `${MOCK}/p/azure`, api_version: "2025-04-01-preview", wires };
+  const { dialect, ...azure } = keeper(address);
+  const at = await start({ config: config({ providers: { azure }, models: { "gpt-azure": { provider: "azure", upstream_model: "gpt-5.5" } } }) });
+  try {
+    const openai = new OpenAI({ baseURL: `${at.url}/v1`, apiKey: at.key, maxRetries: 0, defaultQuery: { api_key: at.key } });
+    const { id } = await openai.responses.create({ model: "gpt-azure", input: input({ text: TEXT }) });
+    assert.equal((await openai.responses.retrieve(id)).output_text, TEXT);
+    const items = await Array.fromAsync(openai.responses.inputItems.list(id, { order: "asc", limit: 5 }));
+    assert.equal(items.length, 1);
+    await openai.responses.delete(id);
+    await assert.rejects(openai.responses.retrieve(id), OpenAI.NotFoundError);
+  } finally {
+    await at.stop();
+  }
+});
+
 test("no line of the log has a secret in it", assertNothingLeaked);

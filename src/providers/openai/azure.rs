@@ -9,7 +9,10 @@ pub(super) fn path(target: Target<'_>, path: &str) -> String {
     let Some(version) = &target.provider.api_version else { return path.to_owned() };
     match path {
         _ if target.provider.by_deployment().is_none() => format!("{path}?api-version={version}"),
-        RESPONSES_PATH => format!("/openai{path}?api-version={version}"),
+        // Responses, and what is below them, name their model in the body or not at all.
+        _ if path.strip_prefix(RESPONSES_PATH).is_some_and(|more| more.is_empty() || more.starts_with('/')) => {
+            format!("/openai{path}?api-version={version}")
+        }
         _ => {
             let deployment: String = url::form_urlencoded::byte_serialize(target.upstream_model.as_bytes()).collect();
             let deployment = deployment.replace('+', "%20");
@@ -46,5 +49,7 @@ mod tests {
         assert_eq!(found(classic, Some("2024-10-21"), "/chat/completions"), deployed);
         let responses = "/openai/responses?api-version=2025-04-01-preview";
         assert_eq!(found(classic, Some("2025-04-01-preview"), RESPONSES_PATH), responses);
+        let cancel = "/openai/responses/resp_1/cancel?api-version=2025-04-01-preview";
+        assert_eq!(found(classic, Some("2025-04-01-preview"), "/responses/resp_1/cancel"), cancel);
     }
 }

@@ -6,8 +6,12 @@ use hmac::{Hmac, Mac};
 use serde_json::{Map, Value};
 use sha2::Sha256;
 
+use super::azure;
+use super::responses_request::RESPONSES_PATH;
 use crate::error::{Kind, Problem};
+use crate::http::routes::decode;
 use crate::protocol::json_scan::{Edit, Members, ScanLimits, ValueKind, scan_object, splice};
+use crate::providers::Target;
 use crate::providers::openai::scan_problem;
 use crate::secret::Secret;
 
@@ -108,6 +112,49 @@ pub fn is_id(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len()) && text.bytes().all(fits)
 }
 
+/// Parameters of the query that the provider gets. Those of streams are not among them: a response is not streamed again.
+const PARAMS: &[&str] = &["include", "limit", "order", "after", "before"];
+
+/// What the query of a look-up says.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// The model, which is the gateway's to read.
+    pub model: Option<String>,
+    /// Whether a stream is asked for.
+    pub streams: bool,
+    /// What the provider gets of it, as it was written.
+    pub passed: String,
+}
+
+impl Query {
+    /// Reads a query; what nobody knows is left out, since it could be anything, the caller's key among it.
+    pub fn read(query: &str) -> Self {
+        let (mut read, mut passed) = (Self::default(), Vec::new());
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decode(name).unwrap_or_default();
+            match name.as_str() {
+                "model" => read.model = decode(value),
+                "stream" => read.streams = value == "true",
+                // Lists are written as `include`, `include[]` or `include[0]`.
+                name if PARAMS.contains(&name.split('[').next().unwrap_or_default()) => passed.push(pair),
+                _ => {}
+            }
+        }
+        Self { passed: passed.join("&"), ..read }
+    }
+}
+
+/// Where a response is, or what is below it, such as `/cancel`.
+pub fn path(target: Target<'_>, id: &str, below: &str, query: &str) -> String {
+    let path = azure::path(target, &format!("{RESPONSES_PATH}/{id}{below}"));
+    match query {
+        "" => path,
+        _ if path.contains('?') => format!("{path}&{query}"),
+        _ => format!("{path}?{query}"),
+    }
+}
+
 /// What a caller is told of a response that is not there, or not his.
 pub fn not_found(id: &str) -> Problem {
     Problem::new(Kind::NotFound, "response_not_found", format!("Response with id '{id}' not found."))
@@ -184,5 +231,41 @@ mod tests {
         for body in [r#"{"previous_response_id":5}"#, r#"{"previous_response_id":"../x"}"#] {
             assert_eq!(read(body).unwrap_err().param.as_deref(), Some("previous_response_id"));
         }
+    }
+
+    #[test]
+    fn of_a_query_the_provider_gets_what_is_its_own() {
+        let query =
+            Query::read("model=a%2Fb&include%5B%5D=x&include[1]=y&limit=5&order=asc&after=i&before=j&stream=false");
+        assert_eq!(query.model.as_deref(), Some("a/b"));
+        assert!(!query.streams);
+        assert_eq!(query.passed, "include%5B%5D=x&include[1]=y&limit=5&order=asc&after=i&before=j");
+        for other in ["api_key=sk", "api%5Fkey=sk", "api-version=1", "key", "limits=1", "%zz=1", "", "&"] {
+            assert_eq!(Query::read(other), Query::default(), "{other}");
+        }
+        assert!(Query::read("stream=true").streams);
+    }
+
+    #[test]
+    fn a_response_is_looked_for_where_the_provider_has_it() {
+        let found = |provider: Value, query: &str| {
+            let provider: crate::config::Provider = serde_json::from_value(provider).unwrap();
+            let target = Target {
+                provider: &provider,
+                upstream_model: "gpt",
+                max_output_tokens: 1,
+                structured_output: crate::config::StructuredOutput::Native,
+                strict_params: false,
+            };
+            path(target, "resp_1", "/input_items", query)
+        };
+        let openai = json!({"preset": "openai"});
+        assert_eq!(found(openai.clone(), ""), "/responses/resp_1/input_items");
+        assert_eq!(found(openai, "limit=5"), "/responses/resp_1/input_items?limit=5");
+        let azure =
+            json!({"preset": "azure", "base_url": "https://r.openai.azure.com", "api_version": "2025-04-01-preview"});
+        let items = "/openai/responses/resp_1/input_items?api-version=2025-04-01-preview";
+        assert_eq!(found(azure.clone(), ""), items);
+        assert_eq!(found(azure, "limit=5"), format!("{items}&limit=5"));
     }
 }
