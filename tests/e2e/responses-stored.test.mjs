@@ -206,9 +206,11 @@ test("responses that Azure keeps are found at its older addresses", async () => 
   const wires = ["chat", "responses"];
   const address = { preset: "azure", base_url: `${MOCK}/p/azure`, api_version: "2025-04-01-preview", wires };
   const { dialect, ...azure } = keeper(address);
-  const at = await start({ config: config({ providers: { azure }, models: { "gpt-azure": { provider: "azure", upstream_model: "gpt-5.5" } } }) });
+  const models = { "gpt-azure": { provider: "azure", upstream_model: "gpt-5.5" } };
+  const at = await start({ config: config({ providers: { azure }, models }) });
   try {
-    const openai = new OpenAI({ baseURL: `${at.url}/v1`, apiKey: at.key, maxRetries: 0, defaultQuery: { api_key: at.key } });
+    const defaultQuery = { api_key: at.key };
+    const openai = new OpenAI({ baseURL: `${at.url}/v1`, apiKey: at.key, maxRetries: 0, defaultQuery });
     const { id } = await openai.responses.create({ model: "gpt-azure", input: input({ text: TEXT }) });
     assert.equal((await openai.responses.retrieve(id)).output_text, TEXT);
     const items = await Array.fromAsync(openai.responses.inputItems.list(id, { order: "asc", limit: 5 }));

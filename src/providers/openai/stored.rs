@@ -112,7 +112,7 @@ pub fn is_id(text: &str) -> bool {
     (1..=MAX_ID).contains(&text.len()) && text.bytes().all(fits)
 }
 
-/// Parameters of the query that the provider gets. Those of streams are not among them: a response is not streamed again.
+/// Parameters of the query that the provider gets. Those of streams are not among them: no response is streamed again.
 const PARAMS: &[&str] = &["include", "limit", "order", "after", "before"];
 
 /// What the query of a look-up says.
