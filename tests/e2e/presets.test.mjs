@@ -143,7 +143,7 @@ const ROWS = {
     odd: { tools, tool_choice: { type: "function", function: { name: "get_weather" } } },
     error: [500, 500, "server_error"],
   },
-  workersai: { model: "@cf/meta/llama-4", error: [429, 429, "quota_exhausted"] },
+  workersai: { model: "@cf/meta/llama-4", error: [429, 502, "quota_exhausted"] },
 };
 
 const provider = (preset) => ({ preset, base_url: preset === "openai" ? `${MOCK}/v1` : `${MOCK}/p/${preset}/v1`, credential: "OPENAI_KEY", health: HEALTH });

@@ -42,10 +42,10 @@ const STATUSES = {
 const FAULT = [502, "server_error"];
 const NUMBERS = { 404: [404, "model_not_found"], 408: FAULT, 409: FAULT, 422: FAULT, 500: FAULT, 529: FAULT, 413: [400, "context_length_exceeded"] };
 
-/** Of Workers AI's numbers: there is one that says that the input is wrong, and one for a lack of room. */
+/** Of Workers AI's numbers: there is one that says that the input is wrong, one for a lack of room, and one for an account's. */
 const WRONG = [400, "invalid_request_error"];
 const FULL = [503, "overloaded_error"];
-const INTERNAL = { 402: WRONG, 408: WRONG, 409: WRONG, 422: WRONG, 500: FULL, 503: FULL, 529: FULL };
+const INTERNAL = { 402: REFUSED, 408: WRONG, 409: WRONG, 422: WRONG, 429: REFUSED, 500: FULL, 503: FULL, 529: FULL };
 
 const TOO_LONG = "context_length_exceeded";
 const BLOCKED = "content_filter";
