@@ -22,6 +22,7 @@ pub mod count;
 pub mod envelope;
 pub mod estimate;
 pub mod explain;
+pub mod faithful;
 pub mod fault;
 pub mod forms;
 pub mod held;

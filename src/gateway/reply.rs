@@ -1,12 +1,10 @@
 //! Stage 6, the deciding part: what becomes of a provider's reply. The shell's part, `relay`, moves the bytes.
 
-use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::count;
 use super::meter::{Meter, Metered, TellCost};
 use super::plan::Lane;
+use super::{count, faithful};
 use crate::error::Problem;
 use crate::protocol::chat::{ChatEvent, ReplyDecoder, ReplyFault};
 use crate::protocol::inbound::{Echo, Inbound, ReplyIdentity, StreamWriter, error_event, inbound};
@@ -255,7 +253,7 @@ pub fn whole_reply(
     // Models that cannot stream a transcript give it whole, whatever was asked for.
     let streams = wanted.stream && !matches!(wanted.api, Api::Transcription | Api::Translation);
     if form == Form::Json && lane != Lane::Translated && !streams {
-        let told = faithful_usage(&body, wanted.api)?;
+        let told = faithful::usage(&body, wanted.api)?;
         let body = if wanted.api == Api::Responses { stored::unmarked(body) } else { body };
         let body = with_cost(body, wanted.cost.as_ref(), told.as_ref());
         return Ok(WholeReply { body, content_type: "application/json", told });
@@ -324,54 +322,6 @@ fn with_cost(body: Vec<u8>, cost: Option<&TellCost>, told: Option<&Told>) -> Vec
     tagged.unwrap_or(body)
 }
 
-/// Reads the usage of a body that is passed on unchanged; everything else in it is skipped over.
-fn faithful_usage(body: &[u8], api: Api) -> Result<Option<Told>, ReplyFault> {
-    #[derive(serde::Deserialize)]
-    struct Reply<'a> {
-        #[serde(default)]
-        usage: Option<Value>,
-        #[serde(default)]
-        service_tier: Option<Value>,
-        #[serde(default)]
-        error: Option<Value>,
-        /// What the Responses API has beside its usage.
-        #[serde(default)]
-        output: Option<Value>,
-        /// What Cohere has in its place.
-        #[serde(default)]
-        meta: Option<Value>,
-        /// The images that were made, where there are any.
-        #[serde(default, borrow)]
-        data: Option<&'a RawValue>,
-    }
-    let reply: Reply = serde_json::from_slice(body).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
-    if let Some(error) = reply.error.filter(|error| !error.is_null()) {
-        return Err(ReplyFault::reported(&error));
-    }
-    if api.is_side() {
-        let told = json!({"usage": reply.usage, "meta": reply.meta});
-        let data = reply.data.and_then(|data| serde_json::from_str::<Vec<IgnoredAny>>(data.get()).ok());
-        return Ok(Told::from_side(api, &told, data.map_or(0, |data| data.len() as u64)));
-    }
-    let Some(usage) = reply.usage else { return Ok(None) };
-    Ok(match api {
-        Api::ChatCompletions | Api::Completions => {
-            Told::from_openai(&json!({"usage": usage, "service_tier": reply.service_tier}))
-        }
-        Api::Responses => {
-            let reply = json!({"usage": usage, "service_tier": reply.service_tier, "output": reply.output});
-            let usage = Usage::from_responses_reply(&reply);
-            usage.map(|usage| Told { usage, facts: BillingFacts::from_openai(&reply) })
-        }
-        Api::Messages => {
-            let mut counted = Told::default();
-            counted.merge_anthropic(&usage);
-            Some(counted)
-        }
-        _ => None,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -401,16 +351,6 @@ mod tests {
         assert_eq!(form(Some("text/html"), false), Form::Other);
         assert_eq!(form(Some("text/plain; charset=utf-8"), false), Form::Text);
         assert_eq!((form(None, true), form(None, false)), (Form::Stream, Form::Json));
-    }
-
-    #[test]
-    fn usage_of_an_unchanged_body_is_read_and_an_error_in_it_noticed() {
-        let body = br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#;
-        assert_eq!(faithful_usage(body, Api::ChatCompletions).unwrap().map(|told| told.usage.input_total()), Some(1));
-        let body = br#"{"usage":{"input_tokens":4,"output_tokens":2}}"#;
-        assert_eq!(faithful_usage(body, Api::Messages).unwrap().map(|told| told.usage.input_total()), Some(4));
-        assert!(faithful_usage(br#"{"error":{"message":"x"}}"#, Api::ChatCompletions).is_err());
-        assert!(faithful_usage(br#"{"choices":["#, Api::ChatCompletions).is_err());
     }
 
     #[test]
