@@ -4,7 +4,7 @@ use web_sys::{AbortSignal, ReadableStream};
 use worker::Env;
 
 use super::dispatch::{Sender, Upstream, dispatch};
-use super::fault::{fault_of, fault_of_reply, fault_problem, recognisable};
+use super::fault::{fault_of, fault_of_reply, fault_problem, recognisable, scrubbed};
 use super::patience::Patience;
 use super::plan::{Lane, Plan};
 use super::relay::{self, Outgoing, Surroundings};
@@ -197,6 +197,7 @@ impl Attempting<'_, '_> {
             request_id: self.exchange.request_id.clone(),
             patience: self.patience,
             abort: upstream.abort.clone(),
+            scrubber: upstream.scrubber.clone(),
             started: self.started,
         };
         let begun = if self.plan.lane == Lane::Native {
@@ -227,6 +228,7 @@ impl Attempting<'_, '_> {
             request_id: self.exchange.request_id.clone(),
             patience: self.patience,
             abort: upstream.abort.clone(),
+            scrubber: upstream.scrubber.clone(),
             started: self.started,
         };
         let begun = match &upstream.body {
@@ -274,7 +276,7 @@ impl Attempting<'_, '_> {
     async fn refused(&mut self, upstream: Upstream) -> Failed {
         let max_bytes = self.exchange.settings().http.max_error_bytes;
         let body = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
-        let body = body.unwrap_or_default();
+        let body = upstream.scrubber.body(body.unwrap_or_default());
         let json = serde_json::from_slice::<serde_json::Value>(&body).ok();
         // Some say in headers alone what went wrong.
         let said = json.as_ref().unwrap_or(&serde_json::Value::Null);
@@ -310,6 +312,7 @@ impl Attempting<'_, '_> {
 
 /// A reply that began with success and came to nothing.
 fn broken(exchange: &mut Exchange, upstream: &Upstream, fault: &ReplyFault, bytes: usize) -> Failed {
+    let fault = &scrubbed(fault.clone(), &upstream.scrubber);
     exchange.record.error_code = fault.code().to_owned();
     exchange.record.error_detail = fault.to_string();
     let class = if upstream.abort.client_closed() { Fault::ClientClosed } else { fault_of(fault) };

@@ -10,6 +10,7 @@ use crate::config::Provider;
 use crate::error::{Kind, Problem};
 use crate::http::shell::now_ms;
 use crate::providers::auth::minted::AuthFault;
+use crate::providers::auth::scrub::Scrubber;
 use crate::providers::auth::sigv4::SigV4;
 use crate::providers::auth::{Credentials, Renewal, Scheme, scheme};
 use crate::providers::credential_refused;
@@ -80,7 +81,8 @@ pub async fn grant(
             let sent: Vec<(String, String)> = headers.entries().collect();
             let signed = signer.headers(method.as_str(), &address, &sent, body, now_ms());
             // The address goes out as it was signed.
-            Ok(as_it_is(Credentials::in_headers(address.into(), signed)))
+            let scrubber = Scrubber::new(std::iter::once(&key.secret).chain(session_token));
+            Ok(as_it_is(Credentials::in_headers(address.into(), signed, scrubber)))
         }
     }
 }

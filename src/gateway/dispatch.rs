@@ -25,6 +25,7 @@ use crate::http::Exchange;
 use crate::http::shell::{now_ms, within};
 use crate::protocol::chat::ReplyFault;
 use crate::providers::UpstreamRequest;
+use crate::providers::auth::scrub::Scrubber;
 use crate::providers::outbound::Serves;
 use crate::routing::headroom;
 use crate::routing::outcome::Fault;
@@ -54,6 +55,8 @@ pub struct Upstream {
     pub abort: UpstreamAbort,
     /// The minted token that it was asked with.
     pub token: Option<Used>,
+    /// Takes the credential that it was asked with out of what it says.
+    pub scrubber: Scrubber,
 }
 
 impl Upstream {
@@ -169,7 +172,7 @@ pub async fn dispatch(
     let of_paths: &[&[&str]] = if plan.lane == Lane::Proxy { &[REPLY_HEADERS, LENGTH] } else { &[] };
     for name in READ.iter().chain(headroom::READ).chain(of_paths.iter().copied().flatten()) {
         if let Ok(Some(value)) = reply.headers().get(name)
-            && let Ok(value) = value.parse()
+            && let Ok(value) = credentials.scrubber.text(value).parse()
         {
             headers.insert(*name, value);
         }
@@ -179,7 +182,7 @@ pub async fn dispatch(
         ResponseBody::Stream(stream) => Some(stream),
         ResponseBody::Empty | ResponseBody::Body(_) => None,
     };
-    Ok(Upstream { status, headers, body, abort, token })
+    Ok(Upstream { status, headers, body, abort, token, scrubber: credentials.scrubber })
 }
 
 /// A reply that has not begun in time.

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use crate::error::{Kind, Problem};
 use crate::protocol::chat::ReplyFault;
+use crate::providers::auth::scrub::Scrubber;
 use crate::providers::{ReportedError, credential_refused};
 use crate::routing::outcome::Fault;
 
@@ -27,6 +28,17 @@ pub fn fault_of(fault: &ReplyFault) -> Fault {
                 fault => fault,
             }
         }
+    }
+}
+
+/// A fault without the credential that the provider was asked with.
+pub fn scrubbed(fault: ReplyFault, scrubber: &Scrubber) -> ReplyFault {
+    match fault {
+        ReplyFault::Reported { message, code } => {
+            ReplyFault::Reported { message: scrubber.text(message), code: code.map(|code| scrubber.text(code)) }
+        }
+        ReplyFault::Malformed(message) => ReplyFault::Malformed(scrubber.text(message)),
+        fault => fault,
     }
 }
 

@@ -263,6 +263,7 @@ async fn serve(
         request_id: exchange.request_id.clone(),
         patience,
         abort: upstream.abort.clone(),
+        scrubber: upstream.scrubber.clone(),
         started,
     };
     let content_type = upstream.header("content-type").unwrap_or_default();
@@ -291,6 +292,7 @@ async fn refused(
 ) -> Failed {
     let max_bytes = exchange.settings().http.max_error_bytes;
     let body = relay::whole(upstream.body.as_ref(), patience, &upstream.abort, max_bytes).await.unwrap_or_default();
+    let body = upstream.scrubber.body(body);
     let json = serde_json::from_slice::<serde_json::Value>(&body).ok();
     let said = json.as_ref().unwrap_or(&serde_json::Value::Null);
     let provider = plan.target.provider;

@@ -19,7 +19,7 @@ use web_sys::{
 };
 
 use super::dispatch::UpstreamAbort;
-use super::fault::fault_problem;
+use super::fault::{fault_problem, scrubbed};
 use super::meter::{Meter, Metered};
 use super::patience::Patience;
 use super::recognise::Recogniser;
@@ -29,6 +29,7 @@ use crate::http::shell::{now_ms, sleep, within};
 use crate::protocol::chat::ReplyFault;
 use crate::protocol::inbound::error_event;
 use crate::providers::Api;
+use crate::providers::auth::scrub::Scrubber;
 use crate::telemetry::RequestRecord;
 
 /// How much is read at once where every byte is looked at.
@@ -90,6 +91,8 @@ pub struct Surroundings {
     pub patience: Patience,
     /// Ends the upstream request.
     pub abort: UpstreamAbort,
+    /// Takes the credential that it was sent with out of what the provider reports.
+    pub scrubber: Scrubber,
     /// When the request came in, in milliseconds.
     pub started: u64,
 }
@@ -499,7 +502,8 @@ impl<M: ReadsAlong> Metering<M> {
                 .await
                 .is_none_or(|result| result.is_err());
         }
-        let metered = self.meter.end(fault.or_else(|| pump_failed.then_some(ReplyFault::Broken)));
+        let mut metered = self.meter.end(fault.or_else(|| pump_failed.then_some(ReplyFault::Broken)));
+        metered.result = metered.result.map_err(|fault| scrubbed(fault, &around.scrubber));
         Piped { metered, bytes: self.bytes, first_byte: self.first_byte, client_left }
     }
 
@@ -604,11 +608,15 @@ impl Processed {
                     Err(fault) => fault,
                 }
             }
-            Ok(None) => return Some(self.processor.finish(&mut self.out)),
+            Ok(None) => {
+                let metered = self.processor.finish(&mut self.out);
+                let result = metered.result.map_err(|fault| scrubbed(fault, &around.scrubber));
+                return Some(Metered { result, ..metered });
+            }
             Err(fault) => fault,
         };
         around.abort.abort();
-        Some(self.processor.broken_off(fault))
+        Some(self.processor.broken_off(scrubbed(fault, &around.scrubber)))
     }
 }
 

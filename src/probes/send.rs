@@ -136,6 +136,6 @@ pub async fn send(prepared: Prepared, patience_ms: u64, whole: bool) -> Result<S
             tracing::warn!(target: "probe", message = "a provider could not be reached", error);
             Err(Failure::Unreachable)
         }
-        Some(Ok(sent)) => Ok(sent),
+        Some(Ok(sent)) => Ok(Sent { body: credentials.scrubber.body(sent.body), ..sent }),
     }
 }

@@ -79,6 +79,7 @@ export async function start({ keys = [{ name: "app" }], secrets = {}, given = as
       url: gateway.url,
       key: gateway.keys.app,
       hidden,
+      secrets: all,
       async stop() {
         await gateway.stop();
         await mock.stop();

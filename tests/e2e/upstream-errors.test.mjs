@@ -133,7 +133,7 @@ describe("errors of providers", () => {
 
   after(() => at?.stop());
 
-  for (const [model, { statuses = {}, long, blocked, code = BLOCKED }] of Object.entries(MODELS)) {
+  for (const [model, { provider, statuses = {}, long, blocked, code = BLOCKED }] of Object.entries(MODELS)) {
     const chat = (directives, more) => thrown(openai.chat.completions.create({ model, messages: ask(directives), ...more }));
     const messages = (directives, more) => thrown(anthropic.messages.create({ model, messages: ask(directives), max_tokens: 100, ...more }));
 
@@ -171,6 +171,29 @@ describe("errors of providers", () => {
         assert.equal(error.status, 400);
         assert.match(error.error.error.message, /^prompt is too long/);
       });
+
+      // The platform's own binding has no credential of the gateway's.
+      const credential = { ...PROVIDERS, openai: { credential: "OPENAI_KEY" }, anthropic: { credential: "ANTHROPIC_KEY" } }[provider].credential;
+      if (credential) {
+        test("a credential that its provider repeats goes no further", async () => {
+          const secret = at.secrets[credential];
+          const told = `the token ${secret} or ${encodeURIComponent(secret)} is odd`;
+          const repeats = { error_message: told, error_type: secret, "header.x-request-id": secret };
+          const places = [400, 404, 429, 500].map((status) => ({ status }));
+          for (const place of [...places, { status: 500, error_at_200: 1 }, { error_at: "start" }]) {
+            for (const stream of [false, true]) {
+              const directives = { ...repeats, ...place };
+              for (const fail of [() => chat(directives, { stream }), () => messages(directives, { stream })]) {
+                if (place.error_at && !stream) continue;
+                const error = await fail();
+                const seen = JSON.stringify([error.message, error.error, [...(error.headers ?? [])]]);
+                assert.ok(!seen.includes(secret) && !seen.includes(encodeURIComponent(secret)), seen);
+                assert.ok(seen.length > 50, seen);
+              }
+            }
+          }
+        });
+      }
 
       test("content that is refused", async () => {
         const error = await chat(blocked);

@@ -2,12 +2,14 @@
 //! kept. All of it is pure; the clock's time comes as an argument, and asking a token endpoint is the shell's business.
 
 pub mod minted;
+pub mod scrub;
 pub mod sigv4;
 pub mod slot;
 
 use url::form_urlencoded::byte_serialize;
 
 use self::minted::{AuthFault, Minter, Minting};
+use self::scrub::Scrubber;
 use self::sigv4::AccessKey;
 use crate::config::{AuthMethod, Provider};
 use crate::secret::Secret;
@@ -36,6 +38,8 @@ pub struct Credentials {
     pub url: Secret<String>,
     /// Headers.
     pub headers: Vec<(&'static str, Secret<String>)>,
+    /// Takes them out of what the provider says.
+    pub scrubber: Scrubber,
     /// Whether the address must not be told.
     in_url: bool,
 }
@@ -43,12 +47,12 @@ pub struct Credentials {
 impl Credentials {
     /// None.
     pub fn none(url: String) -> Self {
-        Self::in_headers(url, Vec::new())
+        Self::in_headers(url, Vec::new(), Scrubber::default())
     }
 
-    /// These headers and nothing else.
-    pub fn in_headers(url: String, headers: Vec<(&'static str, Secret<String>)>) -> Self {
-        Self { url: Secret::new(url), headers, in_url: false }
+    /// These headers and nothing else, made of what `scrubber` knows.
+    pub fn in_headers(url: String, headers: Vec<(&'static str, Secret<String>)>, scrubber: Scrubber) -> Self {
+        Self { url: Secret::new(url), headers, scrubber, in_url: false }
     }
 
     /// The platform's words for what went wrong with the request, which may quote the address.
@@ -60,16 +64,18 @@ impl Credentials {
 impl AuthKind {
     /// The credential in its place of a request to `url`.
     pub fn carry(self, credential: &Secret<String>, url: String) -> Credentials {
+        let scrubber = Scrubber::new([credential]);
         let (name, value) = match self {
             Self::Bearer => ("authorization", Secret::new(format!("Bearer {}", credential.expose()))),
             Self::Header { name } => (name, credential.clone()),
             Self::Query { name } => {
                 let mark = if url.contains('?') { '&' } else { '?' };
                 let value: String = byte_serialize(credential.expose().as_bytes()).collect();
-                return Credentials { in_url: true, ..Credentials::none(format!("{url}{mark}{name}={value}")) };
+                let url = format!("{url}{mark}{name}={value}");
+                return Credentials { in_url: true, ..Credentials::in_headers(url, Vec::new(), scrubber) };
             }
         };
-        Credentials::in_headers(url, vec![(name, value)])
+        Credentials::in_headers(url, vec![(name, value)], scrubber)
     }
 }
 
