@@ -349,7 +349,7 @@ fn values_of<'a>(data: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = u8> + '
     })
 }
 
-fn holds_text(data: &[u8], name: &[u8]) -> bool {
+pub(super) fn holds_text(data: &[u8], name: &[u8]) -> bool {
     values_of(data, name).any(|byte| byte == b'"')
 }
 
@@ -358,7 +358,7 @@ fn holds_object(data: &[u8], name: &[u8]) -> bool {
 }
 
 /// Whether `"error"` stands there as a value or as a member that is not null.
-fn holds_error(data: &[u8]) -> bool {
+pub(super) fn holds_error(data: &[u8]) -> bool {
     const WORD: &[u8] = b"\"error\"";
     memchr::memmem::find_iter(data, WORD).any(|at| {
         let rest = data.get(at.saturating_add(WORD.len())..).unwrap_or_default().trim_ascii_start();

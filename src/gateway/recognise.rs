@@ -3,8 +3,10 @@
 use serde_json::Value;
 
 use super::estimate::BYTES_PER_TOKEN;
+use super::meter::{holds_error, holds_text};
+use crate::protocol::chat::ReplyFault;
 use crate::protocol::event_stream::EventStreamDecoder;
-use crate::protocol::frames::{Framing, Lines, Sse};
+use crate::protocol::frames::{Framing, Lines, RawEvent, Sse};
 use crate::protocol::usage::Told;
 
 /// The most of a JSON reply that is read as a whole. Of a longer one only the end is looked at, where the usage stands.
@@ -18,6 +20,20 @@ pub struct Recogniser {
     form: Form,
     told: Option<Told>,
     bytes: u64,
+    course: Course,
+}
+
+/// How a stream of events goes, as far as it is of a kind that is known.
+#[derive(Default)]
+struct Course {
+    /// It has begun as an answer of a model does …
+    has_begun: bool,
+    /// … and has come to its end as one.
+    has_ended: bool,
+    /// What the provider has told of as failed.
+    reported: Option<ReplyFault>,
+    /// Its framing shows that something is missing.
+    is_cut: bool,
 }
 
 enum Form {
@@ -50,17 +66,18 @@ impl Recogniser {
     /// later would be charged again.
     pub fn new(content_type: Option<&str>, metered: bool) -> Self {
         let form = if metered { form(content_type) } else { Form::Bytes };
-        Self { form, told: None, bytes: 0 }
+        Self { form, told: None, bytes: 0, course: Course::default() }
     }
 
     /// Reads the next bytes.
     pub fn read(&mut self, bytes: &[u8]) {
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
-        let told = &mut self.told;
+        let (told, course) = (&mut self.told, &mut self.course);
         match &mut self.form {
             Form::Events(framing) => {
                 let read = framing.push(bytes, &mut |event| {
                     see(&event.data, told);
+                    course.follow(event);
                     Ok(())
                 });
                 // What cannot be divided is the caller's to understand; it is not read any further.
@@ -82,20 +99,32 @@ impl Recogniser {
 
     /// The reply has ended: what it told.
     pub fn finish(&mut self) -> Option<Told> {
-        let told = &mut self.told;
+        let (told, course) = (&mut self.told, &mut self.course);
         match &mut self.form {
             Form::Events(framing) => {
-                // A broken end tells nothing.
-                let _broken = framing.finish(&mut |event| {
+                let finished = framing.finish(&mut |event| {
                     see(&event.data, told);
+                    course.follow(event);
                     Ok(())
                 });
+                course.is_cut = finished.is_err();
             }
             Form::Json { kept, is_whole: true } => see(kept, told),
             Form::Json { kept, is_whole: false } => *told = at_the_end(kept),
             Form::Text | Form::Bytes => {}
         }
         self.told
+    }
+
+    /// What the provider has told of as failed; the caller has been told of it, too.
+    pub fn reported(&self) -> Option<ReplyFault> {
+        self.course.reported.clone()
+    }
+
+    /// Whether a reply that has ended lacks what its beginning promised.
+    pub fn is_cut(&self) -> bool {
+        let Course { has_begun, has_ended, is_cut, .. } = self.course;
+        is_cut || (has_begun && !has_ended)
     }
 
     /// About how many tokens of text a model has written, for a reply that tells no usage.
@@ -106,6 +135,40 @@ impl Recogniser {
     /// How many bytes have come.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+}
+
+impl Course {
+    fn follow(&mut self, event: &RawEvent<'_>) {
+        const BEGIN: &[&str] =
+            &["\"chat.completion.chunk\"", "\"message_start\"", "\"response.created\"", "\"candidates\""];
+        const END: &[&str] =
+            &["\"message_stop\"", "\"response.completed\"", "\"response.incomplete\"", "\"response.failed\""];
+        let data = event.data.as_ref();
+        let has = |words: &[&str]| words.iter().any(|word| memchr::memmem::find(data, word.as_bytes()).is_some());
+        if event.exception || event.name == b"error" {
+            let fault = ReplyFault::reported_event(data);
+            let name = || String::from_utf8_lossy(event.name).into_owned();
+            self.reported.get_or_insert(match fault {
+                ReplyFault::Reported { message, code: None } => ReplyFault::Reported { message, code: Some(name()) },
+                fault => fault,
+            });
+            return;
+        }
+        if holds_error(data)
+            && let Ok(value) = serde_json::from_slice::<Value>(data)
+        {
+            let is_error = ["type", "object"].iter().any(|name| value.get(name).is_some_and(|it| it == "error"));
+            let error = value.get("error").filter(|error| !error.is_null()).or_else(|| is_error.then_some(&value));
+            if let Some(error) = error {
+                self.reported.get_or_insert_with(|| ReplyFault::reported(error));
+            }
+        }
+        self.has_begun |= event.name == b"messageStart" || has(BEGIN);
+        self.has_ended |= data == b"[DONE]"
+            || event.name == b"messageStop"
+            || has(END)
+            || ["\"finish_reason\"", "\"finishReason\""].iter().any(|name| holds_text(data, name.as_bytes()));
     }
 }
 
@@ -156,6 +219,41 @@ mod tests {
         assert_eq!(told("text/plain", &[document]), None);
         assert_eq!(told("application/json", &[b"{\"usage\":"]), None);
         assert_eq!(told("text/event-stream", &[b"data: {\"usage\":{\"prompt_tokens\":3"]), None);
+    }
+
+    #[test]
+    fn a_stream_that_is_known_must_come_to_its_end() {
+        let judged = |content_type: &str, stream: &[u8]| {
+            let mut reader = Recogniser::new(Some(content_type), true);
+            reader.read(stream);
+            reader.finish();
+            let code = reader.reported().map(|fault| fault.code().to_owned());
+            (reader.is_cut(), code.unwrap_or_default())
+        };
+        let events = |data: &[&str]| {
+            let stream: String = data.iter().map(|data| format!("data: {data}\n\n")).collect();
+            judged("text/event-stream", stream.as_bytes())
+        };
+        let good = (false, String::new());
+        let chunk = r#"{"object":"chat.completion.chunk","choices":[{"delta":{"content":"a"},"finish_reason":null}]}"#;
+        assert_eq!(events(&[chunk, "[DONE]"]), good);
+        assert_eq!(events(&[chunk, r#"{"choices":[{"finish_reason":"stop"}]}"#]), good);
+        assert!(events(&[chunk]).0);
+        assert!(events(&[r#"{"type":"message_start"}"#, r#"{"type":"content_block_delta"}"#]).0);
+        assert_eq!(events(&[r#"{"type":"message_start"}"#, r#"{"type":"message_stop"}"#]), good);
+        assert!(events(&[r#"{"type":"response.created"}"#]).0);
+        assert_eq!(
+            events(&[r#"{"candidates":[{"content":{}}]}"#, r#"{"candidates":[{"finishReason":"STOP"}]}"#]),
+            good
+        );
+        assert_eq!(events(&["tick", "tock"]), good);
+        assert_eq!(events(&[chunk, r#"{"error":{"message":"m","code":"overloaded"}}"#]).1, "overloaded");
+        assert_eq!(
+            events(&[r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#]).1,
+            "overloaded_error"
+        );
+        assert_eq!(judged("text/event-stream", b"event: error\ndata: oh\n\n").1, "error");
+        assert!(judged("application/vnd.amazon.eventstream", &[0, 0, 0, 100, 0, 0]).0);
     }
 
     #[test]

@@ -366,14 +366,14 @@ pub fn passed(body: &ReadableStream, reply: Opaque, around: Surroundings) -> Res
             record.first_byte_ms = first_byte.map(|at| at.saturating_sub(around.started));
             let gone = client_left || around.abort.client_closed();
             match &metered.result {
-                Err(fault) if events && !gone => {
+                Err(fault) if events && !metered.fault_was_relayed && !gone => {
                     if let Ok(writer) = end.get_writer() {
                         let error = [b"\n\n".as_slice(), &around.error_event(fault)].concat();
                         let _client_gone = write(&writer, &error).await;
                         let _client_gone = JsFuture::from(writer.close()).await;
                     }
                 }
-                Ok(()) if !gone => {
+                result if !gone && (result.is_ok() || metered.fault_was_relayed) => {
                     let _client_gone = JsFuture::from(end.close()).await;
                 }
                 _ => {
@@ -420,11 +420,14 @@ impl ReadsAlong for Recogniser {
 
     fn end(mut self, fault: Option<ReplyFault>) -> Metered {
         let told = self.finish();
+        let reported = self.reported();
+        let fault_was_relayed = reported.is_some();
+        let fault = reported.or(fault).or_else(|| self.is_cut().then_some(ReplyFault::Truncated));
         Metered {
             told,
             pieces: self.estimate(),
             result: fault.map_or(Ok(()), Err),
-            fault_was_relayed: false,
+            fault_was_relayed,
             lacks_blank_line: false,
         }
     }
