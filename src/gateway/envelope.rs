@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::estimate::{Family, InputBody};
+use super::forms;
 use crate::error::{Kind, Problem};
 use crate::protocol::chat::ChatRequest;
 use crate::protocol::inbound::inbound;
@@ -78,6 +79,13 @@ fn inputs(api: Api) -> &'static [(&'static str, Takes)] {
     }
 }
 
+/// Sound of this length that is listened to: its time, and about how many tokens it has where it is counted in them (a
+/// thousand a minute at OpenAI, which makes the price of both alike) and as text.
+pub(super) fn heard(audio_ms: u64) -> Usage {
+    let tokens = |a_second: u64| audio_ms.saturating_mul(a_second).div_ceil(1_000);
+    Usage { audio_ms, input_audio: tokens(17), output: tokens(4), ..Usage::default() }
+}
+
 /// Longest model name, in bytes.
 const MAX_MODEL_BYTES: usize = 256;
 
@@ -133,7 +141,11 @@ impl<'a> Envelope<'a> {
             images: if makes_images { choices } else { 0 },
             characters: if api == Api::Speech { reader.characters("input")? } else { 0 },
             web_searches: if api == Api::Rerank { reader.length("documents")?.div_ceil(SEARCHED).max(1) } else { 0 },
-            ..Usage::default()
+            ..if matches!(api, Api::Transcription | Api::Translation) {
+                heard(reader.count(forms::SOUND_MS)?.unwrap_or(0))
+            } else {
+                Usage::default()
+            }
         };
         let service_tier = reader.service_tier()?;
         let (input, chat) = (InputBody::new(body), OnceCell::new());
@@ -368,6 +380,9 @@ mod tests {
         let expected = speech.expected(7).unwrap();
         assert_eq!((expected.input, expected.characters, expected.output_audio), (7, 4, 6));
         assert!(!read(Api::Embeddings, r#"{"model":"m","input":"x","stream":"y"}"#).unwrap().stream);
+        let heard = read(Api::Transcription, r#"{"model":"m","sound_ms":60000}"#).unwrap();
+        let expected = Usage { audio_ms: 60_000, input_audio: 1_020, output: 240, ..Usage::default() };
+        assert_eq!((heard.pieces, heard.expected(7)), (expected, Some(Usage { input: 7, ..expected })));
     }
 
     #[test]

@@ -6,9 +6,13 @@ use serde_json::{Map, Value};
 use crate::error::Problem;
 use crate::http::routes::decode;
 use crate::protocol::multipart::{Form, MultipartFault};
+use crate::protocol::sound;
 
 /// The fields that are looked at; the value of the first is replaced.
 pub const FIELDS: &[&str] = &["model", "stream", "n"];
+
+/// How long the form's file lasts if it is a recording, in milliseconds.
+pub const SOUND_MS: &str = "sound_ms";
 
 /// Names the model where it cannot be told by the form in time.
 pub const MODEL_HEADER: &str = "x-gateway-model";
@@ -22,11 +26,11 @@ pub fn named(header: Option<&str>, query: &str) -> Option<String> {
     header.map(str::trim).map(str::to_owned).or_else(of_query).filter(|name| !name.is_empty())
 }
 
-/// A form as the rest of the way takes it. `named` is the model that is named beside it.
+/// A form as the rest of the way takes it. `named` is the model that is named beside it, `bytes` how long all of it is.
 ///
 /// # Errors
 /// [`MultipartFault`] if a field is no text.
-pub fn described(form: &Form, named: Option<&str>) -> Result<Vec<u8>, MultipartFault> {
+pub fn described(form: &Form, named: Option<&str>, bytes: u64) -> Result<Vec<u8>, MultipartFault> {
     let mut fields = Map::new();
     if let Some(model) = named.map_or_else(|| form.field("model"), |named| Ok(Some(named)))? {
         fields.insert("model".to_owned(), model.into());
@@ -38,6 +42,7 @@ pub fn described(form: &Form, named: Option<&str>) -> Result<Vec<u8>, MultipartF
             fields.insert(name.to_owned(), value);
         }
     }
+    fields.insert(SOUND_MS.to_owned(), sound::length_ms(form.file(), bytes).into());
     // Where it is needed it is in the form, or the provider says so.
     fields.insert("prompt".to_owned(), "".into());
     Ok(Value::Object(fields).to_string().into_bytes())
@@ -70,15 +75,18 @@ mod tests {
             form.hold(part.as_bytes()).unwrap();
         }
         form.hold(b"--B--\r\n").unwrap();
-        serde_json::from_slice(&described(&form, model).unwrap()).unwrap()
+        serde_json::from_slice(&described(&form, model, 2_000).unwrap()).unwrap()
     }
 
     #[test]
     fn a_form_is_described_by_the_fields_that_are_looked_at() {
         let fields = [("model", "m\""), ("stream", "true"), ("n", "2"), ("language", "de")];
-        assert_eq!(described_as(&fields, None), json!({"model": "m\"", "stream": true, "n": 2, "prompt": ""}));
+        assert_eq!(
+            described_as(&fields, None),
+            json!({"model": "m\"", "stream": true, "n": 2, "prompt": "", "sound_ms": 1_000})
+        );
         assert_eq!(described_as(&fields, Some("other"))["model"], "other");
-        assert_eq!(described_as(&[("stream", "perhaps"), ("n", "-1")], None), json!({"prompt": ""}));
+        assert_eq!(described_as(&[("stream", "perhaps"), ("n", "-1")], None), json!({"prompt": "", "sound_ms": 1_000}));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use crate::http::middleware::is_form;
 use crate::http::shell::now_ms;
 use crate::http::{Body, Exchange, Reply};
 use crate::protocol::multipart::{self, Form};
+use crate::protocol::sound;
 use crate::providers::{Api, UpstreamRequest, upstream_problem};
 use crate::routing::board::Observation;
 use crate::routing::outcome::Fault;
@@ -48,7 +49,7 @@ pub async fn pass(
     let loaded = configured(exchange)?;
     let Inbound { body, query, client, started } = inbound;
     let may_have_body = !matches!(exchange.method, Method::GET | Method::HEAD);
-    let taking = take(exchange, body.filter(|_| may_have_body));
+    let taking = take(exchange, body.filter(|_| may_have_body), address.takes_sound());
     let (principal, known, taken) = identified(exchange, env, started, &loaded, taking).await?;
     let Taken { mut seen, first, upload, held } = taken;
     seen.models.extend(address.model());
@@ -101,7 +102,7 @@ pub async fn pass(
     let sender = Sender { env, client, patience, upload };
     let dispatched = dispatch(&plan, &request, exchange, sender).await;
     drop(held);
-    let estimated = seen.input_tokens > 0 && proxy::may_use_tokens(&method);
+    let estimated = (seen.input_tokens > 0 || seen.may_cost_pieces()) && proxy::may_use_tokens(&method);
     let served = match dispatched {
         Ok(upstream) => serve(exchange, &plan, upstream, patience, estimated, started).await,
         Err(failed) => Err(failed),
@@ -148,7 +149,11 @@ struct Taken {
 }
 
 /// Takes in of a body what is needed to know its model: JSON and forms up to a bound, of anything else nothing.
-fn take(exchange: &Exchange, body: Option<ReadableStream>) -> impl Future<Output = Result<Taken, Problem>> + use<> {
+fn take(
+    exchange: &Exchange,
+    body: Option<ReadableStream>,
+    hears: bool,
+) -> impl Future<Output = Result<Taken, Problem>> + use<> {
     let http = &exchange.settings().http;
     let (max_depth, hold_bytes) = (http.max_json_depth, http.multipart_hold_bytes);
     let (max_bytes, wait_ms) = (exchange.max_body_bytes, http.request_body_wait_ms);
@@ -185,7 +190,8 @@ fn take(exchange: &Exchange, body: Option<ReadableStream>) -> impl Future<Output
         };
         let mut form = Form::new(&boundary, FIELDS);
         let is_whole = loop {
-            if form.field("model")?.is_some() || form.held() >= hold_bytes {
+            let is_seen = !hears || form.file().len() >= sound::HEAD_BYTES;
+            if (form.field("model")?.is_some() && is_seen) || form.held() >= hold_bytes {
                 break false;
             }
             let Some(piece) = incoming.next().await? else { break true };
@@ -194,6 +200,10 @@ fn take(exchange: &Exchange, body: Option<ReadableStream>) -> impl Future<Output
         };
         let model = form.field("model")?.map(str::to_owned);
         taken.seen.models.extend(model.as_deref().map(Named::new));
+        if hears {
+            let bytes = if is_whole { form.held() as u64 } else { length.unwrap_or(max_bytes as u64) };
+            taken.seen.announce_sound(form.file(), bytes);
+        }
         let (first, pipe) = form.pipe(model);
         if is_whole {
             pipe.finish()?;

@@ -7,6 +7,7 @@ use http::{HeaderMap, Method};
 use url::Url;
 
 use super::asking::{Load, Wanted};
+use super::envelope::heard;
 use super::estimate::{BYTES_PER_TOKEN, Family};
 use super::plan::{Lane, LoadedConfig, Plan, Unusable, join_url};
 use crate::auth::{Principal, presented};
@@ -14,6 +15,7 @@ use crate::config::{Model, Overrides, Provider, StructuredOutput, Unpriced, may_
 use crate::error::{Kind, Problem};
 use crate::http::routes::decode;
 use crate::protocol::json_scan::{Members, ScanLimits, scan_object};
+use crate::protocol::sound;
 use crate::protocol::usage::Usage;
 use crate::providers::openai::scan_problem;
 use crate::providers::outbound::Serves;
@@ -115,6 +117,11 @@ impl Address {
             }
         }
         Ok(Self { provider, path: format!("/{path}") })
+    }
+
+    /// Whether recordings are sent there to be listened to, under OpenAI's names.
+    pub fn takes_sound(&self) -> bool {
+        ["/audio/transcriptions", "/audio/translations"].iter().any(|path| self.path.ends_with(path))
     }
 
     /// The path and the query as the provider gets them.
@@ -253,12 +260,24 @@ pub struct Seen {
     pub max_output: Option<u64>,
     /// Tokens that go in, roughly.
     pub input_tokens: u64,
+    /// What goes in that is charged by the piece.
+    pub pieces: Usage,
 }
 
 impl Seen {
     /// A text of so many bytes goes in.
     pub fn announce(&mut self, bytes: u64) {
         self.input_tokens = bytes.div_ceil(BYTES_PER_TOKEN);
+    }
+
+    /// A recording goes in: the form's file, of so many bytes with what is around it.
+    pub fn announce_sound(&mut self, start: &[u8], bytes: u64) {
+        self.pieces = heard(sound::length_ms(start, bytes));
+    }
+
+    /// Whether something is known of it that is charged by the piece.
+    pub fn may_cost_pieces(&self) -> bool {
+        self.pieces != Usage::default()
     }
 
     /// What can be seen in a body that may be JSON. One that is neither object nor list tells nothing.
@@ -331,7 +350,11 @@ impl Load for Seen {
         let Self { input_tokens, max_output, .. } = *self;
         // Where nothing goes in that a model could read, nothing comes out that it would write.
         let max_output = if input_tokens == 0 { Some(0) } else { max_output };
-        Wanted { input_tokens, max_output, choices: 1, service_tier: None, pieces: Usage::default() }
+        Wanted { input_tokens, max_output, choices: 1, service_tier: None, pieces: self.pieces }
+    }
+
+    fn expected(&self, input: u64) -> Option<Usage> {
+        self.may_cost_pieces().then_some(Usage { input, ..self.pieces })
     }
 }
 

@@ -259,7 +259,8 @@ pub fn whole_reply(
         return Ok(WholeReply { body, content_type: "application/json", told });
     }
     if form == Form::Text && lane != Lane::Translated && matches!(wanted.api, Api::Transcription | Api::Translation) {
-        return Ok(WholeReply { body, content_type: "text/plain; charset=utf-8", told: None });
+        let told = Told::from_transcript(&String::from_utf8_lossy(&body));
+        return Ok(WholeReply { body, content_type: "text/plain; charset=utf-8", told });
     }
     if lane == Lane::Translated
         && let Some(side) = dialect.side(wanted.api, target)

@@ -11,6 +11,7 @@ use super::incoming::Incoming;
 use super::relay::{pipe, pipe_of, write};
 use crate::error::Problem;
 use crate::protocol::multipart::{self, Form, MultipartFault, Pipe};
+use crate::protocol::sound;
 use crate::providers::UpstreamRequest;
 
 /// The rest of a caller's body.
@@ -67,10 +68,12 @@ impl FormBody {
         let Taking { content_type, length, named, hold_bytes, max_bytes, wait_ms } = taking;
         let mut form = Form::new(&multipart::boundary(&content_type)?, FIELDS);
         let (mut incoming, mut held) = (Incoming::new(body, max_bytes, wait_ms), Held::default());
-        let mut is_short = length.is_some_and(|length| length <= hold_bytes as u64);
+        let is_short = length.is_some_and(|length| length <= hold_bytes as u64);
         let is_whole = loop {
             let is_known = named.is_some() || form.field("model")?.is_some();
-            if is_known && !is_short {
+            // How long a recording is its beginning may say.
+            let is_seen = form.file().len() >= sound::HEAD_BYTES || form.held() >= hold_bytes;
+            if is_known && is_seen && !is_short {
                 break false;
             }
             if form.held() >= hold_bytes && !is_short {
@@ -79,12 +82,16 @@ impl FormBody {
             let Some(piece) = incoming.next().await? else { break true };
             match held.grow(piece.length() as usize) {
                 // It need not be held: it goes out now, and cannot be sent again.
-                Err(_) if is_known => is_short = false,
+                Err(_) if is_known => {
+                    form.hold(&piece.to_vec())?;
+                    break false;
+                }
                 grown => grown?,
             }
             form.hold(&piece.to_vec())?;
         };
-        let fields = forms::described(&form, named.as_deref())?;
+        let bytes = if is_whole { form.held() as u64 } else { length.unwrap_or(max_bytes as u64) };
+        let fields = forms::described(&form, named.as_deref(), bytes)?;
         let state = match is_whole {
             true if !form.is_complete() => return Err(MultipartFault::Truncated.into()),
             true => State::Whole(form),

@@ -9,6 +9,7 @@ pub mod inbound;
 pub mod json_scan;
 pub mod multipart;
 pub mod responses;
+pub mod sound;
 pub mod sse;
 pub mod usage;
 

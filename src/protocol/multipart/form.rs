@@ -17,6 +17,8 @@ pub struct Form {
     value: Option<Range<usize>>,
     /// Where the closing boundary stands.
     end: Option<usize>,
+    /// Where the first file begins.
+    file: Option<usize>,
 }
 
 /// The rest of a form, with the value replaced in what passes.
@@ -48,6 +50,7 @@ impl Form {
             held: Vec::new(),
             value: None,
             end: None,
+            file: None,
         }
     }
 
@@ -56,7 +59,7 @@ impl Form {
     /// # Errors
     /// [`MultipartFault`], and the same from then on.
     pub fn hold(&mut self, bytes: &[u8]) -> Result<(), MultipartFault> {
-        let Self { reader, fields, held, value, end } = self;
+        let Self { reader, fields, held, value, end, file } = self;
         reader.push(bytes, &mut |piece| {
             let is_replaced = fields.see(&piece)?;
             let from = held.len();
@@ -64,6 +67,11 @@ impl Form {
                 Piece::Between(raw) | Piece::Content(raw) | Piece::Head { raw, .. } => held.extend_from_slice(raw),
                 Piece::End => *end = Some(from),
                 Piece::PartEnd => {}
+            }
+            if let Piece::Head { head, .. } = &piece
+                && head.filename.is_some()
+            {
+                file.get_or_insert(held.len());
             }
             match piece {
                 Piece::Head { .. } if is_replaced => *value = Some(held.len()..held.len()),
@@ -80,6 +88,11 @@ impl Form {
     /// [`MultipartFault::NotText`] if it is not UTF-8.
     pub fn field(&self, name: &str) -> Result<Option<&str>, MultipartFault> {
         self.fields.text(name)
+    }
+
+    /// The first file's content as far as it has come, and what follows it; empty before it has begun.
+    pub fn file(&self) -> &[u8] {
+        self.file.and_then(|from| self.held.get(from..)).unwrap_or_default()
     }
 
     /// How many bytes are held.

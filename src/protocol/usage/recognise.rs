@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{BillingFacts, Told, Usage};
+use super::{BillingFacts, Told, Usage, side};
 
 /// Members that a reply or an event may hold the usage in, as it would stand at the top otherwise.
 const INSIDE: &[&str] = &["response", "message", "delta", "metadata", "meta", "x_groq"];
@@ -25,6 +25,9 @@ fn own(reply: &Value, before: Option<Told>) -> Option<Told> {
         return Usage::from_cohere(reply).map(Told::from);
     }
     let usage = reply.get("usage").filter(|usage| usage.is_object())?;
+    if usage.get("type").is_some_and(|it| it == "duration") {
+        return side::heard(usage).map(Told::from);
+    }
     if let Some(told) = Told::from_openai(reply) {
         return Some(told);
     }
@@ -85,6 +88,12 @@ mod tests {
         ] {
             assert_eq!(counts(&reply), told, "{reply}");
         }
+    }
+
+    #[test]
+    fn sound_is_known_by_its_time() {
+        let told = Told::recognise(&json!({"text": "a", "usage": {"type": "duration", "seconds": 9}}), None);
+        assert_eq!(told.map(|told| told.usage.audio_ms), Some(9_000));
     }
 
     #[test]

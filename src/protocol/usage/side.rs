@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::count::first;
 use super::{BillingFacts, Told, Usage};
 use crate::protocol::Api;
+use crate::protocol::sound::subtitles_ms;
 
 impl Told {
     /// Reads a reply of an API that is no chat, or the event that ends a streamed one. `images` is how many images it
@@ -19,6 +20,14 @@ impl Told {
             _ => read(reply),
         }?;
         Some(Self { usage, facts: BillingFacts::from_openai(reply) })
+    }
+}
+
+impl Told {
+    /// Reads a transcript that is no JSON: subtitles say how long the sound was that was listened to.
+    pub fn from_transcript(text: &str) -> Option<Self> {
+        let audio_ms = subtitles_ms(text)?;
+        Some(Usage { audio_ms, ..Usage::default() }.into())
     }
 }
 
@@ -45,7 +54,7 @@ fn made(usage: Option<&Value>, images: u64) -> Option<Usage> {
 }
 
 /// Sound, by its time or in tokens.
-fn heard(usage: &Value) -> Option<Usage> {
+pub(super) fn heard(usage: &Value) -> Option<Usage> {
     // Mistral tells tokens as well, but charges the time.
     if let Some(usage) = timed(usage, "seconds").or_else(|| timed(usage, "prompt_audio_seconds")) {
         return Some(usage);
