@@ -3,8 +3,8 @@
 use web_sys::{AbortSignal, ReadableStream};
 use worker::Env;
 
-use super::dispatch::{Sender, Upstream, dispatch};
-use super::fault::{fault_of, fault_of_reply, fault_problem, recognisable, scrubbed};
+use super::dispatch::{BEDROCK_INPUT_TOKENS, Sender, Upstream, dispatch};
+use super::fault::{coded, fault_of, fault_of_reply, fault_problem, recognisable, scrubbed};
 use super::patience::Patience;
 use super::plan::{Lane, Plan};
 use super::relay::{self, Outgoing, Surroundings};
@@ -14,6 +14,7 @@ use crate::error::Problem;
 use crate::http::shell::now_ms;
 use crate::http::{Body, Exchange, Reply};
 use crate::protocol::chat::ReplyFault;
+use crate::protocol::usage::Usage;
 use crate::providers::outbound::Serves;
 use crate::providers::{Api, UpstreamRequest, anthropic, upstream_problem};
 use crate::routing::headroom::{self, Headroom};
@@ -261,7 +262,10 @@ impl Attempting<'_, '_> {
             let refused = self.plan.dialect.refuses_token(upstream.status, code);
             Failed { refused_token: upstream.token.clone().filter(|_| refused), ..failed }
         })?;
-        self.exchange.record.told_or_estimated_whole(whole.told, whole.body.len());
+        // Some of Bedrock's embedding models tell it beside the body alone.
+        let in_header = || upstream.header(BEDROCK_INPUT_TOKENS)?.trim().parse().ok();
+        let beside = || in_header().map(|input| Usage { input, ..Usage::default() }.into());
+        self.exchange.record.told_or_estimated_whole(whole.told.or_else(beside), whole.body.len());
         let mut reply = Reply::empty(200);
         let own = upstream.header("content-type").filter(|_| form == Form::Text);
         reply.set("content-type", own.unwrap_or(whole.content_type));
@@ -305,7 +309,8 @@ impl Attempting<'_, '_> {
                 reply.set(name, value);
             }
         }
-        reply.body = Body::Bytes(body);
+        reply.body =
+            Body::Bytes(if self.wanted.api == Api::Messages { body } else { coded(body, fault, &problem.code) });
         Failed { answer: Box::new(Ok(reply)), refused_token, ..Failed::without_reply(fault, problem) }
     }
 }

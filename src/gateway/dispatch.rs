@@ -36,9 +36,19 @@ use crate::store::tokens::Used;
 /// credentials above all, and whatever tells about the caller.
 const FORWARDED: &[&str] = &["anthropic-beta", "anthropic-version", "openai-beta", "idempotency-key"];
 
+/// Where Bedrock tells how much went in, for models whose replies do not.
+pub const BEDROCK_INPUT_TOKENS: &str = "x-amzn-bedrock-input-token-count";
+
 /// Headers of the provider's reply that are of use to the gateway or the caller, besides those that tell of limits.
-const READ: &[&str] =
-    &["content-type", "retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "request-id"];
+const READ: &[&str] = &[
+    "content-type",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "x-request-id",
+    "request-id",
+    BEDROCK_INPUT_TOKENS,
+];
 
 /// How long a reply is that is passed on unread.
 const LENGTH: &[&str] = &["content-length", "content-encoding"];

@@ -104,6 +104,22 @@ pub fn recognisable(problem: Problem, fault: Fault, said: Option<&str>) -> Probl
     Problem { status, code: code.to_owned(), message, retryable, ..problem }
 }
 
+/// An error body in OpenAI's form that goes out as it came, but with the code by which callers know what they can do
+/// something about. Providers number it, or name it otherwise.
+pub fn coded(body: Vec<u8>, fault: Fault, code: &str) -> Vec<u8> {
+    if !matches!(fault, Fault::ContextLength | Fault::ContentPolicy) {
+        return body;
+    }
+    let Ok(mut json) = serde_json::from_slice::<Value>(&body) else { return body };
+    match json.get_mut("error").and_then(Value::as_object_mut) {
+        Some(error) if error.get("code").is_none_or(|own| own != code) => {
+            error.insert("code".to_owned(), code.into());
+            json.to_string().into_bytes()
+        }
+        _ => body,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +168,20 @@ mod tests {
             assert_eq!((status, code.as_str()), (502, "upstream_credential_refused"));
             assert!(!message.contains("said"));
         }
+    }
+
+    #[test]
+    fn a_body_that_goes_out_as_it_came_has_the_code_that_callers_know() {
+        let told = |body: Value, fault| {
+            let body = coded(body.to_string().into_bytes(), fault, "context_length_exceeded");
+            serde_json::from_slice::<Value>(&body).unwrap()
+        };
+        let numbered = json!({"error": {"code": "1261", "message": "m"}});
+        let named = json!({"error": {"code": "context_length_exceeded", "message": "m"}});
+        assert_eq!(told(numbered.clone(), Fault::ContextLength), named);
+        assert_eq!(told(json!({"error": {"message": "m"}}), Fault::ContextLength), named);
+        assert_eq!(told(numbered.clone(), Fault::BadRequest), numbered);
+        assert_eq!(coded(b"{ \"error\" : 1}".to_vec(), Fault::ContextLength, "c"), b"{ \"error\" : 1}");
     }
 
     #[test]

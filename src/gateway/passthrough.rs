@@ -20,7 +20,7 @@ use super::proxy::{self, Address, Named, REPLY_HEADERS, Seen};
 use super::recognise::Recogniser;
 use super::relay::{self, Opaque, Outgoing, Surroundings};
 use super::upload::Upload;
-use crate::config::ProviderDialect;
+use crate::config::{Disclose, ProviderDialect};
 use crate::error::Problem;
 use crate::http::middleware::is_form;
 use crate::http::shell::now_ms;
@@ -29,6 +29,7 @@ use crate::protocol::multipart::{self, Form};
 use crate::protocol::sound;
 use crate::providers::{Api, UpstreamRequest, upstream_problem};
 use crate::routing::board::Observation;
+use crate::routing::headroom;
 use crate::routing::outcome::Fault;
 use crate::store::keys::Confirmed;
 use crate::store::routing::{in_flight, saw};
@@ -251,7 +252,10 @@ async fn serve(
     let id = upstream.header("x-request-id").or_else(|| upstream.header("request-id"));
     exchange.record.upstream_request_id = id.unwrap_or_default().to_owned();
     let mut reply = Reply::empty(upstream.status);
-    for name in REPLY_HEADERS {
+    let disclosed = exchange.settings().limits.disclose != Disclose::None;
+    let limits = headroom::READ.iter().filter(|_| disclosed);
+    // The gateway's own limits go over these, where they have the same names.
+    for name in REPLY_HEADERS.iter().chain(limits) {
         if let Some(value) = upstream.header(name) {
             reply.set(name, value);
         }
