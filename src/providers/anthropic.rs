@@ -2,7 +2,7 @@
 
 mod reply;
 mod request;
-mod thinking;
+pub mod thinking;
 
 use http::HeaderMap;
 use serde_json::Value;

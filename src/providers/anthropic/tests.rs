@@ -336,7 +336,9 @@ fn newer_models_think_as_they_see_fit_and_are_told_how_much_in_words() {
         let (request, dropped) = asked_of(model, more);
         (request["thinking"].clone(), request["output_config"]["effort"].as_str().map(str::to_owned), dropped)
     };
-    let adaptive = |effort: &str| (json!({"type": "adaptive"}), Some(effort.to_owned()), Vec::<String>::new());
+    let adaptive = |effort: &str| {
+        (json!({"type": "adaptive", "display": "summarized"}), Some(effort.to_owned()), Vec::<String>::new())
+    };
     assert_eq!(thinks("claude-opus-4-8", json!({"reasoning_effort": "xhigh"})), adaptive("xhigh"));
     assert_eq!(thinks("claude-opus-4-6", json!({"reasoning_effort": "xhigh"})), adaptive("high"));
     assert_eq!(thinks("claude-opus-9", json!({"reasoning_effort": "minimal"})), adaptive("low"));

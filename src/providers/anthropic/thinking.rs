@@ -79,7 +79,7 @@ fn adaptive(
     let own_setting = || {
         let own = chat.reasoning.thinking.clone();
         let is_adaptive = |own: &Value| own.get("type").is_some_and(|kind| kind == "adaptive");
-        own.filter(is_adaptive).unwrap_or_else(|| json!({"type": "adaptive"}))
+        own.filter(is_adaptive).unwrap_or_else(|| shown_thinking(chat))
     };
     Ok(match wish {
         Wish::Off => {
@@ -99,10 +99,17 @@ fn adaptive(
         // Some generations still take budgets; words are what all of them take.
         Wish::Budget(tokens) => {
             let effort = chat.reasoning.effort.unwrap_or_else(|| Effort::of_budget(tokens));
-            thinking(json!({"type": "adaptive"}), traits.effort(effort))
+            thinking(shown_thinking(chat), traits.effort(effort))
         }
         Wish::Adaptive => thinking(own_setting(), None),
     })
+}
+
+/// The setting for a caller that asked to think in other words than these. From 4.7 on thoughts are not shown unless that is
+/// asked for; who asks a model to reason expects to see it, as with all others.
+pub fn shown_thinking(chat: &ChatRequest) -> Value {
+    let own = chat.reasoning.thinking.as_ref().and_then(|own| own.get("display")).cloned();
+    json!({"type": "adaptive", "display": own.unwrap_or_else(|| "summarized".into())})
 }
 
 /// For models that are told how many tokens they may think.

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::model::{Model, Thinking};
 use crate::error::Problem;
 use crate::protocol::chat::{ChatRequest, Effort, PartBody, Role, ThinkMode};
+use crate::providers::anthropic::thinking::shown_thinking;
 use crate::providers::families::{SwitchedOff, Traits};
 use crate::providers::notes::{Notes, Param};
 
@@ -119,7 +120,7 @@ pub(super) fn set(
 /// Claude's newer way: it thinks as it sees fit, and is told how hard to try.
 fn adapt(chat: &ChatRequest, wish: Wish, family: &Traits, fields: &mut Map<String, Value>) {
     let own = chat.reasoning.thinking.as_ref().filter(|own| own.get("type").is_some_and(|kind| kind == "adaptive"));
-    fields.insert("thinking".to_owned(), own.cloned().unwrap_or_else(|| json!({"type": "adaptive"})));
+    fields.insert("thinking".to_owned(), own.cloned().unwrap_or_else(|| shown_thinking(chat)));
     if let Some(word) = family.effort(wish.effort()).filter(|_| wish != Wish::On) {
         fields.insert("output_config".to_owned(), json!({"effort": word}));
     }

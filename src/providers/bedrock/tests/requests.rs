@@ -505,7 +505,7 @@ fn effort_is_told_in_each_vendors_words() {
     };
     let quiet = |fields: Value| (fields, String::new());
     let budget = |tokens: u64| json!({"thinking": {"type": "enabled", "budget_tokens": tokens}});
-    let adaptive = |effort: &str| json!({"thinking": {"type": "adaptive"}, "output_config": {"effort": effort}});
+    let adaptive = |effort: &str| json!({"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": effort}});
     assert_eq!(fields(Effort::Low, CLAUDE), quiet(budget(2048)));
     assert_eq!(fields(Effort::Max, CLAUDE), quiet(budget(24_576)));
     assert_eq!(fields(Effort::Minimal, NEWEST), quiet(adaptive("low")));
@@ -543,9 +543,12 @@ fn anthropics_own_setting_is_kept_or_put_into_words() {
     assert_eq!(fields(Some(5000), ThinkMode::Enabled, "anthropic.claude-sonnet-4-6"), own);
     assert_eq!(
         fields(Some(5000), ThinkMode::Enabled, NEWEST),
-        json!({"thinking": {"type": "adaptive"}, "output_config": {"effort": "medium"}})
+        json!({"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": {"effort": "medium"}})
     );
-    assert_eq!(fields(None, ThinkMode::Adaptive, NEWEST), json!({"thinking": {"type": "adaptive"}}));
+    assert_eq!(
+        fields(None, ThinkMode::Adaptive, NEWEST),
+        json!({"thinking": {"type": "adaptive", "display": "summarized"}})
+    );
     assert_eq!(
         fields(None, ThinkMode::Adaptive, CLAUDE),
         json!({"thinking": {"type": "enabled", "budget_tokens": 8192}})
