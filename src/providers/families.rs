@@ -15,6 +15,8 @@ pub enum Taken {
     Always,
     /// Only while it does not reason (by a budget, where the model also reasons as it sees fit).
     WithoutReasoning,
+    /// Only where it is told not to reason: else it does.
+    ReasoningOff,
     /// Only in a request without tools.
     WithoutTools,
     /// Not at all.
@@ -113,6 +115,9 @@ const GPT_REASONING: Traits = Traits { sampling: Taken::Never, ..REASONING };
 /// GPT-5.1 and later: reasoning can be switched off, and then there is sampling.
 const GPT: Traits = Traits { sampling: Taken::WithoutReasoning, switched_off: SwitchedOff::Always, ..REASONING };
 
+/// GPT-5.5 and later: reasons unless told not to.
+const GPT_BY_DEFAULT: Traits = Traits { sampling: Taken::ReasoningOff, ..GPT };
+
 /// Claude up to 4.5: reasons within a budget.
 const CLAUDE_BUDGET: Traits = Traits {
     budgets: Some((1_024, u64::MAX)),
@@ -171,7 +176,9 @@ static FAMILIES: &[(&[&str], Traits)] = &[
     (&["gpt-5", "gpt-5-*"], Traits { efforts: &[Minimal, Low, Medium, High], ..GPT_REASONING }),
     (&["gpt-5.1-codex-max*"], Traits { efforts: &[Off, Low, Medium, High, XHigh], ..GPT }),
     (&["gpt-5.1*"], Traits { efforts: &[Off, Low, Medium, High], ..GPT }),
-    (&["gpt-*"], Traits { efforts: &[Off, Low, Medium, High, XHigh], ..GPT }),
+    (&["gpt-5.2*", "gpt-5.3*", "gpt-5.4*"], Traits { efforts: &[Off, Low, Medium, High, XHigh], ..GPT }),
+    (&["gpt-5.5*"], Traits { efforts: &[Off, Low, Medium, High, XHigh], ..GPT_BY_DEFAULT }),
+    (&["gpt-*"], Traits { efforts: &[Off, Low, Medium, High, XHigh, Max], ..GPT_BY_DEFAULT }),
     (
         &["claude-2*", "claude-instant*", "claude-3-opus*", "claude-3-sonnet*", "claude-3-haiku*", "claude-3-5*"],
         NO_SCHEMA,
@@ -379,7 +386,8 @@ mod tests {
             ("gpt-5-mini", ["minimal", "minimal", "low", "medium", "high", "high", "high"].map(Some)),
             ("gpt-5-pro", [Some("high"); 7]),
             ("gpt-5.1", ["none", "low", "low", "medium", "high", "high", "high"].map(Some)),
-            ("gpt-7", ["none", "low", "low", "medium", "high", "xhigh", "xhigh"].map(Some)),
+            ("gpt-5.5", ["none", "low", "low", "medium", "high", "xhigh", "xhigh"].map(Some)),
+            ("gpt-7", ["none", "low", "low", "medium", "high", "xhigh", "max"].map(Some)),
             ("claude-opus-4-6", ["low", "low", "low", "medium", "high", "high", "max"].map(Some)),
             ("claude-opus-9", ["low", "low", "low", "medium", "high", "xhigh", "max"].map(Some)),
             ("gemini-3-pro-preview", ["low", "low", "low", "medium", "high", "high", "high"].map(Some)),
@@ -426,7 +434,7 @@ mod tests {
     #[test]
     fn names_that_are_not_known_are_taken_for_the_newest_of_their_vendor() {
         for (unknown, newest) in [
-            ("gpt-9-turbo", "gpt-5.5"),
+            ("gpt-9-turbo", "gpt-5.6"),
             ("claude-nova-12", "claude-opus-4-8"),
             ("gemini-9-flash", "gemini-3-flash-preview"),
             ("grok-9", "grok-4.7"),

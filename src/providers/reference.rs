@@ -428,6 +428,7 @@ fn taken(taken: Taken) -> &'static str {
     match taken {
         Taken::Always => "yes",
         Taken::WithoutReasoning => "while it does not reason",
+        Taken::ReasoningOff => "where reasoning is switched off",
         Taken::WithoutTools => "without tools",
         Taken::Never => "no",
     }

@@ -60,7 +60,7 @@ pub(super) fn translate_request(chat: &ChatRequest, target: Target<'_>, notes: &
     }
     let samples = match traits.sampling {
         Taken::Never => false,
-        Taken::WithoutReasoning => !active,
+        Taken::WithoutReasoning | Taken::ReasoningOff => !active,
         Taken::Always | Taken::WithoutTools => true,
     };
 

@@ -95,11 +95,7 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
             _ => set("reasoning_effort", effort.map(Value::from)),
         }
     }
-    let samples = match traits.sampling {
-        Taken::Never => false,
-        Taken::WithoutReasoning => matches!(effort, None | Some("none")),
-        Taken::Always | Taken::WithoutTools => true,
-    };
+    let samples = samples(traits, effort);
     for (param, name, value) in [
         (Param::Temperature, "temperature", sampling.temperature),
         (Param::TopP, "top_p", sampling.top_p),
@@ -135,7 +131,21 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
 
 /// The word for how much to think: an effort as it is where nothing is known of the model, and a budget or a mode, which
 /// this dialect cannot say otherwise, for models that are known to reason.
-fn effort(
+/// Whether a model takes temperature and the like beside this effort.
+pub fn samples(traits: &Traits, effort: Option<&str>) -> bool {
+    match traits.sampling {
+        Taken::Never => false,
+        Taken::WithoutReasoning => matches!(effort, None | Some("none")),
+        Taken::ReasoningOff => effort == Some("none"),
+        Taken::Always | Taken::WithoutTools => true,
+    }
+}
+
+/// How hard a model is told to think, in its own words.
+///
+/// # Errors
+/// A 400 where parameters that it lacks are refused.
+pub fn effort(
     chat: &ChatRequest,
     traits: &Traits,
     wire: ReasoningWire,
@@ -514,6 +524,9 @@ mod tests {
         assert_eq!(sampled("gpt-5", None), ["temperature", "top_k"]);
         assert_eq!(sampled("gpt-5.5", Some("high")), ["temperature", "top_k"]);
         assert_eq!(sampled("gpt-5.5", Some("none")), ["top_k"]);
+        assert_eq!(sampled("gpt-5.4", None), ["top_k"]);
+        // From here on they reason unless told not to.
+        assert_eq!(sampled("gpt-5.5", None), ["temperature", "top_k"]);
         assert_eq!(sampled("llama-4", None), Vec::<String>::new());
     }
 

@@ -10,11 +10,13 @@ use serde_json::{Map, Value, json};
 use crate::error::Problem;
 use crate::protocol::chat::ids::fit;
 use crate::protocol::chat::{
-    ChatRequest, Effort, Format, Function, Lineage, Message, Part, PartBody, Role, Signature, Source, Tool, ToolBody,
+    ChatRequest, Format, Function, Lineage, Message, Part, PartBody, Role, Signature, Source, Tool, ToolBody,
 };
 use crate::protocol::{Api, responses as wire};
+use crate::providers::families::traits;
 use crate::providers::notes::{Notes, Param};
-use crate::providers::openai::scan_problem;
+use crate::providers::openai::{request, scan_problem};
+use crate::providers::quirks::ReasoningWire;
 use crate::providers::{self, Target, UpstreamRequest};
 
 /// The path below a base URL that ends in `/v1`.
@@ -45,8 +47,16 @@ pub fn request(chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Res
     set("store", Some(chat.caller.store.unwrap_or(false).into()));
 
     let sampling = &chat.sampling;
-    set("temperature", sampling.temperature.map(Value::from));
-    set("top_p", sampling.top_p.map(Value::from));
+    let traits = traits(target.upstream_model);
+    let effort = request::effort(chat, traits, ReasoningWire::AsIs, notes)?;
+    for (param, name, value) in
+        [(Param::Temperature, "temperature", sampling.temperature), (Param::TopP, "top_p", sampling.top_p)]
+    {
+        match value {
+            Some(_) if !request::samples(traits, effort) => notes.drop(param)?,
+            value => set(name, value.map(Value::from)),
+        }
+    }
     set("top_logprobs", sampling.top_logprobs.map(Value::from));
     if let Some(most) = chat.output.max_tokens {
         let most = notes.clamp(Param::MaxTokens, most as f64, LEAST_OUTPUT, f64::MAX)?;
@@ -59,7 +69,7 @@ pub fn request(chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Res
     text.extend(chat.output.verbosity.as_deref().map(|word| ("verbosity".to_owned(), word.into())));
     set("text", (!text.is_empty()).then(|| text.into()));
 
-    let reasoning = reasoning(chat);
+    let reasoning = reasoning(chat, effort);
     set("include", include(chat, !reasoning.is_empty()));
     set("reasoning", (!reasoning.is_empty()).then(|| reasoning.into()));
 
@@ -118,12 +128,10 @@ const HAS: &[Param] = &[
     Param::ServiceTier,
 ];
 
-fn reasoning(chat: &ChatRequest) -> Map<String, Value> {
-    let asked = &chat.reasoning;
-    let effort = asked.effort.or_else(|| asked.budget_tokens.map(Effort::of_budget));
+fn reasoning(chat: &ChatRequest, effort: Option<&str>) -> Map<String, Value> {
     let mut reasoning = Map::new();
-    reasoning.extend(effort.map(|effort| ("effort".to_owned(), effort.as_str().into())));
-    reasoning.extend(asked.summary.as_deref().map(|word| ("summary".to_owned(), word.into())));
+    reasoning.extend(effort.map(|effort| ("effort".to_owned(), effort.into())));
+    reasoning.extend(chat.reasoning.summary.as_deref().map(|word| ("summary".to_owned(), word.into())));
     reasoning
 }
 
@@ -243,11 +251,11 @@ fn asked(message: &Message, custom: &BTreeSet<&str>, items: &mut Vec<Value>, not
     let mut content = Vec::new();
     for part in &message.parts {
         match &part.body {
-            PartBody::Result { id, parts, .. } => {
+            PartBody::Result { id, parts, is_error, .. } => {
                 speak(role, &mut content, items);
                 let is_custom = custom.contains(id.as_str());
                 let kind = if is_custom { "custom_tool_call_output" } else { "function_call_output" };
-                items.push(json!({"type": kind, "call_id": call_id(id), "output": output(parts)?}));
+                items.push(json!({"type": kind, "call_id": call_id(id), "output": output(parts, *is_error)?}));
             }
             PartBody::Hosted { family: Lineage::OpenAi, value } => {
                 speak(role, &mut content, items);
@@ -268,7 +276,9 @@ fn speak(role: &str, content: &mut Vec<Value>, items: &mut Vec<Value>) {
     }
 }
 
-fn output(parts: &[Part]) -> Result<Value, Problem> {
+fn output(parts: &[Part], is_error: bool) -> Result<Value, Problem> {
+    // The API has no member that would say so.
+    let failed = if is_error { "The tool failed:\n" } else { "" };
     let texts: Option<String> = parts
         .iter()
         .map(|part| match &part.body {
@@ -277,10 +287,11 @@ fn output(parts: &[Part]) -> Result<Value, Problem> {
         })
         .collect();
     if let Some(text) = texts {
-        return Ok(text.into());
+        return Ok(format!("{failed}{text}").into());
     }
+    let failed = is_error.then(|| json!({"type": "input_text", "text": failed}));
     let parts: Result<Vec<Vec<Value>>, Problem> = parts.iter().map(input_parts).collect();
-    Ok(parts?.into_iter().flatten().collect())
+    Ok(failed.into_iter().chain(parts?.into_iter().flatten()).collect())
 }
 
 fn input_parts(part: &Part) -> Result<Vec<Value>, Problem> {

@@ -1,13 +1,17 @@
 use super::*;
 use crate::config::{Provider, StructuredOutput};
-use crate::protocol::chat::{List, Place, ReasoningPart, TextPart};
+use crate::protocol::chat::{Effort, List, Place, ReasoningPart, TextPart};
 
 fn sent(chat: &ChatRequest) -> Result<(Value, Vec<String>), Problem> {
+    sent_to("up", chat)
+}
+
+fn sent_to(model: &str, chat: &ChatRequest) -> Result<(Value, Vec<String>), Problem> {
     let provider: Provider =
         serde_json::from_value(json!({"dialect": "openai", "base_url": "https://provider.example/v1"})).unwrap();
     let target = Target {
         provider: &provider,
-        upstream_model: "up",
+        upstream_model: model,
         max_output_tokens: 64,
         structured_output: StructuredOutput::Native,
         strict_params: false,
@@ -117,7 +121,7 @@ fn parameters_have_their_places() {
     let tool = |body| Tool { body, cache: None, at: Place::item(List::Tools, 0) };
     let function = Function { name: "f".into(), description: None, parameters: None, strict: None };
     chat.tools.offered = vec![tool(ToolBody::Function(function))];
-    let (body, dropped) = sent(&chat).unwrap();
+    let (body, dropped) = sent_to("gpt-5.5", &chat).unwrap();
     assert_eq!(body["text"]["format"], json!({"type": "json_schema", "name": "answer", "schema": {}, "strict": true}));
     assert_eq!((&body["max_output_tokens"], &body["stream"]), (&json!(16), &json!(true)));
     assert_eq!(body["reasoning"], json!({"effort": "medium"}));
@@ -175,4 +179,39 @@ fn nobody_builds_on_a_response_that_the_provider_keeps() {
     ] {
         assert_eq!(refused(rest), None, "{rest}");
     }
+}
+
+#[test]
+fn a_model_is_told_what_it_takes_and_nothing_else() {
+    let told = |model: &str, effort: Option<Effort>| {
+        let mut asked = chat(vec![message(Role::User, vec![text("hi")])]);
+        (asked.sampling.temperature, asked.sampling.top_p) = (Some(0.5), Some(0.9));
+        asked.reasoning.effort = effort;
+        let (body, dropped) = sent_to(model, &asked).unwrap();
+        assert_eq!(body.get("temperature").is_some(), dropped.is_empty(), "{model}");
+        (body["reasoning"]["effort"].clone(), dropped)
+    };
+    let both = vec!["temperature".to_owned(), "top_p".to_owned()];
+    assert_eq!(told("gpt-4.1", None), (Value::Null, vec![]));
+    assert_eq!(told("gpt-5", Some(Effort::Max)), ("high".into(), both.clone()));
+    assert_eq!(told("gpt-5", Some(Effort::None)), ("minimal".into(), both.clone()));
+    assert_eq!(told("gpt-5.1", Some(Effort::None)), ("none".into(), vec![]));
+    assert_eq!(told("gpt-5.5", None), (Value::Null, both.clone()));
+    assert_eq!(told("o3", Some(Effort::High)), ("high".into(), both));
+    assert_eq!(told("of-the-operators-own", Some(Effort::XHigh)), ("xhigh".into(), vec![]));
+}
+
+#[test]
+fn a_tool_that_failed_says_so() {
+    let failed = |bodies| {
+        let mut result = result("c", bodies);
+        if let PartBody::Result { is_error, .. } = &mut result {
+            *is_error = true;
+        }
+        let asked = chat(vec![message(Role::Assistant, vec![call("c", false)]), message(Role::Tool, vec![result])]);
+        sent(&asked).unwrap().0["input"][1]["output"].clone()
+    };
+    assert_eq!(failed(vec![text("no such file")]), "The tool failed:\nno such file");
+    let picture = PartBody::Image { source: Source::Url("https://i".into()), detail: None };
+    assert_eq!(failed(vec![picture])[0], json!({"type": "input_text", "text": "The tool failed:\n"}));
 }
