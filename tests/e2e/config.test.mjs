@@ -48,7 +48,7 @@ describe("a configured gateway", { concurrency: true }, () => {
     at = await start({
       config: config({
         http: { request_body_wait_ms: 200, max_error_bytes: 1024, forward_headers: ["x-team"], hsts_seconds: 60 },
-        logging: { client_ip: "truncated", user_agent: true, slow_ms: 300 },
+        logging: { client_ip: "truncated", user_agent: true, slow_ms: 1_200 },
         providers: {
           named: { ...openai, user_agent: "acme-gateway/7", forward_headers: ["x-project"] },
           off: { ...openai, enabled: false },
@@ -172,7 +172,7 @@ describe("a configured gateway", { concurrency: true }, () => {
     const line = await logOf(at.gateway, quick.id);
     assert.deepEqual([line.client_ip, line.user_agent, line.level], ["203.0.113.0/24", "some-sdk/1.0", "info"]);
     assert.equal(line.cost_nanodollars, 1000 * 2500 + 100 * 10_000 + 1_000_000);
-    const slow = await call(at, "gpt-test", { directives: { ttfb_ms: 400 } });
+    const slow = await call(at, "gpt-test", { directives: { ttfb_ms: 1_500 } });
     const slowLine = await logOf(at.gateway, slow.id);
     assert.deepEqual([slowLine.level, slowLine.cost_nanodollars], ["warn", undefined]);
   });
