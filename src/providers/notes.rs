@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::answer_tool;
 use crate::error::Problem;
 use crate::protocol::Api;
-use crate::protocol::chat::ChatRequest;
+use crate::protocol::chat::{ChatRequest, Part, PartBody, ToolBody};
 
 /// A parameter that not every provider has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -68,10 +68,26 @@ pub enum Param {
     ServiceTier,
     /// Keep the reply.
     Store,
+    /// Groups prompts that begin alike.
+    PromptCacheKey,
+    /// How long a prompt's cache is kept.
+    PromptCacheRetention,
+    /// Markers behind what is to be cached of a prompt.
+    CacheControl,
+    /// Which summary of its reasoning to show.
+    ReasoningSummary,
+    /// Who of several speaks in a message.
+    Name,
+    /// How closely to look at a picture.
+    Detail,
+    /// Quote a document with the place of what is quoted.
+    Citations,
+    /// A call's arguments must follow their schema exactly.
+    Strict,
 }
 
 impl Param {
-    const ALL: [Self; 29] = [
+    const ALL: [Self; 37] = [
         Self::Temperature,
         Self::TopP,
         Self::TopK,
@@ -101,7 +117,29 @@ impl Param {
         Self::Metadata,
         Self::ServiceTier,
         Self::Store,
+        Self::PromptCacheKey,
+        Self::PromptCacheRetention,
+        Self::CacheControl,
+        Self::ReasoningSummary,
+        Self::Name,
+        Self::Detail,
+        Self::Citations,
+        Self::Strict,
     ];
+
+    /// Whether it is a wish for records or caches alone: no answer is another for it.
+    fn is_hint(self) -> bool {
+        matches!(
+            self,
+            Self::User
+                | Self::SafetyIdentifier
+                | Self::Metadata
+                | Self::Store
+                | Self::PromptCacheKey
+                | Self::PromptCacheRetention
+                | Self::CacheControl
+        )
+    }
 
     /// The parameter of this name in Chat Completions.
     pub fn of_member(name: &str) -> Option<Self> {
@@ -148,6 +186,14 @@ impl Param {
             (Self::Metadata, _) => "metadata",
             (Self::ServiceTier, _) => "service_tier",
             (Self::Store, _) => "store",
+            (Self::PromptCacheKey, _) => "prompt_cache_key",
+            (Self::PromptCacheRetention, _) => "prompt_cache_retention",
+            (Self::CacheControl, _) => "cache_control",
+            (Self::ReasoningSummary, _) => "reasoning.summary",
+            (Self::Name, _) => "messages.name",
+            (Self::Detail, _) => "detail",
+            (Self::Citations, _) => "citations",
+            (Self::Strict, _) => "strict",
         }
     }
 }
@@ -170,12 +216,17 @@ impl Notes {
         Self { api, strict, dropped: Vec::new(), answer_tool: false }
     }
 
-    /// Leaves out a parameter that merely tunes the answer.
+    /// Leaves out a parameter that merely tunes the answer, or is for records and caches alone.
     ///
     /// # Errors
-    /// A 400 naming it, if this caller wants to hear of it that way.
+    /// A 400 naming it, if it tunes the answer and this caller wants to hear of it that way.
     pub fn drop(&mut self, param: Param) -> Result<(), Problem> {
-        self.drop_named(param.name(self.api))
+        let name = param.name(self.api);
+        if param.is_hint() {
+            self.note(name);
+            return Ok(());
+        }
+        self.drop_named(name)
     }
 
     /// As [`Self::drop`], of a parameter (or place) by its name. Callers can send members of any name, length and
@@ -226,7 +277,17 @@ impl Notes {
     /// # Errors
     /// A 400 naming the parameter.
     pub fn unsupported(&mut self, chat: &ChatRequest, has: &[Param], extras: &[&str]) -> Result<(), Problem> {
-        for param in SETTABLE.iter().filter(|param| !has.contains(param) && is_set(chat, **param)) {
+        let lacking: Vec<Param> = SETTABLE.into_iter().filter(|param| !has.contains(param)).collect();
+        self.lacking(chat, &lacking)?;
+        self.foreign(&chat.extra, extras)
+    }
+
+    /// Judges those of these parameters that the caller has set, as [`Self::unsupported`] does.
+    ///
+    /// # Errors
+    /// A 400 naming the parameter.
+    pub fn lacking(&mut self, chat: &ChatRequest, lacking: &[Param]) -> Result<(), Problem> {
+        for param in lacking.iter().filter(|param| is_set(chat, **param)) {
             match param {
                 Param::N => {
                     return Err(self.refuse(*param, "this model gives one choice for each request; send 1 or nothing."));
@@ -237,7 +298,7 @@ impl Notes {
                 _ => self.drop(*param)?,
             }
         }
-        self.foreign(&chat.extra, extras)
+        Ok(())
     }
 
     /// Judges members that no dialect shares, but for those of a `known` name: what asks for something that only
@@ -291,7 +352,7 @@ impl Notes {
 }
 
 /// The parameters that [`Notes::unsupported`] judges; the others each dialect judges by itself.
-const SETTABLE: [Param; 19] = [
+const SETTABLE: [Param; 28] = [
     Param::N,
     Param::Logprobs,
     Param::LogitBias,
@@ -311,6 +372,15 @@ const SETTABLE: [Param; 19] = [
     Param::SafetyIdentifier,
     Param::Metadata,
     Param::ServiceTier,
+    Param::Store,
+    Param::PromptCacheKey,
+    Param::PromptCacheRetention,
+    Param::CacheControl,
+    Param::ReasoningSummary,
+    Param::Name,
+    Param::Detail,
+    Param::Citations,
+    Param::Strict,
 ];
 
 /// Whether the caller asks for anything by a parameter.
@@ -336,8 +406,37 @@ fn is_set(chat: &ChatRequest, param: Param) -> bool {
         Param::SafetyIdentifier => caller.safety_identifier.is_some(),
         Param::Metadata => caller.metadata.is_some(),
         Param::ServiceTier => caller.service_tier.as_deref().is_some_and(|tier| tier != "auto"),
+        Param::Store => caller.store == Some(true),
+        Param::PromptCacheKey => caller.prompt_cache_key.is_some(),
+        Param::PromptCacheRetention => caller.prompt_cache_retention.is_some(),
+        Param::CacheControl => {
+            chat.instructions.iter().any(|part| part.cache.is_some())
+                || chat.tools.offered.iter().any(|tool| tool.cache.is_some())
+                || any_part(chat, |part| part.cache.is_some())
+        }
+        Param::ReasoningSummary => chat.reasoning.summary.is_some(),
+        Param::Name => chat.messages.iter().any(|message| message.name.is_some()),
+        Param::Detail => any_part(
+            chat,
+            |part| matches!(&part.body, PartBody::Image { detail: Some(detail), .. } if detail != "auto"),
+        ),
+        Param::Citations => any_part(chat, |part| matches!(part.body, PartBody::Document { cite: true, .. })),
+        Param::Strict => chat
+            .tools
+            .offered
+            .iter()
+            .any(|tool| matches!(&tool.body, ToolBody::Function(function) if function.strict == Some(true))),
         _ => false,
     }
+}
+
+/// Whether any part of the conversation is such, those within results included.
+fn any_part(chat: &ChatRequest, is_such: impl Fn(&Part) -> bool) -> bool {
+    let mut parts = chat.messages.iter().flat_map(|message| &message.parts);
+    parts.any(|part| match &part.body {
+        PartBody::Result { parts, .. } => is_such(part) || parts.iter().any(&is_such),
+        _ => is_such(part),
+    })
 }
 
 /// Whether a member asks for anything: null, false and empty lists and objects do not.

@@ -43,6 +43,8 @@ pub struct Row {
     pub lineage: Lineage,
     /// The member of an assistant's message in which it takes the reasoning's text back.
     pub reasoning_back: Option<&'static str>,
+    /// Whether it takes prompt-cache markers, as Anthropic has them.
+    pub cache_marks: bool,
     /// Whether reasoning stands in the text of its replies, between `<think>` and `</think>`.
     pub thinks_in_text: bool,
     /// Its codes of errors, with OpenAI's words for them.
@@ -121,6 +123,7 @@ pub const PLAIN: Row = Row {
     max_tokens: None,
     lineage: Lineage::OpenAi,
     reasoning_back: None,
+    cache_marks: false,
     thinks_in_text: false,
     codes: &[],
 };
@@ -200,7 +203,7 @@ const MISTRAL: Row = Row {
         ONLY_MAX_TOKENS,
         ("seed", Quirk::Rename("random_seed")),
         ("stream_options", Quirk::Forget),
-        ("store", Quirk::Forget),
+        ("store", Quirk::Drop),
         ("tools", Quirk::DropIfEmpty),
         ("logprobs", Quirk::Refuse("this model's provider tells no probabilities.")),
         ("logit_bias", Quirk::Refuse("this model's provider takes no bias.")),
@@ -308,6 +311,7 @@ const OPENROUTER: Row = Row {
     messages: &[],
     reasoning: ReasoningWire::Object,
     lineage: Lineage::OpenRouter,
+    cache_marks: true,
     codes: &[("402", "insufficient_quota"), ("408", "timeout_error"), ("429", "rate_limit_exceeded")],
     ..LIKE
 };

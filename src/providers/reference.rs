@@ -96,6 +96,15 @@ const NOT_TRANSLATED: &[(&str, &str)] = &[
 
 const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGNgYGBgAAAABQABpfZFQAAAAABJRU5ErkJggg==";
 
+fn with_function(more: Value) -> Value {
+    let mut function = json!({"name": "look", "parameters": {"type": "object", "required": ["at"],
+        "properties": {"at": {"type": "string"}}, "additionalProperties": false}});
+    if let (Some(function), Value::Object(more)) = (function.as_object_mut(), more) {
+        function.extend(more);
+    }
+    json!({"tools": [{"type": "function", "function": function}]})
+}
+
 fn user(part: Value) -> Value {
     json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "Look."}, part]}]})
 }
@@ -127,6 +136,12 @@ fn probes() -> Vec<Probe> {
             "picture, base64",
             json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{PIXEL}")}}),
         ),
+        Probe {
+            title: "`detail` of a picture",
+            without: user(json!({"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{PIXEL}")}})),
+            with: user(json!({"type": "image_url",
+                "image_url": {"url": format!("data:image/png;base64,{PIXEL}"), "detail": "low"}})),
+        },
         part("picture, `https:`", json!({"type": "image_url", "image_url": {"url": "https://a.example/a.png"}})),
         part(
             "PDF, base64",
@@ -147,6 +162,11 @@ fn probes() -> Vec<Probe> {
             json!({"type": "function", "function": {"name": "look"}}),
         ),
         beside_tools("`parallel_tool_calls: false`", "parallel_tool_calls", json!(false)),
+        Probe {
+            title: "`strict` of a function",
+            without: with_function(json!({"strict": false})),
+            with: with_function(json!({"strict": true})),
+        },
         probe("custom tool", json!({"tools": [{"type": "custom", "custom": {"name": "write"}}]})),
         probe("`response_format: json_object`", json!({"response_format": {"type": "json_object"}})),
         probe("`response_format: json_schema`", json!({"response_format": schema})),
@@ -182,7 +202,9 @@ fn probes() -> Vec<Probe> {
         probe("`safety_identifier`", json!({"safety_identifier": "u-1"})),
         probe("`metadata`", json!({"metadata": {"a": "b"}})),
         probe("`prompt_cache_key`", json!({"prompt_cache_key": "k"})),
+        probe("`prompt_cache_retention`", json!({"prompt_cache_retention": "24h"})),
         probe("`store: true`", json!({"store": true})),
+        history("`name` of a message", json!([{"role": "user", "content": "Hello.", "name": "ada"}])),
         probe("a member that nobody knows", json!({"a_member_that_nobody_knows": 1})),
     ]
 }
@@ -289,8 +311,9 @@ fn parameters(page: &mut String) {
          *yes*: it is carried over, under the provider's name for it. *left out*: it is named in \
          `x-gateway-dropped-params`, or refused with `strict_params`. `name=value`: it is brought into the provider's \
          range, and told likewise. **400**: the answer would not be what was asked for, so the request is refused, naming \
-         it. –: a wish without a counterpart, which changes nothing in the answer. To OpenAI-like providers a request \
-         passes as it is, but for what the next table says.\n\n",
+         it. –: the model does so anyway. `user`, `safety_identifier`, `metadata`, `store`, `prompt_cache_…` and \
+         `cache_control` change no answer: where a provider has none they are left out and named with `strict_params`, \
+         too. To OpenAI-like providers a request passes as it is, but for what the next table says.\n\n",
     );
     let subjects = subjects();
     let titles: Vec<&str> = std::iter::once("feature").chain(subjects.iter().map(|it| it.title)).collect();
@@ -437,6 +460,7 @@ fn taken(taken: Taken) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::inbound::{Inbound, messages::Messages, responses::Responses};
 
     #[test]
     fn the_page_is_up_to_date() {
@@ -444,6 +468,96 @@ mod tests {
         let found = std::fs::read_to_string(file).unwrap_or_default();
         let advice = "cargo run -p gatewayctl -- providers docs > docs/providers.md";
         assert!(found == page(), "docs/providers.md is not what the code says. Run: {advice}");
+    }
+
+    /// Asks for a feature in an API; whether the request became another, or a note or an error told of it.
+    fn is_heeded(inbound: &dyn Inbound, subject: &Subject, without: &Value, with: &Value) -> bool {
+        let provider = provider(subject).unwrap();
+        let made = |body: &Value| {
+            let chat = inbound.read(body.to_string().as_bytes())?;
+            translated(outbound(provider.dialect()), target(&provider, subject.model), &chat)
+        };
+        match (made(without).unwrap(), made(with)) {
+            (without, Ok(with)) => with != without,
+            (_, Err(problem)) => problem.param.is_some(),
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_asked_for_is_lost_in_silence() {
+        let chat_wire = |title, preset: &str, model| Subject {
+            title,
+            provider: json!({"preset": preset, "base_url": "https://provider.example"}),
+            model,
+        };
+        let mut subjects = subjects();
+        subjects.extend([
+            chat_wire("OpenAI Chat", "vllm", "a-model"),
+            chat_wire("Mistral", "mistral", "mistral-large-latest"),
+            chat_wire("OpenRouter", "openrouter", "anthropic/claude-opus-4.1"),
+        ]);
+        for subject in &subjects {
+            for probe in probes() {
+                // Models that do not think, or do so anyway.
+                let is_no_wish = probe.title == "`reasoning_effort: none`";
+                let lost = made(subject, &probe) == Made::Without && !is_no_wish;
+                assert!(!lost, "{}: {}", subject.title, probe.title);
+            }
+        }
+        let messages = |more: Value| {
+            let mut body = json!({"model": "m", "max_tokens": 10, "messages": [{"role": "user", "content": "Hello."}]});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            body
+        };
+        let cited = |enabled: bool| {
+            let source = json!({"type": "text", "media_type": "text/plain", "data": "Facts."});
+            let document = json!({"type": "document", "source": source, "citations": {"enabled": enabled}});
+            messages(json!({"messages": [{"role": "user", "content": [document, {"type": "text", "text": "Why?"}]}]}))
+        };
+        let plain = messages(json!({}));
+        let marked = json!([{"type": "text", "text": "Be kind.", "cache_control": {"type": "ephemeral"}}]);
+        let wishes = [
+            (messages(json!({"system": "Be kind."})), messages(json!({"system": marked}))),
+            (cited(false), cited(true)),
+            (plain.clone(), messages(json!({"metadata": {"user_id": "u"}}))),
+            (plain.clone(), messages(json!({"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}))),
+            (plain.clone(), messages(json!({"container": "c"}))),
+            (plain.clone(), messages(json!({"top_k": 5}))),
+            (plain.clone(), messages(json!({"stop_sequences": ["END"]}))),
+            (plain, messages(json!({"service_tier": "standard_only"}))),
+        ];
+        for subject in subjects.iter().filter(|subject| subject.title != "Vertex, Claude Opus 5") {
+            for (without, with) in &wishes {
+                // Cohere quotes every document.
+                let is_default = with.get("service_tier").is_some() || subject.title.starts_with("Cohere");
+                let heeded = is_heeded(&Messages, subject, without, with);
+                assert!(heeded || is_default, "{}: {with}", subject.title);
+            }
+        }
+        let response = |more: Value| {
+            let mut body = json!({"model": "m", "input": "Hello."});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            body
+        };
+        for wish in [
+            json!({"reasoning": {"summary": "auto"}}),
+            json!({"include": ["file_search_call.results"]}),
+            json!({"truncation": "auto"}),
+            json!({"max_tool_calls": 3}),
+            json!({"text": {"verbosity": "low"}}),
+            json!({"store": true}),
+            json!({"prompt_cache_key": "k"}),
+            json!({"prompt_cache_retention": "24h"}),
+            json!({"safety_identifier": "u"}),
+            json!({"metadata": {"a": "b"}}),
+            json!({"top_logprobs": 2}),
+        ] {
+            for subject in &subjects {
+                let shows_anyway = wish.get("reasoning").is_some();
+                let heeded = is_heeded(&Responses, subject, &response(json!({})), &response(wish.clone()));
+                assert!(heeded || shows_anyway, "{}: {wish}", subject.title);
+            }
+        }
     }
 
     #[test]

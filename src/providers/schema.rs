@@ -212,6 +212,54 @@ pub fn fit(schema: &Value, to: Subset) -> Result<Value, SchemaFault> {
     Ok(fitted)
 }
 
+/// What Anthropic bounds in schemas that must be followed exactly: properties that may be left out, and places of several
+/// types. <https://platform.claude.com/docs/en/build-with-claude/structured-outputs>
+const MAX_OPTIONAL: usize = 24;
+const MAX_UNIONS: usize = 16;
+
+/// Whether Claude can be held to a schema. It knows neither objects with members of any name, nor recursion, and no
+/// more than so many alternatives: what is then left of the schema would be another.
+pub fn claude_can_follow(schema: &Value) -> bool {
+    let (mut optional, mut unions) = (0_usize, 0_usize);
+    let is_closed = is_closed(schema, 0, &mut |members| {
+        let properties = members.get("properties").and_then(Value::as_object).map_or(0, Map::len);
+        let required = members.get("required").and_then(Value::as_array).map_or(0, Vec::len);
+        optional = optional.saturating_add(properties.saturating_sub(required));
+        let is_union = members.get("type").is_some_and(Value::is_array)
+            || ["anyOf", "oneOf"].iter().any(|keyword| members.contains_key(*keyword));
+        unions = unions.saturating_add(usize::from(is_union));
+    });
+    is_closed && optional <= MAX_OPTIONAL && unions <= MAX_UNIONS && fit(schema, Subset::AnthropicOutput).is_ok()
+}
+
+/// Whether no object in a schema is a map. Shows every schema within.
+fn is_closed(schema: &Value, depth: usize, show: &mut dyn FnMut(&Map<String, Value>)) -> bool {
+    let Some(members) = schema.as_object().filter(|_| depth <= MAX_DEPTH) else { return depth <= MAX_DEPTH };
+    show(members);
+    let more = members.get("additionalProperties");
+    let has_properties = members.get("properties").and_then(Value::as_object).is_some_and(|named| !named.is_empty());
+    let is_object = is_type(members, "object") || members.get("type").is_none() && more.is_some();
+    let is_map = more.is_some_and(Value::is_object)
+        || members.contains_key("patternProperties")
+        || (is_object && !has_properties && more != Some(&Value::Bool(false)) && !alternates(members));
+    !is_map
+        && members.iter().all(|(keyword, value)| {
+            let name = keyword.as_str();
+            let mut each = |value: &Value| is_closed(value, depth.saturating_add(1), show);
+            match value {
+                Value::Object(named) if NAMED.contains(&name) => named.values().all(each),
+                Value::Array(list) if LIST.contains(&name) => list.iter().all(each),
+                Value::Object(_) if ONE.contains(&name) => each(value),
+                _ => true,
+            }
+        })
+}
+
+/// Whether a schema leaves to others what its objects have.
+fn alternates(members: &Map<String, Value>) -> bool {
+    ["$ref", "anyOf", "oneOf", "allOf"].iter().any(|keyword| members.contains_key(*keyword))
+}
+
 struct Fitting<'a> {
     root: &'a Value,
     to: Subset,

@@ -12,14 +12,15 @@ impl Usage {
     pub fn from_cohere(value: &Value) -> Option<Self> {
         let searches = count(value, "/billed_units/search_units");
         let billed = ["/billed_units/input_tokens", "/billed_units/output_tokens"].map(|it| count(value, it));
+        let pictures = count(value, "/billed_units/image_tokens");
         let (input, output, cached) = match billed {
-            [None, None] if searches.is_none() => {
+            [None, None] if searches.is_none() && pictures.is_none() => {
                 let counted = (count(value, "/tokens/input_tokens"), count(value, "/tokens/output_tokens"));
                 (counted.0, counted.1, first(value, &["/cached_tokens", "/tokens/cached_tokens"]))
             }
             [input, output] => (input, output, None),
         };
-        if input.is_none() && output.is_none() && searches.is_none() {
+        if input.is_none() && output.is_none() && searches.is_none() && pictures.is_none() {
             return None;
         }
         let mut input = input.unwrap_or(0);
@@ -27,6 +28,7 @@ impl Usage {
         Some(Self {
             input,
             cache_read,
+            input_image: pictures.unwrap_or(0),
             output: output.unwrap_or(0),
             web_searches: searches.unwrap_or(0),
             ..Self::default()

@@ -10,7 +10,7 @@ use super::super::notes::{Notes, Param};
 use super::super::schema::{self, Subset};
 use super::super::turns::{Speaker, Turn, hoist, turns};
 use super::thinking::{self, Thinking};
-use crate::config::StructuredOutput;
+use crate::config::{ProviderDialect, StructuredOutput};
 use crate::error::Problem;
 use crate::protocol::chat::{
     CacheMark, ChatRequest, Format, Lineage, Message, Part, PartBody, Place, ReasoningPart, Source, TextPart, Tool,
@@ -18,22 +18,34 @@ use crate::protocol::chat::{
 };
 
 /// What the dialect has, in its own form.
-const HAS: &[Param] = &[Param::Temperature, Param::TopP, Param::TopK, Param::Stop, Param::User, Param::ServiceTier];
+const HAS: &[Param] = &[
+    Param::Temperature,
+    Param::TopP,
+    Param::TopK,
+    Param::Stop,
+    Param::User,
+    Param::ServiceTier,
+    Param::CacheControl,
+    Param::ReasoningSummary,
+    Param::Citations,
+    Param::Strict,
+];
 
 /// The request's body.
 pub(super) fn translate_request(chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<Value, Problem> {
     let traits = traits(target.upstream_model);
-    let by_tool = if target.structured_output == StructuredOutput::Tool || traits.json_schema == Taken::Never {
-        notes.answer_by_tool(chat)?
-    } else {
-        None
+    let holds_to_schemas = target.structured_output == StructuredOutput::Native && follows_schemas(target, traits);
+    let can_follow = |format: &Format| match format {
+        Format::Schema { schema, .. } => holds_to_schemas && schema::claude_can_follow(schema),
+        _ => true,
     };
+    let by_tool = if can_follow(&chat.output.format) { None } else { notes.answer_by_tool(chat)? };
     let chat = by_tool.as_ref().unwrap_or(chat);
     notes.unsupported(chat, HAS, &[])?;
 
     let (instructions, messages) = hoist(chat)?;
     let mut system: Vec<Value> = instructions.iter().filter_map(system_block).collect();
-    let (tools, choice) = tools(chat, traits, notes)?;
+    let (tools, choice) = tools(chat, traits, follows_schemas(target, traits), notes)?;
     let mut output_config = Map::new();
     match &chat.output.format {
         Format::Text => {}
@@ -134,6 +146,16 @@ pub(super) fn translate_request(chat: &ChatRequest, target: Target<'_>, notes: &
     Ok(Value::Object(body))
 }
 
+/// Whether a model can be held to schemas where it runs. On Vertex only newer ones can.
+/// <https://docs.cloud.google.com/vertex-ai/generative-ai/docs/partner-models/claude/structured_outputs>
+fn follows_schemas(target: Target<'_>, traits: &Traits) -> bool {
+    let is_older = || {
+        let model = target.upstream_model;
+        ["-4-1", "-4-5", "-4@", "-4-2"].iter().any(|version| model.contains(version)) || model.contains("claude-3")
+    };
+    traits.json_schema != Taken::Never && !(target.provider.dialect() == ProviderDialect::Vertex && is_older())
+}
+
 /// The most prompt-cache markers that the API takes.
 const MAX_MARKS: usize = 4;
 
@@ -168,26 +190,38 @@ fn unmark(value: &mut Value, kept: &mut usize) {
     }
 }
 
-/// The tools on offer, and which are to be called.
-fn tools(chat: &ChatRequest, traits: &Traits, notes: &mut Notes) -> Result<(Vec<Value>, Option<Value>), Problem> {
+/// The most tools whose calls can be held to their schemas at once.
+const MAX_STRICT: usize = 20;
+
+/// The tools on offer, and which are to be called. `exact` tells whether the model can be held to schemas.
+fn tools(
+    chat: &ChatRequest,
+    traits: &Traits,
+    exact: bool,
+    notes: &mut Notes,
+) -> Result<(Vec<Value>, Option<Value>), Problem> {
     use ToolChoice::{Among, One, Required};
     let forced = matches!(&chat.tools.choice, Some(One(_) | Required | Among { required: true, .. }));
-    if !(forced && traits.forced_tools == Taken::Never) {
-        let tools = chat.tools.allowed().map(translate_tool).collect::<Result<Vec<_>, _>>()?;
-        let choice = translate_choice(chat, !tools.is_empty());
-        return Ok((tools, choice));
+    let can_be_forced = !(forced && traits.forced_tools == Taken::Never);
+    if !can_be_forced {
+        // The model cannot be made to call a tool: it is left none but the one to call.
+        notes.drop(Param::ToolChoice)?;
     }
-    // The model cannot be made to call a tool: it is left none but the one to call.
-    notes.drop(Param::ToolChoice)?;
     let only = match &chat.tools.choice {
-        Some(ToolChoice::One(name)) => Some(name.as_str()),
+        Some(One(name)) if !can_be_forced => Some(name.as_str()),
         _ => None,
     };
-    let tools = chat.tools.allowed().filter(|tool| only.is_none() || tool.body.name() == only);
-    Ok((tools.map(translate_tool).collect::<Result<Vec<_>, _>>()?, None))
+    let is_strict = |tool: &&Value| tool.get("strict").is_some();
+    let mut tools = Vec::new();
+    for tool in chat.tools.allowed().filter(|tool| only.is_none() || tool.body.name() == only) {
+        let may_be_strict = exact && tools.iter().filter(is_strict).count() < MAX_STRICT;
+        tools.push(translate_tool(tool, may_be_strict, notes)?);
+    }
+    let choice = if can_be_forced { translate_choice(chat, !tools.is_empty()) } else { None };
+    Ok((tools, choice))
 }
 
-fn translate_tool(tool: &Tool) -> Result<Value, Problem> {
+fn translate_tool(tool: &Tool, exact: bool, notes: &mut Notes) -> Result<Value, Problem> {
     let function = match &tool.body {
         ToolBody::Function(function) => function,
         ToolBody::Custom { .. } | ToolBody::Hosted { .. } => {
@@ -200,8 +234,25 @@ fn translate_tool(tool: &Tool) -> Result<Value, Problem> {
     if let Some(description) = &function.description {
         out.insert("description".to_owned(), description.clone().into());
     }
-    out.insert("input_schema".to_owned(), with_object_type(function.parameters.as_ref().unwrap_or(&Value::Null)));
+    let mut schema = with_object_type(function.parameters.as_ref().unwrap_or(&Value::Null));
+    if function.strict == Some(true) {
+        let fitted = schema::fit(&schema, Subset::AnthropicOutput).ok();
+        match fitted.filter(|_| exact && (schema::claude_can_follow(&schema) || has_no_members(&schema))) {
+            Some(fitted) => {
+                schema = fitted;
+                out.insert("strict".to_owned(), true.into());
+            }
+            None => notes.drop(Param::Strict)?,
+        }
+    }
+    out.insert("input_schema".to_owned(), schema);
     Ok(marked(out, tool.cache.as_ref()))
+}
+
+/// Whether a function takes nothing.
+fn has_no_members(schema: &Value) -> bool {
+    let named = schema.get("properties").and_then(Value::as_object);
+    schema.get("additionalProperties").is_none() && named.is_some_and(Map::is_empty)
 }
 
 fn translate_choice(chat: &ChatRequest, has_tools: bool) -> Option<Value> {

@@ -213,7 +213,8 @@ fn tools_get_the_schema_that_the_api_insists_on() {
     assert_eq!(
         request["tools"],
         json!([
-            {"name": "a", "description": "d", "input_schema": {"properties": {"x": {"type": "string"}}, "type": "object"}},
+            {"name": "a", "description": "d", "strict": true, "input_schema":
+                {"properties": {"x": {"type": "string"}}, "type": "object", "additionalProperties": false}},
             {"name": "b", "input_schema": empty},
             {"name": "c", "input_schema": empty, "cache_control": {"type": "ephemeral"}},
         ])

@@ -11,8 +11,9 @@ use crate::error::Problem;
 use crate::protocol::chat::{CallerFacts, ChatRequest, Format};
 use crate::providers::Target;
 use crate::providers::notes::{Notes, Param};
+use crate::providers::schema::claude_can_follow;
 
-/// Parameters that the API has in some form. Who the caller's user is it does not want to know, which changes nothing.
+/// Parameters that the API has in some form.
 const HAS: &[Param] = &[
     Param::Temperature,
     Param::TopP,
@@ -20,8 +21,10 @@ const HAS: &[Param] = &[
     Param::Stop,
     Param::Metadata,
     Param::ServiceTier,
-    Param::User,
-    Param::SafetyIdentifier,
+    Param::CacheControl,
+    Param::ReasoningSummary,
+    Param::Citations,
+    Param::Strict,
 ];
 
 /// Members of the API that callers of any dialect may send, by its own names or as the others are written.
@@ -60,7 +63,11 @@ pub(super) fn body(chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) ->
     if chat.tools.parallel == Some(false) && !chat.tools.offered.is_empty() {
         notes.drop(Param::ParallelToolCalls)?;
     }
-    let native = target.structured_output == StructuredOutput::Native && model.follows_schemas();
+    let can_follow = match &chat.output.format {
+        Format::Schema { schema, .. } => claude_can_follow(schema),
+        _ => true,
+    };
+    let native = target.structured_output == StructuredOutput::Native && model.follows_schemas() && can_follow;
     let in_place = if native { None } else { notes.answer_by_tool(chat)? };
     let answers_by_tool = in_place.is_some();
     let chat = in_place.as_ref().unwrap_or(chat);

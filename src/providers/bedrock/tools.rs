@@ -11,7 +11,7 @@ use crate::error::Problem;
 use crate::protocol::chat::{ChatRequest, PartBody, Tool, ToolBody, ToolChoice, ids};
 use crate::providers::answer_tool::with_object_type;
 use crate::providers::notes::{Notes, Param};
-use crate::providers::schema::{Subset, fit};
+use crate::providers::schema::{Subset, claude_can_follow, fit};
 
 /// A tool's name is that long at most.
 const MAX_NAME: usize = 64;
@@ -32,7 +32,7 @@ impl Tools {
         let mut offered = Vec::new();
         let (choice, only) = choice(chat, model, answers, notes)?;
         for tool in &chat.tools.offered {
-            let spec = spec(tool, model)?;
+            let spec = spec(tool, model, notes)?;
             let name = spec.pointer("/toolSpec/name").and_then(Value::as_str).unwrap_or_default();
             if only.is_none_or(|only| only.iter().any(|allowed| allowed == name)) {
                 offered.push(spec);
@@ -128,7 +128,7 @@ fn tool_name(tool: &Tool) -> Option<&String> {
     }
 }
 
-fn spec(tool: &Tool, model: Model<'_>) -> Result<Value, Problem> {
+fn spec(tool: &Tool, model: Model<'_>, notes: &mut Notes) -> Result<Value, Problem> {
     let at = tool.at;
     let ToolBody::Function(function) = &tool.body else {
         let at = format!("{at}.type");
@@ -139,8 +139,11 @@ fn spec(tool: &Tool, model: Model<'_>) -> Result<Value, Problem> {
         let advice = "this model takes names of 1 to 64 letters, digits, `_` and `-`";
         return Err(Problem::invalid(&at.to_string(), format!("{at}: {advice}.")));
     }
-    let strict = function.strict == Some(true) && model.follows_schemas();
     let schema = with_object_type(function.parameters.as_ref().unwrap_or(&Value::Null));
+    let strict = function.strict == Some(true) && model.follows_schemas() && claude_can_follow(&schema);
+    if function.strict == Some(true) && !strict {
+        notes.drop(Param::Strict)?;
+    }
     let schema = if strict { exact(&schema, &at.to_string())? } else { schema };
     let mut spec = json!({"name": name, "inputSchema": {"json": schema}});
     if let Some(description) = function.description.as_deref().filter(|text| !text.is_empty()) {

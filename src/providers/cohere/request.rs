@@ -11,7 +11,7 @@ use crate::providers::families::{Traits, traits};
 use crate::providers::functions::{Demand, offered};
 use crate::providers::notes::{Notes, Param};
 
-/// What there is in some form, or is said for the records alone.
+/// What there is in some form.
 const HAS: &[Param] = &[
     Param::Logprobs,
     Param::Temperature,
@@ -21,9 +21,9 @@ const HAS: &[Param] = &[
     Param::FrequencyPenalty,
     Param::Seed,
     Param::Stop,
-    Param::User,
-    Param::SafetyIdentifier,
-    Param::Metadata,
+    Param::ReasoningSummary,
+    Param::Citations,
+    Param::Strict,
 ];
 
 /// Members of Cohere's own.
@@ -132,6 +132,8 @@ fn tools(chat: &ChatRequest, notes: &mut Notes, body: &mut Map<String, Value>) -
     }
     if offered.functions.iter().all(is_strict) {
         body.insert("strict_tools".to_owned(), true.into());
+    } else if offered.functions.iter().any(|function| function.strict == Some(true)) {
+        notes.drop(Param::Strict)?;
     }
     let tool = |function: Function| {
         let mut written = Map::new();

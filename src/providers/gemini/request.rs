@@ -14,7 +14,7 @@ use crate::providers::schema::{Subset, fit};
 /// The header that asks Vertex for a service tier.
 const VERTEX_TIER: &str = "x-vertex-ai-llm-shared-request-type";
 
-/// What there is in some form, or is said for the records alone.
+/// What there is in some form.
 const HAS: &[Param] = &[
     Param::N,
     Param::Logprobs,
@@ -26,10 +26,11 @@ const HAS: &[Param] = &[
     Param::FrequencyPenalty,
     Param::Seed,
     Param::Stop,
-    Param::User,
-    Param::SafetyIdentifier,
     Param::Metadata,
     Param::ServiceTier,
+    Param::ReasoningSummary,
+    Param::Citations,
+    Param::Strict,
 ];
 
 /// Members of Google's own.
@@ -211,15 +212,22 @@ fn caller(
         (Some(tier @ ("flex" | "priority")), Host::Vertex) => headers.push((VERTEX_TIER.to_owned(), tier.to_owned())),
         (Some(_), _) => notes.drop(Param::ServiceTier)?,
     }
-    if let (Host::Vertex, Some(metadata)) = (wire.host, &chat.caller.metadata)
-        && !metadata.is_empty()
-        && metadata.len() <= 64
-        && metadata.iter().all(|(name, value)| is_label(name, value))
-    {
-        body.insert("labels".to_owned(), metadata.clone().into());
+    let Some(metadata) = &chat.caller.metadata else { return Ok(()) };
+    // The Gemini API has no labels.
+    let fits = |(name, value): &(&String, &Value)| wire.host == Host::Vertex && is_label(name, value);
+    let labels: Map<String, Value> =
+        metadata.iter().filter(fits).take(MAX_LABELS).map(|(name, value)| (name.clone(), value.clone())).collect();
+    if labels.len() < metadata.len() {
+        notes.drop(Param::Metadata)?;
+    }
+    if !labels.is_empty() {
+        body.insert("labels".to_owned(), labels.into());
     }
     Ok(())
 }
+
+/// The most labels that Vertex takes.
+const MAX_LABELS: usize = 64;
 
 /// Vertex refuses a request for a label of another form; metadata is no reason to fail.
 fn is_label(name: &str, value: &Value) -> bool {

@@ -133,9 +133,17 @@ impl EventReader for Reader {
     }
 
     fn whole(&mut self, body: &Value, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
-        let reply = Reply::deserialize(body).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
+        let mut reply = Reply::deserialize(body).map_err(|error| ReplyFault::Malformed(error.to_string()))?;
         if is_error_object(&reply) {
             return Err(reported(self.row, ReplyFault::reported(body)));
+        }
+        // A whole body has ended, whether it says why or not.
+        for choice in reply.choices.iter_mut().flatten() {
+            if choice.finish_reason.as_ref().is_none_or(String::is_empty) {
+                let calls = choice.message.as_ref().and_then(|message| message.tool_calls.as_ref());
+                let word = if calls.is_some_and(|calls| !calls.is_empty()) { "tool_calls" } else { "stop" };
+                choice.finish_reason = Some(word.to_owned());
+            }
         }
         if reply.choices.as_ref().is_none_or(Vec::is_empty) && reply.error.is_none() {
             return Err(ReplyFault::Malformed("it has no `choices`".to_owned()));

@@ -9,8 +9,8 @@ use super::super::quirks::ReasoningWire;
 use crate::error::Problem;
 use crate::protocol::Api;
 use crate::protocol::chat::{
-    ChatRequest, Effort, Format, Lineage, Message, Part, PartBody, Place, ReasoningPart, Role, Signature, Source,
-    ThinkMode, Tool, ToolBody, ToolChoice,
+    CacheMark, ChatRequest, Effort, Format, Lineage, Message, Part, PartBody, Place, ReasoningPart, Role, Signature,
+    Source, TextPart, ThinkMode, Tool, ToolBody, ToolChoice,
 };
 
 /// What OpenAI-like providers differ in.
@@ -49,6 +49,14 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
     let (sampling, output, caller) = (&chat.sampling, &chat.output, &chat.caller);
     let traits = traits(model);
     let effort = effort(chat, traits, form.row.reasoning, notes)?;
+    notes.lacking(chat, &[Param::Citations])?;
+    if !form.row.cache_marks {
+        notes.lacking(chat, &[Param::CacheControl])?;
+    }
+    // OpenAI's own models show none of their reasoning here.
+    if !form.open_sampling {
+        notes.lacking(chat, &[Param::ReasoningSummary])?;
+    }
     {
         let mut set = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
@@ -80,7 +88,7 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
         // Anthropic's word for no priority.
         let tier = caller.service_tier.as_deref().map(|tier| if tier == "standard_only" { "default" } else { tier });
         set("service_tier", tier.map(Value::from));
-        let tools = tools(chat)?;
+        let tools = tools(chat, form)?;
         if !tools.is_empty() {
             set("tools", Some(tools.into()));
             set("tool_choice", chat.tools.choice.as_ref().map(|choice| tool_choice(chat, choice)));
@@ -129,8 +137,6 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
     Ok(Value::Object(body))
 }
 
-/// The word for how much to think: an effort as it is where nothing is known of the model, and a budget or a mode, which
-/// this dialect cannot say otherwise, for models that are known to reason.
 /// Whether a model takes temperature and the like beside this effort.
 pub fn samples(traits: &Traits, effort: Option<&str>) -> bool {
     match traits.sampling {
@@ -141,7 +147,8 @@ pub fn samples(traits: &Traits, effort: Option<&str>) -> bool {
     }
 }
 
-/// How hard a model is told to think, in its own words.
+/// The word for how much to think: an effort as it is where nothing is known of the model, and a budget or a mode, which
+/// this dialect cannot say otherwise, for models that are known to reason.
 ///
 /// # Errors
 /// A 400 where parameters that it lacks are refused.
@@ -186,8 +193,15 @@ pub fn effort(
 pub fn messages(chat: &ChatRequest, form: &ChatForm) -> Result<Vec<Value>, Problem> {
     let mut out = Vec::with_capacity(chat.messages.len().saturating_add(1));
     if !chat.instructions.is_empty() {
-        let texts: Vec<&str> = chat.instructions.iter().map(|part| part.text.as_str()).collect();
-        out.push(json!({"role": "system", "content": texts.join("\n\n")}));
+        let is_marked = form.row.cache_marks && chat.instructions.iter().any(|part| part.cache.is_some());
+        let content: Value = if is_marked {
+            let part = |part: &TextPart| marked(json!({"type": "text", "text": part.text}), part.cache.as_ref(), form);
+            chat.instructions.iter().map(part).collect()
+        } else {
+            let texts: Vec<&str> = chat.instructions.iter().map(|part| part.text.as_str()).collect();
+            texts.join("\n\n").into()
+        };
+        out.push(json!({"role": "system", "content": content}));
     }
     // What results show besides text: results are text here, so it follows them in a turn of the user's.
     let mut shown: Vec<Value> = Vec::new();
@@ -205,6 +219,14 @@ pub fn messages(chat: &ChatRequest, form: &ChatForm) -> Result<Vec<Value>, Probl
     }
     show(&mut shown, &mut out);
     Ok(out)
+}
+
+/// A part, tool or result with the marker behind it, for providers that take markers.
+fn marked(mut what: Value, mark: Option<&CacheMark>, form: &ChatForm) -> Value {
+    if let (true, Some(CacheMark(mark)), Some(what)) = (form.row.cache_marks, mark, what.as_object_mut()) {
+        what.insert("cache_control".to_owned(), mark.clone());
+    }
+    what
 }
 
 fn show(shown: &mut Vec<Value>, out: &mut Vec<Value>) {
@@ -228,7 +250,13 @@ fn result(part: &Part, shown: &mut Vec<Value>, form: &ChatForm) -> Result<Value,
     if texts.len() == usize::from(*is_error) && !parts.is_empty() {
         texts.push("The result follows.");
     }
-    Ok(json!({"role": "tool", "tool_call_id": id, "content": texts.join("\n")}))
+    let text = texts.join("\n");
+    let mark = part.cache.as_ref().or_else(|| parts.iter().rev().find_map(|part| part.cache.as_ref()));
+    let content = match mark.filter(|_| form.row.cache_marks) {
+        Some(mark) => json!([marked(json!({"type": "text", "text": text}), Some(mark), form)]),
+        None => text.into(),
+    };
+    Ok(json!({"role": "tool", "tool_call_id": id, "content": content}))
 }
 
 fn one(message: &Message, parts: &[&Part], form: &ChatForm) -> Result<Value, Problem> {
@@ -242,6 +270,7 @@ fn one(message: &Message, parts: &[&Part], form: &ChatForm) -> Result<Value, Pro
     let mut content = Vec::new();
     let mut texts = Vec::new();
     let mut calls = Vec::new();
+    let mut is_marked = false;
     for part in parts {
         match &part.body {
             PartBody::Call { id, name, arguments, custom, signature } => {
@@ -250,16 +279,17 @@ fn one(message: &Message, parts: &[&Part], form: &ChatForm) -> Result<Value, Pro
             PartBody::Reasoning(reasoning) => give_back(reasoning, form, &mut out),
             PartBody::Text { text, signature } => {
                 texts.push(text.as_str());
-                content.push(json!({"type": "text", "text": text}));
+                content.push(marked(json!({"type": "text", "text": text}), part.cache.as_ref(), form));
+                is_marked |= part.cache.is_some() && form.row.cache_marks;
                 if let Some(proof) = signature.as_ref().filter(|signature| signature.family == form.lineage) {
                     out.insert("extra_content".to_owned(), google_proof(proof));
                 }
             }
-            _ => content.extend(content_part(part, form)?),
+            _ => content.extend(content_part(part, form)?.map(|value| marked(value, part.cache.as_ref(), form))),
         }
     }
     // One text, or texts of the assistant's, as text: what nearly every provider takes.
-    let only_text = texts.len() == content.len() && (texts.len() <= 1 || role != "user");
+    let only_text = !is_marked && texts.len() == content.len() && (texts.len() <= 1 || role != "user");
     let content = match (only_text, texts.is_empty()) {
         (true, true) if !calls.is_empty() => Value::Null,
         (true, _) => texts.concat().into(),
@@ -373,8 +403,9 @@ fn content_part(part: &Part, form: &ChatForm) -> Result<Option<Value>, Problem> 
 ///
 /// # Errors
 /// A 400 naming the tool that the dialect cannot offer.
-pub fn tools(chat: &ChatRequest) -> Result<Vec<Value>, Problem> {
-    chat.tools.offered.iter().map(|tool| translate_tool(chat, tool)).collect()
+pub fn tools(chat: &ChatRequest, form: &ChatForm) -> Result<Vec<Value>, Problem> {
+    let marked = |tool: &Tool| Ok(marked(translate_tool(chat, tool)?, tool.cache.as_ref(), form));
+    chat.tools.offered.iter().map(marked).collect()
 }
 
 fn translate_tool(chat: &ChatRequest, tool: &Tool) -> Result<Value, Problem> {

@@ -33,7 +33,7 @@ const MAX_CALL_ID: usize = 64;
 /// # Errors
 /// A 400 naming what this API cannot say.
 pub fn request(chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
-    notes.unsupported(chat, HAS, &[])?;
+    notes.unsupported(chat, HAS, &["include"])?;
     let mut body = Map::new();
     let mut set = |name: &str, value: Option<Value>| {
         body.extend(value.map(|value| (name.to_owned(), value)));
@@ -126,6 +126,12 @@ const HAS: &[Param] = &[
     Param::SafetyIdentifier,
     Param::Metadata,
     Param::ServiceTier,
+    Param::Store,
+    Param::PromptCacheKey,
+    Param::PromptCacheRetention,
+    Param::ReasoningSummary,
+    Param::Detail,
+    Param::Strict,
 ];
 
 fn reasoning(chat: &ChatRequest, effort: Option<&str>) -> Map<String, Value> {
@@ -140,7 +146,8 @@ fn include(chat: &ChatRequest, asks_to_reason: bool) -> Option<Value> {
     let is_ours =
         |part: &Part| matches!(&part.body, PartBody::Reasoning(block) if proof(block.signature.as_ref()).is_some());
     let has_reasoned = || chat.messages.iter().flat_map(|message| &message.parts).any(is_ours);
-    let mut wishes = Vec::new();
+    let others = chat.extra.get("include").and_then(Value::as_array).into_iter().flatten();
+    let mut wishes: Vec<&str> = others.filter_map(Value::as_str).collect();
     if chat.reasoning.include_encrypted || asks_to_reason || has_reasoned() {
         wishes.push("reasoning.encrypted_content");
     }

@@ -12,16 +12,9 @@ use crate::providers::Target;
 use crate::providers::functions::{Demand, Offered, offered};
 use crate::providers::notes::{Notes, Param};
 
-/// What there is in some form, or is said for the records alone.
-const HAS: &[Param] = &[
-    Param::Temperature,
-    Param::TopP,
-    Param::RepetitionPenalty,
-    Param::Stop,
-    Param::User,
-    Param::SafetyIdentifier,
-    Param::Metadata,
-];
+/// What there is in some form.
+const HAS: &[Param] =
+    &[Param::Temperature, Param::TopP, Param::RepetitionPenalty, Param::Stop, Param::User, Param::SafetyIdentifier];
 
 /// Members of Baidu's own.
 const EXTRAS: &[&str] = &["penalty_score", "disable_search", "enable_citation"];

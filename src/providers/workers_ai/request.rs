@@ -10,7 +10,7 @@ use crate::providers::functions::{Demand, offered};
 use crate::providers::notes::{Notes, Param};
 use crate::providers::words::{FILLER, arguments, invalid, result, words};
 
-/// What there is in some form, or is said for the records alone.
+/// What there is in some form.
 const HAS: &[Param] = &[
     Param::Temperature,
     Param::TopP,
@@ -19,9 +19,7 @@ const HAS: &[Param] = &[
     Param::FrequencyPenalty,
     Param::RepetitionPenalty,
     Param::Seed,
-    Param::User,
-    Param::SafetyIdentifier,
-    Param::Metadata,
+    Param::ReasoningSummary,
 ];
 
 /// The input.

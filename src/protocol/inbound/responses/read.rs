@@ -103,13 +103,17 @@ pub(super) fn read(body: &[u8]) -> Result<ChatRequest, Problem> {
     chat.sampling.top_p = number(top, "top_p", &"")?;
     chat.sampling.top_logprobs = whole(top, "top_logprobs", &"")?.filter(|alternatives| *alternatives > 0);
     chat.output.max_tokens = whole(top, "max_output_tokens", &"")?;
+    let mut others = Vec::new();
     for wish in list(top, "include", &"")? {
         match wish.as_str() {
             Some("reasoning.encrypted_content") => chat.reasoning.include_encrypted = true,
             Some("message.output_text.logprobs") => chat.sampling.logprobs = Some(true),
-            Some(_) => {}
+            Some(_) => others.push(wish.clone()),
             None => return Err(wrong(&"", "include", "must be an array of strings")),
         }
+    }
+    if !others.is_empty() {
+        chat.extra.insert("include".to_owned(), others.into());
     }
     if chat.sampling.top_logprobs.is_some() {
         chat.sampling.logprobs = Some(true);

@@ -61,7 +61,7 @@ fn parameters_are_read_by_their_own_names() {
     assert!(matches!(&chat.tools.offered[2].body, ToolBody::Hosted { kind, .. } if kind == "web_search"));
     assert_eq!(chat.tools.choice, Some(ToolChoice::Among { names: vec!["f".into()], required: true }));
     assert_eq!((chat.tools.parallel, chat.caller.store), (Some(false), Some(false)));
-    assert_eq!(chat.extra.keys().collect::<Vec<_>>(), ["truncation"]);
+    assert_eq!(chat.extra.keys().collect::<Vec<_>>(), ["include", "truncation"]);
 }
 
 #[test]

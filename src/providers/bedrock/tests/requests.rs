@@ -486,11 +486,11 @@ fn facts_about_the_caller_and_the_services_own_members_pass() {
     assert_eq!(got["guardrailConfig"]["guardrailIdentifier"], "g");
     assert_eq!(got["performanceConfig"], json!({"latency": "optimized"}));
     assert_eq!(got["additionalModelRequestFields"], json!({"top_k": 7}), "the caller's own word counts");
-    assert_eq!(dropped, Vec::<String>::new());
+    assert_eq!(dropped, ["user"]);
 
     chat.caller.metadata = json!({"team": "ä"}).as_object().cloned();
     chat.caller.service_tier = Some("scale".into());
-    assert_eq!(sent(&chat, CLAUDE).1, ["service_tier", "metadata"]);
+    assert_eq!(sent(&chat, CLAUDE).1, ["user", "service_tier", "metadata"]);
     chat.extra.insert("additional_model_request_fields".into(), json!(1));
     assert_eq!(refused(&chat, CLAUDE).0, "additional_model_request_fields");
 }

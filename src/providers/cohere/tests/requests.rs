@@ -115,7 +115,8 @@ fn sampling_has_names_and_bounds_of_its_own() {
     assert_eq!(body, expected);
     let mut dropped_sorted = dropped;
     dropped_sorted.sort();
-    let notes = ["foo", "frequency_penalty=0", "min_p", "service_tier", "top_k=500", "top_logprobs"];
+    let notes =
+        ["foo", "frequency_penalty=0", "metadata", "min_p", "service_tier", "top_k=500", "top_logprobs", "user"];
     assert_eq!(dropped_sorted, notes);
 
     let (body, dropped) = sent(json!({"top_p": 0.001, "frequency_penalty": 0.5, "presence_penalty": 0.5}));

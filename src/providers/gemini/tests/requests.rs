@@ -76,7 +76,7 @@ fn a_conversation_begins_with_the_user_and_is_never_empty() {
 
 #[test]
 fn media_stand_inline_or_by_their_address() {
-    let image = |source| PartBody::Image { source, detail: Some("high".into()) };
+    let image = |source| PartBody::Image { source, detail: Some("auto".into()) };
     let url = |url: &str| Source::Url(url.into());
     let document = |source, name: Option<&str>| PartBody::Document {
         source,
@@ -312,11 +312,20 @@ fn what_only_tunes_is_dropped_and_told() {
     let problem = API.translate(&chat, target(&provider(), "gemini-3"), &mut notes).unwrap_err();
     assert_eq!((problem.status, problem.param.as_deref()), (400, Some("min_p")));
 
-    // Wishes and records are no part of the answer.
+    // What is for records and caches alone is told, and never refused.
     let mut chat = asking();
     (chat.caller.user, chat.caller.store) = (Some("u".into()), Some(true));
-    chat.caller.metadata = json!({"a": "b"}).as_object().cloned();
-    assert_eq!(body(&chat).as_object().unwrap().len(), 1);
+    chat.caller.metadata = json!({"a": "b", "B": "C"}).as_object().cloned();
+    assert_eq!(dropped(API, "gemini-3", &chat), ["user", "store", "metadata"]);
+    let mut notes = Notes::new(Api::ChatCompletions, true);
+    assert!(API.translate(&chat, target(&provider(), "gemini-3"), &mut notes).is_ok());
+    assert_eq!(notes.into_dropped(), ["user", "store", "metadata"]);
+    // Vertex takes as labels what can be one.
+    let (labelled, told, _) = sent(VERTEX, "gemini-3", &chat).unwrap();
+    assert_eq!(
+        (&labelled["labels"], told),
+        (&json!({"a": "b"}), vec!["user".into(), "store".into(), "metadata".into()])
+    );
 
     chat.sampling.logit_bias = json!({"1": 5}).as_object().cloned();
     assert_eq!(refusal(API, &chat).0, "logit_bias");

@@ -97,7 +97,15 @@ fn settings_have_names_and_bounds_of_their_own() {
         })
     );
     dropped.sort();
-    let expected = ["foo", "frequency_penalty", "reasoning_effort", "repetition_penalty=2", "seed", "temperature=0.01"];
+    let expected = [
+        "foo",
+        "frequency_penalty",
+        "metadata",
+        "reasoning_effort",
+        "repetition_penalty=2",
+        "seed",
+        "temperature=0.01",
+    ];
     assert_eq!(dropped, expected);
 }
 
