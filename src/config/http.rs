@@ -11,7 +11,7 @@ section! {
         /// passed on as they come.
         pub max_multipart_bytes: usize = 100 * 1024 * 1024, in 1024 ..= 536_870_912;
         /// How much of such a body is held until it has named its model, in bytes. What fits is held whole, so that it can
-        /// be sent again, to somebody else. All requests of an isolate together hold 48 MiB at most.
+        /// be sent again, to somebody else. All requests of an isolate together hold 24 MiB at most.
         pub multipart_hold_bytes: usize = 8 * 1024 * 1024, in 1024 ..= 33_554_432;
         /// Deepest nesting of a request's JSON.
         pub max_json_depth: usize = 64, in 8 ..= 512;

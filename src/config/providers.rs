@@ -340,6 +340,15 @@ pub struct GenericReply {
     /// Output tokens.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_tokens: Option<String>,
+    /// Those of the input tokens that were read from a prompt cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_read_tokens: Option<String>,
+    /// Those of the input tokens that were written to a prompt cache.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_write_tokens: Option<String>,
+    /// Those of the output tokens that were reasoning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_tokens: Option<String>,
 }
 
 /// How a generic provider streams.

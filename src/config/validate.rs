@@ -400,6 +400,9 @@ impl Problems {
             ("finish_reason", reply.finish_reason.as_ref()),
             ("input_tokens", reply.input_tokens.as_ref()),
             ("output_tokens", reply.output_tokens.as_ref()),
+            ("cache_read_tokens", reply.cache_read_tokens.as_ref()),
+            ("cache_write_tokens", reply.cache_write_tokens.as_ref()),
+            ("reasoning_tokens", reply.reasoning_tokens.as_ref()),
         ];
         for (name, pointer) in pointers {
             self.pointer(&format!("{path}.{name}"), pointer.map(String::as_str));

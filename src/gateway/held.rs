@@ -4,8 +4,9 @@ use std::cell::Cell;
 
 use crate::error::{Kind, Problem};
 
-/// Bytes that all requests of an isolate hold together, at most. An isolate has 128 MiB for everything.
-pub const MAX_HELD_BYTES: usize = 48 * 1024 * 1024;
+/// Bytes that all requests of an isolate hold together, at most. On its way out each exists three times at once (as it
+/// came, as the request's body, and as the runtime's copy of that), and an isolate has 128 MiB for everything.
+pub const MAX_HELD_BYTES: usize = 24 * 1024 * 1024;
 
 /// When there is room again, most likely, in milliseconds.
 const RETRY_MS: u64 = 1_000;

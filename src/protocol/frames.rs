@@ -194,6 +194,9 @@ impl ReplyDecoder for Decoding {
 pub fn read_whole(mut reader: Box<dyn EventReader>, body: &[u8]) -> Result<Vec<ChatEvent>, ReplyFault> {
     let mut events = Vec::new();
     reader.whole(&parse_json(body)?, &mut events)?;
+    if !events.iter().any(|event| matches!(event, ChatEvent::Finish { .. })) {
+        return Err(ReplyFault::Malformed("it does not say why it ended".to_owned()));
+    }
     Ok(events)
 }
 

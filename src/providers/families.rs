@@ -57,6 +57,8 @@ pub struct Traits {
     pub sampling: Taken,
     /// When it can be made to call a tool.
     pub forced_tools: Taken,
+    /// It takes texts at which to stop.
+    pub stops: bool,
     /// When it takes a JSON schema for its answer.
     pub json_schema: Taken,
     /// It goes on with a last message of its own.
@@ -101,6 +103,7 @@ const PLAIN: Traits = Traits {
     reasoning_back: false,
     sampling: Taken::Always,
     forced_tools: Taken::Always,
+    stops: true,
     json_schema: Taken::Always,
     prefill: true,
     system: true,
@@ -110,13 +113,14 @@ const REASONING: Traits = Traits { reasons: true, ..PLAIN };
 const NO_SCHEMA: Traits = Traits { json_schema: Taken::Never, ..PLAIN };
 
 /// OpenAI's o-series and GPT-5: no sampling, reasoning cannot be switched off.
-const GPT_REASONING: Traits = Traits { sampling: Taken::Never, ..REASONING };
+const GPT_REASONING: Traits = Traits { sampling: Taken::Never, stops: false, ..REASONING };
 
 /// GPT-5.1 and later: reasoning can be switched off, and then there is sampling.
-const GPT: Traits = Traits { sampling: Taken::WithoutReasoning, switched_off: SwitchedOff::Always, ..REASONING };
+const GPT: Traits =
+    Traits { sampling: Taken::WithoutReasoning, switched_off: SwitchedOff::Always, stops: false, ..REASONING };
 
 /// GPT-5.5 and later: reasons unless told not to.
-const GPT_BY_DEFAULT: Traits = Traits { sampling: Taken::ReasoningOff, ..GPT };
+const GPT_BY_DEFAULT: Traits = Traits { sampling: Taken::ReasoningOff, stops: true, ..GPT };
 
 /// Claude up to 4.5: reasons within a budget.
 const CLAUDE_BUDGET: Traits = Traits {

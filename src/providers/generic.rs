@@ -254,12 +254,29 @@ struct Reader {
     state: State,
 }
 
+/// The counts without those of the parts in those of the whole. No part is larger than its whole.
+fn disjoint(told: Usage) -> Usage {
+    let cache_read = told.cache_read.min(told.input);
+    let uncached = told.input.saturating_sub(cache_read);
+    let cache_write_5m = told.cache_write_5m.min(uncached);
+    let output_reasoning = told.output_reasoning.min(told.output);
+    Usage {
+        input: uncached.saturating_sub(cache_write_5m),
+        cache_read,
+        cache_write_5m,
+        output: told.output.saturating_sub(output_reasoning),
+        output_reasoning,
+        ..Usage::default()
+    }
+}
+
 #[derive(Default)]
 struct State {
     started: bool,
     finished: bool,
     done: bool,
-    usage: Usage,
+    /// The counts as they were told last: those of parts within those of the whole.
+    told: Usage,
 }
 
 impl State {
@@ -276,11 +293,21 @@ impl State {
             out.push(ChatEvent::Text { choice: 0, text, logprobs: None });
         }
         let tokens = |pointer: &Option<String>| object.pointer(pointer.as_deref()?)?.as_u64();
-        let (input, output) = (tokens(&reply.input_tokens), tokens(&reply.output_tokens));
-        if input.is_some() || output.is_some() {
-            self.usage.input = input.unwrap_or(self.usage.input);
-            self.usage.output = output.unwrap_or(self.usage.output);
-            out.push(ChatEvent::Usage(self.usage));
+        let told = [
+            (&reply.input_tokens, &mut self.told.input),
+            (&reply.output_tokens, &mut self.told.output),
+            (&reply.cache_read_tokens, &mut self.told.cache_read),
+            (&reply.cache_write_tokens, &mut self.told.cache_write_5m),
+            (&reply.reasoning_tokens, &mut self.told.output_reasoning),
+        ];
+        let mut is_told = false;
+        for (pointer, count) in told {
+            if let Some(tokens) = tokens(pointer) {
+                (*count, is_told) = (tokens, true);
+            }
+        }
+        if is_told {
+            out.push(ChatEvent::Usage(disjoint(self.told)));
         }
         if let Some(word) = text_at(object, reply.finish_reason.as_deref()) {
             self.finished = true;
@@ -354,8 +381,8 @@ mod tests {
     use super::*;
     use crate::protocol::frames::MAX_EVENT_BYTES;
     use crate::protocol::inbound::{Inbound as _, chat::Chat};
-    use crate::providers::StandIns;
     use crate::providers::outbound::{decode_body, decoder, translated};
+    use crate::providers::{StandIns, usage_of};
     use serde_json::json;
 
     fn provider(mapping: &Value) -> Provider {
@@ -488,6 +515,29 @@ mod tests {
 
     fn body_events(body: Value) -> Result<Vec<ChatEvent>, ReplyFault> {
         decode_body(&Generic, target(&provider(&reply_mapping())), &StandIns::default(), body.to_string().as_bytes())
+    }
+
+    #[test]
+    fn parts_of_the_usage_are_told_apart() {
+        let mut mapping = reply_mapping();
+        let reply = mapping["reply"].as_object_mut().unwrap();
+        for (name, pointer) in
+            [("cache_read_tokens", "/n/read"), ("cache_write_tokens", "/n/wrote"), ("reasoning_tokens", "/n/thought")]
+        {
+            reply.insert(name.into(), pointer.into());
+        }
+        let provider = provider(&mapping);
+        let counted = |counts: Value| {
+            let body = json!({"out": [{"text": "x"}], "end": "stop", "n": counts}).to_string();
+            let events = decode_body(&Generic, target(&provider), &StandIns::default(), body.as_bytes()).unwrap();
+            let usage = usage_of(&events).unwrap().usage;
+            [usage.input, usage.cache_read, usage.cache_write_5m, usage.output, usage.output_reasoning]
+        };
+        let all = json!({"in": 100, "read": 60, "wrote": 30, "out": 50, "thought": 20});
+        assert_eq!(counted(all), [10, 60, 30, 30, 20]);
+        assert_eq!(counted(json!({"in": 100, "out": 50})), [100, 0, 0, 50, 0]);
+        let absurd = json!({"in": 10, "read": 60, "wrote": 30, "out": 5, "thought": 20});
+        assert_eq!(counted(absurd), [0, 10, 0, 0, 5]);
     }
 
     #[test]

@@ -148,6 +148,9 @@ pub fn outbound(dialect: ProviderDialect) -> &'static dyn Outbound {
     }
 }
 
+/// Longer than a day nobody is told to wait, in milliseconds.
+const LONGEST_WAIT_MS: f64 = 86_400_000.0;
+
 /// A provider's error reply as a problem in no dialect: the status class survives, so that SDKs raise the error class
 /// that they would raise at the provider itself.
 ///
@@ -185,7 +188,9 @@ pub fn upstream_problem(provider: &Provider, status: u16, headers: &HeaderMap, b
         allow: None,
         fields: Vec::new(),
     };
-    match reported.retry_after_ms {
+    let millis = headers.get("retry-after-ms").and_then(|value| value.to_str().ok()?.trim().parse::<f64>().ok());
+    let millis = millis.filter(|millis| (0.0..=LONGEST_WAIT_MS).contains(millis)).map(|millis| millis.ceil() as u64);
+    match reported.retry_after_ms.or(millis) {
         Some(millis) if problem.retry_after.is_none() => problem.retry_after_ms(millis),
         _ => problem,
     }
@@ -234,6 +239,9 @@ mod tests {
         let limited = |after: &str, ms| (429, "rate_limit_exceeded".to_owned(), Some(after.to_owned()), ms);
         assert_eq!(told(429, wait.clone(), &none), limited("35", Some(34_400)));
         assert_eq!(told(429, wait, &seven), limited("7", None));
+        let mut millis = HeaderMap::new();
+        millis.insert("retry-after-ms", http::HeaderValue::from_static("1500"));
+        assert_eq!(told(429, serde_json::json!({"status": "RESOURCE_EXHAUSTED"}), &millis), limited("2", Some(1_500)));
         let key = serde_json::json!({"status": "INVALID_ARGUMENT", "details": [{"reason": "API_KEY_INVALID"}]});
         assert_eq!(told(400, key, &none), (502, "upstream_credential_refused".to_owned(), None, None));
     }

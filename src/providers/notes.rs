@@ -190,7 +190,7 @@ impl Param {
             (Self::PromptCacheRetention, _) => "prompt_cache_retention",
             (Self::CacheControl, _) => "cache_control",
             (Self::ReasoningSummary, _) => "reasoning.summary",
-            (Self::Name, _) => "messages.name",
+            (Self::Name, _) => "messages[].name",
             (Self::Detail, _) => "detail",
             (Self::Citations, _) => "citations",
             (Self::Strict, _) => "strict",

@@ -83,7 +83,9 @@ impl Outbound for OpenAi {
         let row = target.provider.row();
         let ask_for_usage = target.provider.stream_usage() == StreamUsage::OnRequest;
         // OpenAI's models that reason know the newer name alone, most other providers only the older one.
-        let is_openais = is_openais(target.upstream_model);
+        // Deployments on Azure have names of their own.
+        let is_at_openai = matches!(target.provider.preset, Some(Preset::OpenAi | Preset::Azure));
+        let is_openais = is_at_openai || request::is_openais(target.upstream_model);
         let newer = is_openais && traits(target.upstream_model).reasons;
         let form = request::ChatForm {
             ask_for_usage,
@@ -144,13 +146,6 @@ fn suited(
 /// Whether what is not passed on as it is goes out as a request of the Responses API.
 fn speaks_responses(target: Target<'_>) -> bool {
     target.provider.wires().iter().find(|wire| **wire != Wire::Completions) == Some(&Wire::Responses)
-}
-
-/// Whether a model is one of OpenAI's own, by its name.
-fn is_openais(upstream_model: &str) -> bool {
-    let name = upstream_model.rsplit('/').next().unwrap_or_default();
-    let families = ["gpt-", "chatgpt-", "codex-", "o1", "o3", "o4"];
-    families.iter().any(|family| name.starts_with(family)) && !name.starts_with("gpt-oss")
 }
 
 /// The caller's request with only what must change changed: the model's name, and `stream_options.include_usage` if

@@ -148,6 +148,7 @@ const OPENAI: Row = Row {
 const AZURE: Row = Row {
     base_url: None,
     auth: AuthKind::Header { name: "api-key" },
+    max_tokens: NEWER_MAX_TOKENS,
     endpoints: &[COMPLETIONS, EMBEDDINGS, IMAGES, EDITS, SPEECH, TRANSCRIPTIONS, TRANSLATIONS],
     messages: &[MessageQuirk::RefusePart("file", "Azure takes no files here; call the model by the Responses API.")],
     codes: &[("DeploymentNotFound", "model_not_found"), ("ResponsibleAIPolicyViolation", "content_filter")],
@@ -216,6 +217,7 @@ const MISTRAL: Row = Row {
             ("assistant", &["role", "content", "tool_calls", "prefix"]),
             ("tool", &["role", "content", "tool_call_id", "name"]),
         ]),
+        MessageQuirk::PartsOfMistral,
         MessageQuirk::CallIds9,
         MessageQuirk::BridgeAfterTool,
         MessageQuirk::PrefixLast,

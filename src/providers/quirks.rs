@@ -336,6 +336,7 @@ fn tool_choice(
     notes: &mut Notes,
 ) -> Result<(), Problem> {
     let Some(at) = editor.find("tool_choice")?.filter(|_| takes != Choice::AsIs) else { return Ok(()) };
+    allowed_alone(at, editor)?;
     let Some(demand) = demand(editor.value(at)) else { return Ok(()) };
     let without_tools = |editor: &mut Editor<'_>| {
         editor.remove_named("tools")?;
@@ -356,23 +357,44 @@ fn tool_choice(
         }
         (Choice::WordAlone, Demand::Named(name)) => {
             editor.set(at, br#""required""#.to_vec());
-            let Some(tools) = editor.find("tools")? else { return Ok(()) };
-            let mut list = List::read(editor.value(tools))?;
-            list.retain(|tool| {
-                let tool: serde_json::Value = serde_json::from_slice(tool).unwrap_or_default();
-                tool.pointer("/function/name").is_some_and(|own| *own == name)
-            });
-            if list.is_changed() && !list.is_empty() {
-                let list = list.finish();
-                editor.set(tools, list);
-            }
-            Ok(())
+            only_tools(&[name.as_str()], editor)
         }
         (Choice::Unknown, Demand::Some | Demand::Named(_)) => {
             Err(notes.refuse(Param::ToolChoice, "this model's provider cannot be made to call a tool; send `auto`."))
         }
         _ => Ok(()),
     }
+}
+
+/// Leaves only the tools that a choice of OpenAI's `allowed_tools` names, and of the choice how it is meant.
+fn allowed_alone(at: usize, editor: &mut Editor<'_>) -> Result<(), Problem> {
+    let choice: serde_json::Value = serde_json::from_slice(editor.value(at)).unwrap_or_default();
+    let Some(allowed) = choice.get("allowed_tools") else { return Ok(()) };
+    let is_required = allowed.get("mode").is_some_and(|mode| mode == "required");
+    editor.set(at, if is_required { br#""required""#.to_vec() } else { br#""auto""#.to_vec() });
+    let names: Vec<&str> = allowed
+        .get("tools")
+        .and_then(serde_json::Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(|tool| tool.pointer("/function/name")?.as_str())
+        .collect();
+    only_tools(&names, editor)
+}
+
+/// Offers these tools alone, if there are any of them.
+fn only_tools(names: &[&str], editor: &mut Editor<'_>) -> Result<(), Problem> {
+    let Some(tools) = editor.find("tools")? else { return Ok(()) };
+    let mut list = List::read(editor.value(tools))?;
+    list.retain(|tool| {
+        let tool: serde_json::Value = serde_json::from_slice(tool).unwrap_or_default();
+        tool.pointer("/function/name").and_then(serde_json::Value::as_str).is_some_and(|own| names.contains(&own))
+    });
+    if list.is_changed() && !list.is_empty() {
+        let list = list.finish();
+        editor.set(tools, list);
+    }
+    Ok(())
 }
 
 /// A tool's parameters as an object's, without `$schema`.

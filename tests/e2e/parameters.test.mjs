@@ -44,6 +44,9 @@ const said = (which, why = { a: "halt", b: "done" }[which], number = { a: 1, b: 
   why,
   in: 10 * number + 1,
   out: 10 * number + 2,
+  read: number,
+  wrote: 2 * number,
+  pondered: 3 * number,
 });
 
 /** A generic provider, whose JSON has members `a` and `b` for the configuration to choose from. */

@@ -48,10 +48,16 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
     let mut body = Map::new();
     let (sampling, output, caller) = (&chat.sampling, &chat.output, &chat.caller);
     let traits = traits(model);
-    let effort = effort(chat, traits, form.row.reasoning, notes)?;
+    let effort = effort(chat, model, form.row.reasoning, notes)?;
     notes.lacking(chat, &[Param::Citations])?;
     if !form.row.cache_marks {
         notes.lacking(chat, &[Param::CacheControl])?;
+    }
+    if !traits.stops {
+        notes.lacking(chat, &[Param::Stop])?;
+    }
+    if !samples(traits, effort) {
+        notes.lacking(chat, &[Param::Logprobs, Param::LogitBias])?;
     }
     // OpenAI's own models show none of their reasoning here.
     if !form.open_sampling {
@@ -69,7 +75,7 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
         set("stream_options", (chat.stream && form.ask_for_usage).then(|| json!({"include_usage": true})));
         set(form.max_tokens, output.max_tokens.map(Value::from));
         set("seed", sampling.seed.map(Value::from));
-        set("stop", (!sampling.stop.is_empty()).then(|| json!(sampling.stop)));
+        set("stop", Some(&sampling.stop).filter(|stops| traits.stops && !stops.is_empty()).map(|stops| json!(stops)));
         set("logit_bias", sampling.logit_bias.clone().map(Value::Object));
         set("logprobs", sampling.logprobs.map(Value::from));
         set("top_logprobs", sampling.top_logprobs.map(Value::from));
@@ -91,7 +97,7 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
         let tools = tools(chat, form)?;
         if !tools.is_empty() {
             set("tools", Some(tools.into()));
-            set("tool_choice", chat.tools.choice.as_ref().map(|choice| tool_choice(chat, choice)));
+            set("tool_choice", chat.tools.choice.as_ref().map(|choice| tool_choice(chat, choice, form)));
             set("parallel_tool_calls", chat.tools.parallel.map(Value::from));
         }
         match (form.row.reasoning, chat.reasoning.budget_tokens.filter(|tokens| *tokens > 0)) {
@@ -137,6 +143,14 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
     Ok(Value::Object(body))
 }
 
+/// Whether a model is one of OpenAI's own, by its name.
+pub fn is_openais(upstream_model: &str) -> bool {
+    let name = upstream_model.rsplit('/').next().unwrap_or_default();
+    let name = name.strip_prefix("ft:").unwrap_or(name);
+    let families = ["gpt-", "chatgpt-", "codex-", "o1", "o3", "o4"];
+    families.iter().any(|family| name.starts_with(family)) && !name.starts_with("gpt-oss")
+}
+
 /// Whether a model takes temperature and the like beside this effort.
 pub fn samples(traits: &Traits, effort: Option<&str>) -> bool {
     match traits.sampling {
@@ -154,11 +168,11 @@ pub fn samples(traits: &Traits, effort: Option<&str>) -> bool {
 /// A 400 where parameters that it lacks are refused.
 pub fn effort(
     chat: &ChatRequest,
-    traits: &Traits,
+    model: &str,
     wire: ReasoningWire,
     notes: &mut Notes,
 ) -> Result<Option<&'static str>, Problem> {
-    let reasoning = &chat.reasoning;
+    let (reasoning, traits, is_openais) = (&chat.reasoning, traits(model), is_openais(model));
     if wire != ReasoningWire::AsIs {
         // The provider's own wording of it follows.
         let wish = match (reasoning.mode, reasoning.budget_tokens) {
@@ -168,6 +182,9 @@ pub fn effort(
         return Ok(reasoning.effort.or(wish).map(Effort::as_str));
     }
     if let Some(effort) = reasoning.effort {
+        if is_openais && !traits.reasons {
+            return if effort == Effort::None { Ok(None) } else { notes.drop(Param::ReasoningEffort).map(|()| None) };
+        }
         return Ok(Some(traits.effort(effort).unwrap_or(effort.as_str())));
     }
     let wish = match (reasoning.mode, reasoning.budget_tokens) {
@@ -370,6 +387,9 @@ fn content_part(part: &Part, form: &ChatForm) -> Result<Option<Value>, Problem> 
         PartBody::Document { .. } if let Some(advice) = form.row.refuses_files() => {
             return Err(invalid(part.at, advice));
         }
+        PartBody::Document { source: Source::Url(_), .. } if !form.open_sampling => {
+            return Err(invalid(part.at, "give the document inline, as a data: URL; this model fetches none"));
+        }
         PartBody::Document { source, name, .. } => {
             let mut file = match source {
                 Source::File { family: Lineage::OpenAi, id } => json!({"file_id": id}),
@@ -405,7 +425,10 @@ fn content_part(part: &Part, form: &ChatForm) -> Result<Option<Value>, Problem> 
 /// A 400 naming the tool that the dialect cannot offer.
 pub fn tools(chat: &ChatRequest, form: &ChatForm) -> Result<Vec<Value>, Problem> {
     let marked = |tool: &Tool| Ok(marked(translate_tool(chat, tool)?, tool.cache.as_ref(), form));
-    chat.tools.offered.iter().map(marked).collect()
+    match form.open_sampling {
+        true => chat.tools.allowed().map(marked).collect(),
+        false => chat.tools.offered.iter().map(marked).collect(),
+    }
 }
 
 fn translate_tool(chat: &ChatRequest, tool: &Tool) -> Result<Value, Problem> {
@@ -446,7 +469,7 @@ fn translate_tool(chat: &ChatRequest, tool: &Tool) -> Result<Value, Problem> {
     }
 }
 
-fn tool_choice(chat: &ChatRequest, choice: &ToolChoice) -> Value {
+fn tool_choice(chat: &ChatRequest, choice: &ToolChoice, form: &ChatForm) -> Value {
     let named = |name: &str| {
         let is_custom = chat
             .tools
@@ -461,6 +484,8 @@ fn tool_choice(chat: &ChatRequest, choice: &ToolChoice) -> Value {
         ToolChoice::Auto => "auto".into(),
         ToolChoice::Required => "required".into(),
         ToolChoice::One(name) => named(name),
+        // The others are not offered there.
+        ToolChoice::Among { required, .. } if form.open_sampling => if *required { "required" } else { "auto" }.into(),
         ToolChoice::Among { names, required } => {
             let tools: Vec<Value> = names.iter().map(|name| named(name)).collect();
             let mode = if *required { "required" } else { "auto" };
@@ -545,6 +570,53 @@ mod tests {
         assert_eq!(effort("gpt-5", json!({"reasoning_effort": "none"})), (Some("minimal".into()), vec![]));
         assert_eq!(effort("gpt-5.5", json!({"thinking": {"type": "disabled"}})), (Some("none".into()), vec![]));
         assert_eq!(effort("someone's", json!({"reasoning_effort": "max"})), (Some("max".into()), vec![]));
+    }
+
+    #[test]
+    fn what_the_models_of_openai_refuse_is_left_out_or_refused() {
+        let dropped = |model: &str, more: Value| sent(model, &asked(more)).1;
+        for model in ["o3", "gpt-5-mini", "gpt-5.4"] {
+            assert_eq!(dropped(model, json!({"stop": ["x"]})), ["stop"], "{model}");
+        }
+        assert_eq!(dropped("gpt-4.1", json!({"stop": ["x"]})), Vec::<String>::new());
+        for model in ["gpt-4o", "ft:gpt-4o:org::id", "gpt-3.5-turbo"] {
+            assert_eq!(dropped(model, json!({"reasoning_effort": "low"})), ["reasoning_effort"], "{model}");
+            assert_eq!(dropped(model, json!({"reasoning_effort": "none"})), Vec::<String>::new());
+        }
+        let refused = |model: &str, more: Value| {
+            let mut notes = Notes::new(Api::ChatCompletions, false);
+            body(&asked(more), model, &OPENAI, &mut notes).unwrap_err().param.unwrap()
+        };
+        assert_eq!(refused("o3", json!({"logprobs": true})), "logprobs");
+        assert_eq!(refused("gpt-5", json!({"logit_bias": {"1": 5}})), "logit_bias");
+        let off = json!({"logprobs": true, "reasoning_effort": "none"});
+        assert_eq!(sent("gpt-5.5", &asked(off)).0["logprobs"], true);
+        let by_address = json!({"messages": [{"role": "user", "content": [
+            {"type": "file", "file": {"file_data": "https://a.example/a.pdf"}}]}]});
+        assert_eq!(refused("gpt-4.1", by_address), "messages[0].content[0]");
+    }
+
+    #[test]
+    fn markers_go_to_those_that_take_them() {
+        let row = crate::providers::preset::row(crate::config::Preset::OpenRouter);
+        let mark = json!({"type": "ephemeral"});
+        let mut chat = asked(json!({"messages": [
+            {"role": "user", "content": [{"type": "text", "text": "Long.", "cache_control": mark}]},
+            {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f"}}]},
+            {"role": "tool", "tool_call_id": "c", "content": "R", "cache_control": mark},
+        ], "tools": [{"type": "function", "function": {"name": "f"}, "cache_control": mark}]}));
+        chat.instructions.push(TextPart { text: "Be kind.".into(), cache: Some(CacheMark(mark.clone())) });
+        let form = ChatForm { row, ..OPENAI };
+        let mut notes = Notes::new(Api::Messages, false);
+        let sent = body(&chat, "anthropic/claude-opus-4.1", &form, &mut notes).unwrap();
+        for place in ["/messages/0/content/0", "/messages/1/content/0", "/messages/3/content/0", "/tools/0"] {
+            assert_eq!(sent.pointer(place).unwrap()["cache_control"], mark, "{place}");
+        }
+        assert_eq!(notes.into_dropped(), Vec::<String>::new());
+        let mut notes = Notes::new(Api::Messages, true);
+        let elsewhere = body(&chat, "gpt-4.1", &OPENAI, &mut notes).unwrap();
+        assert!(!elsewhere.to_string().contains("cache_control"));
+        assert_eq!(notes.into_dropped(), ["cache_control"]);
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub fn request(chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Res
 
     let sampling = &chat.sampling;
     let traits = traits(target.upstream_model);
-    let effort = request::effort(chat, traits, ReasoningWire::AsIs, notes)?;
+    let effort = request::effort(chat, target.upstream_model, ReasoningWire::AsIs, notes)?;
     for (param, name, value) in
         [(Param::Temperature, "temperature", sampling.temperature), (Param::TopP, "top_p", sampling.top_p)]
     {
@@ -336,10 +336,8 @@ fn input_parts(part: &Part) -> Result<Vec<Value>, Problem> {
             };
             context.as_deref().map(text).into_iter().chain([file]).collect()
         }
-        PartBody::Audio { source: Source::Base64 { data, .. }, format } => {
-            vec![json!({"type": "input_audio", "input_audio": {"data": data, "format": format}})]
-        }
-        PartBody::Audio { .. } => return Err(misplaced(part, "must be given as base64 here")),
+        // The API has a form for it and no model that takes it.
+        PartBody::Audio { .. } => return Err(misplaced(part, "is sound, which models take by Chat Completions alone")),
         PartBody::Video { .. } => return Err(misplaced(part, "is a video, which this model does not take")),
         _ => return Err(misplaced(part, "is nothing that this model can be told in this place")),
     })

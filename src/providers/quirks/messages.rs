@@ -27,6 +27,8 @@ pub enum MessageQuirk {
     NeedsUser,
     /// Parts of this type are refused, with this advice.
     RefusePart(&'static str, &'static str),
+    /// Files are `document_url`, and sound is its base64 alone.
+    PartsOfMistral,
     /// Pictures by address are refused, with this advice.
     RefuseWebImages(&'static str),
 }
@@ -42,6 +44,7 @@ impl MessageQuirk {
             Self::BridgeAfterTool => contains(messages, r#""tool""#),
             Self::PrefixLast => contains(messages, r#""assistant""#),
             Self::RefusePart(kind, _) => contains(messages, kind),
+            Self::PartsOfMistral => [r#""file""#, r#""input_audio""#].iter().any(|kind| contains(messages, kind)),
             Self::RefuseWebImages(_) => contains(messages, "image_url"),
             Self::Known(_) | Self::Alternate | Self::NeedsUser => true,
         }
@@ -143,6 +146,13 @@ fn one(quirk: MessageQuirk, asked: &Asked, editor: &mut Editor<'_>, notes: &mut 
             }
             Ok(())
         }
+        MessageQuirk::PartsOfMistral => {
+            let Some(at) = editor.find("content")? else { return Ok(()) };
+            if let Some(content) = each(editor.value(at), &mut |_, part| part_of_mistral(part))? {
+                editor.set(at, content);
+            }
+            Ok(())
+        }
         MessageQuirk::ReasoningBack if asked.reasoning_back && role == "assistant" => {
             let calls = editor.get("tool_calls")?.is_some_and(|calls| super::asks_for_anything("", calls));
             match calls && editor.text("reasoning_content")?.is_none() {
@@ -153,6 +163,25 @@ fn one(quirk: MessageQuirk, asked: &Asked, editor: &mut Editor<'_>, notes: &mut 
         }
         _ => Ok(()),
     }
+}
+
+/// A file or sound as Mistral has it; `None` if it is neither, or has nothing of it here.
+/// <https://docs.mistral.ai/capabilities/document_qna> and `/capabilities/audio`
+fn part_of_mistral(part: &[u8]) -> Result<Option<Vec<u8>>, Problem> {
+    let part: serde_json::Value = serde_json::from_slice(part).unwrap_or_default();
+    let text = |pointer: &str| part.pointer(pointer).and_then(serde_json::Value::as_str);
+    Ok(match text("/type") {
+        Some("file") => text("/file/file_data").map(|data| {
+            let mut document = serde_json::json!({"type": "document_url", "document_url": data});
+            if let (Some(name), Some(document)) = (text("/file/filename"), document.as_object_mut()) {
+                document.insert("document_name".to_owned(), name.into());
+            }
+            document.to_string().into_bytes()
+        }),
+        Some("input_audio") => text("/input_audio/data")
+            .map(|data| serde_json::json!({"type": "input_audio", "input_audio": data}).to_string().into_bytes()),
+        _ => None,
+    })
 }
 
 /// An id of nine letters and digits that stands for another; `None` if it is one itself.

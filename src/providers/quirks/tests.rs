@@ -57,6 +57,45 @@ fn mistral_gets_only_what_it_knows() {
 }
 
 #[test]
+fn mistral_has_its_own_form_of_files_and_sound() {
+    let parts = json!([
+        {"type": "text", "text": "Look."},
+        {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}},
+        {"type": "file", "file": {"file_id": "file-1"}},
+        {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+    ]);
+    let asked = json!({"model": "m", "messages": [{"role": "user", "content": parts}]});
+    let (body, dropped) = sent(Preset::Mistral, asked);
+    assert_eq!(
+        body["messages"][0]["content"],
+        json!([
+            {"type": "text", "text": "Look."},
+            {"type": "document_url", "document_url": "data:application/pdf;base64,JVBERi0=", "document_name": "a.pdf"},
+            {"type": "file", "file": {"file_id": "file-1"}},
+            {"type": "input_audio", "input_audio": "UklGRg=="},
+        ])
+    );
+    assert_eq!(dropped, Vec::<String>::new());
+}
+
+#[test]
+fn tools_that_are_not_allowed_are_not_offered() {
+    let named = |name: &str| json!({"type": "function", "function": {"name": name}});
+    let chosen = |mode: &str| {
+        let choice =
+            json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named("b"), named("c")]}});
+        let tools = json!([tool("a"), tool("b"), tool("c")]);
+        let (body, _) =
+            sent(Preset::Mistral, json!({"model": "m", "messages": [], "tools": tools, "tool_choice": choice}));
+        let names: Vec<String> =
+            body["tools"].as_array().unwrap().iter().map(|tool| tool["function"]["name"].to_string()).collect();
+        (names.concat(), body["tool_choice"].clone())
+    };
+    assert_eq!(chosen("required"), (r#""b""c""#.to_owned(), json!("any")));
+    assert_eq!(chosen("auto"), (r#""b""c""#.to_owned(), json!("auto")));
+}
+
+#[test]
 fn mistral_s_order_and_ids_are_kept() {
     let messages = json!([
         {"role": "user", "content": "a"}, called("call_abcdef"),

@@ -107,6 +107,12 @@ check("providers.odd.generic.reply.input_tokens", between(["/a/in", 11], ["/b/in
   (await odd(at, "odd")).answer.usage.prompt_tokens);
 check("providers.odd.generic.reply.output_tokens", between(["/a/out", 12], ["/b/out", 22]), async (at) =>
   (await odd(at, "odd")).answer.usage.completion_tokens);
+check("providers.odd.generic.reply.cache_read_tokens", between(["/a/read", 1], ["/b/read", 2]), async (at) =>
+  (await odd(at, "odd")).answer.usage.prompt_tokens_details.cached_tokens);
+check("providers.odd.generic.reply.cache_write_tokens", between(["/a/wrote", 2], ["/b/wrote", 4]), async (at) =>
+  (await odd(at, "odd")).answer.usage.prompt_tokens_details.cache_write_tokens);
+check("providers.odd.generic.reply.reasoning_tokens", between(["/a/pondered", 3], ["/b/pondered", 6]), async (at) =>
+  (await odd(at, "odd")).answer.usage.completion_tokens_details.reasoning_tokens);
 check("providers.odd.generic.error_message", between(["/a/words", true], ["/b/words", false]), async (at) =>
   (await odd(at, "odd", "fail")).answer.error.message.includes("words a"));
 check("providers.odd.generic.error_code", between(["/a/number", "41"], ["/b/number", "42"]), async (at) =>
@@ -130,6 +136,12 @@ check("providers.odd.generic.stream.reply.input_tokens", between(["/a/in", 11], 
   (await oddStream(at, "odd")).usages.at(-1).prompt_tokens);
 check("providers.odd.generic.stream.reply.output_tokens", between(["/a/out", 12], ["/b/out", 22]), async (at) =>
   (await oddStream(at, "odd")).usages.at(-1).completion_tokens);
+check("providers.odd.generic.stream.reply.cache_read_tokens", between(["/a/read", 1], ["/b/read", 2]), async (at) =>
+  (await oddStream(at, "odd")).usages.at(-1).prompt_tokens_details.cached_tokens);
+check("providers.odd.generic.stream.reply.cache_write_tokens", between(["/a/wrote", 2], ["/b/wrote", 4]), async (at) =>
+  (await oddStream(at, "odd")).usages.at(-1).prompt_tokens_details.cache_write_tokens);
+check("providers.odd.generic.stream.reply.reasoning_tokens", between(["/a/pondered", 3], ["/b/pondered", 6]), async (at) =>
+  (await oddStream(at, "odd")).usages.at(-1).completion_tokens_details.reasoning_tokens);
 check("providers.ended.generic.stream.done", between(["[END]", true], ["[OVER]", false]), async (at) =>
   (await oddStream(at, "ended", "end")).done);
 check("providers.odd.generic.stream.error_message", between(["/a/words", true], ["/b/words", false]), async (at) =>
