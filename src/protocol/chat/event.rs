@@ -144,6 +144,17 @@ pub struct Citation {
     pub native: Option<(Lineage, Value)>,
 }
 
+impl Citation {
+    /// The place in a document of the caller's that has no address, in Anthropic's form, which is the only one that has
+    /// such places.
+    pub fn in_document(&self) -> Option<&Value> {
+        match &self.native {
+            Some((Lineage::Anthropic, place)) if self.url.is_none() => Some(place),
+            _ => None,
+        }
+    }
+}
+
 /// Why a choice ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FinishReason {

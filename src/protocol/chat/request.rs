@@ -135,6 +135,8 @@ pub struct Tools {
     pub choice: Option<ToolChoice>,
     /// Whether several calls may come at once.
     pub parallel: Option<bool>,
+    /// Whether they were offered in the form that `functions` had before `tools`, which knows one call at a time.
+    pub older: bool,
 }
 
 impl Tools {

@@ -34,6 +34,8 @@ pub struct Echo {
     pub members: serde_json::Map<String, Value>,
     /// Whether proofs of reasoning are to come with the reply, where the API leaves that to the caller (Responses).
     pub reasoning_proofs: bool,
+    /// Whether calls are to be written in the form that `functions` had before `tools` (Chat Completions).
+    pub older_calls: bool,
 }
 
 /// A dialect that callers speak.

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::protocol::chat::{ChatEvent, FinishReason, Lineage, ReasoningPart, ReplyFault, Signature};
+use crate::protocol::chat::{ChatEvent, Citation, FinishReason, Lineage, ReasoningPart, ReplyFault, Signature};
 use crate::protocol::frames::{EventReader, RawEvent, parse_json};
 use crate::protocol::usage::{BillingFacts, Told};
 
 /// What a content block becomes.
 enum Block {
-    Text,
+    /// The answer's character with which it begins.
+    Text(u64),
     Thinking {
         text: String,
         signature: String,
@@ -33,6 +34,8 @@ pub(super) struct Reader {
     blocks: BTreeMap<u64, Block>,
     started: bool,
     calls: u32,
+    /// Characters of the answer so far.
+    said: u64,
     stopped: bool,
 }
 
@@ -104,8 +107,12 @@ impl Reader {
         let text = |name: &str| block.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let state = match block.get("type").and_then(Value::as_str).unwrap_or_default() {
             "text" => {
-                push_text(text("text"), out);
-                Block::Text
+                let start = self.said;
+                self.say(text("text"), out);
+                for citation in block.get("citations").and_then(Value::as_array).into_iter().flatten() {
+                    self.cite(start, citation, out);
+                }
+                Block::Text(start)
             }
             "thinking" => {
                 push_reasoning(&text("thinking"), out);
@@ -126,8 +133,16 @@ impl Reader {
 
     fn block_delta(&mut self, index: u64, delta: &Value, out: &mut Vec<ChatEvent>) {
         let text = |name: &str| delta.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        if let Some(Block::Text(start)) = self.blocks.get(&index) {
+            let start = *start;
+            match delta.get("type").and_then(Value::as_str) {
+                Some("text_delta") => self.say(text("text"), out),
+                Some("citations_delta") => self.cite(start, delta.get("citation").unwrap_or(&Value::Null), out),
+                _ => {}
+            }
+            return;
+        }
         match (self.blocks.get_mut(&index), delta.get("type").and_then(Value::as_str).unwrap_or_default()) {
-            (Some(Block::Text), "text_delta") => push_text(text("text"), out),
             (Some(Block::Thinking { text: all, .. }), "thinking_delta") => {
                 all.push_str(&text("thinking"));
                 push_reasoning(&text("thinking"), out);
@@ -184,6 +199,30 @@ impl Reader {
         out.push(ChatEvent::Finish { choice: 0, reason });
     }
 
+    fn say(&mut self, text: String, out: &mut Vec<ChatEvent>) {
+        if !text.is_empty() {
+            self.said = self.said.saturating_add(text.chars().count() as u64);
+            out.push(ChatEvent::Text { choice: 0, text, logprobs: None });
+        }
+    }
+
+    /// A source of the text that began with this character.
+    fn cite(&self, start: u64, told: &Value, out: &mut Vec<ChatEvent>) {
+        let text = |name: &str| told.get(name).and_then(Value::as_str).map(str::to_owned);
+        if !told.is_object() {
+            return;
+        }
+        let citation = Citation {
+            url: text("url"),
+            title: text("title").or_else(|| text("document_title")),
+            cited_text: text("cited_text"),
+            start: Some(start),
+            end: Some(self.said),
+            native: Some((Lineage::Anthropic, told.clone())),
+        };
+        out.push(ChatEvent::Citation { choice: 0, citation });
+    }
+
     fn merge_usage(&mut self, holder: &Value, out: &mut Vec<ChatEvent>) {
         if let Some(usage) = holder.get("usage") {
             self.told.merge_anthropic(usage);
@@ -192,12 +231,6 @@ impl Reader {
             }
             out.push(ChatEvent::Usage(self.told.usage));
         }
-    }
-}
-
-fn push_text(text: String, out: &mut Vec<ChatEvent>) {
-    if !text.is_empty() {
-        out.push(ChatEvent::Text { choice: 0, text, logprobs: None });
     }
 }
 

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::*;
 use crate::config::StructuredOutput;
-use crate::protocol::chat::{ChatEvent, FinishReason, Lineage, ReasoningPart, ReplyFault, Signature};
+use crate::protocol::chat::{ChatEvent, Citation, FinishReason, Lineage, ReasoningPart, ReplyFault, Signature};
 use crate::protocol::inbound::{Inbound as _, chat::Chat};
 use crate::protocol::usage::Usage;
 use crate::providers::StandIns;
@@ -513,7 +513,9 @@ fn the_older_form_of_tools_is_taken_as_well() {
     );
     let (request, _) = translated(&body, StructuredOutput::Native).unwrap();
     assert_eq!(request["tools"][0]["name"], "f");
-    assert_eq!(request["tool_choice"], json!({"type": "tool", "name": "f"}));
+    // One call at a time is all that the older form has.
+    let choice = json!({"type": "tool", "name": "f", "disable_parallel_tool_use": true});
+    assert_eq!(request["tool_choice"], choice);
     let id = &request["messages"][1]["content"][0]["id"];
     assert_eq!(
         request["messages"][2]["content"][0],
@@ -691,4 +693,56 @@ fn errors_are_reported_in_the_providers_words() {
             decode_body(&Anthropic, target(&provider, StructuredOutput::Native), &StandIns::default(), body.as_bytes());
         assert!(matches!(decoded, Err(ReplyFault::Malformed(_))), "{body}");
     }
+}
+
+#[test]
+fn sources_are_told_with_the_passage_that_rests_on_them() {
+    let place = json!({"type": "char_location", "cited_text": "green", "document_index": 0, "document_title": "Grass",
+        "start_char_index": 3, "end_char_index": 8});
+    let found = json!({"type": "web_search_result_location", "cited_text": "blue", "url": "https://a.example",
+        "title": "Sky", "encrypted_index": "e"});
+    let content = json!([
+        {"type": "text", "text": "Well: "},
+        {"type": "text", "text": "grün", "citations": [place]},
+        {"type": "text", "text": ", blau", "citations": [found]},
+    ]);
+    let usage = json!({"input_tokens": 1, "output_tokens": 1});
+    let whole = json!({"id": "m", "type": "message", "role": "assistant", "model": "c", "content": content,
+        "stop_reason": "end_turn", "usage": usage});
+    let provider = provider();
+    let target = target(&provider, StructuredOutput::Native);
+    let events = decode_body(&Anthropic, target, &StandIns::default(), whole.to_string().as_bytes()).unwrap();
+    let told = |events: &[ChatEvent]| -> Vec<Citation> {
+        let citation = |event: &ChatEvent| match event {
+            ChatEvent::Citation { citation, .. } => Some(citation.clone()),
+            _ => None,
+        };
+        events.iter().filter_map(citation).collect()
+    };
+    let citations = told(&events);
+    let passages: Vec<_> = citations.iter().map(|citation| (citation.start, citation.end)).collect();
+    assert_eq!(passages, [(Some(6), Some(10)), (Some(10), Some(16))]);
+    assert_eq!((citations[0].url.as_deref(), citations[0].title.as_deref()), (None, Some("Grass")));
+    assert_eq!(citations[0].in_document(), Some(&place));
+    assert_eq!((citations[1].url.as_deref(), citations[1].in_document()), (Some("https://a.example"), None));
+
+    let mut stream = vec![json!({"type": "message_start", "message": {"id": "m", "model": "c", "usage": usage}})];
+    for (index, block) in content.as_array().unwrap().iter().enumerate() {
+        let empty = json!({"type": "text", "text": ""});
+        stream.push(json!({"type": "content_block_start", "index": index, "content_block": empty}));
+        let delta = |delta: Value| json!({"type": "content_block_delta", "index": index, "delta": delta});
+        stream.push(delta(json!({"type": "text_delta", "text": block["text"]})));
+        for citation in block["citations"].as_array().into_iter().flatten() {
+            stream.push(delta(json!({"type": "citations_delta", "citation": citation})));
+        }
+        stream.push(json!({"type": "content_block_stop", "index": index}));
+    }
+    stream.push(json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}}));
+    stream.push(json!({"type": "message_stop"}));
+    let bytes: String = stream.iter().map(|event| format!("data: {event}\n\n")).collect();
+    let mut decoder = decoder(&Anthropic, target, &StandIns::default());
+    let mut events = Vec::new();
+    decoder.push(bytes.as_bytes(), &mut events).unwrap();
+    decoder.finish(&mut events).unwrap();
+    assert_eq!(told(&events), citations);
 }

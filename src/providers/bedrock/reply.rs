@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::error;
 use crate::protocol::chat::ids::{CallIndex, CallPiece};
@@ -271,9 +271,31 @@ fn cite(citation: &Value) -> ChatEvent {
             url: url.map(str::to_owned),
             title: some(text(citation, "title")),
             cited_text: some(&cited),
+            native: url.is_none().then(|| place(citation, &cited)).flatten(),
             ..Citation::default()
         },
     }
+}
+
+/// The place in a document, in Anthropic's form.
+fn place(citation: &Value, cited: &str) -> Option<(Lineage, Value)> {
+    let (kind, at) = citation.get("location")?.as_object()?.iter().next()?;
+    let number = |name: &str| at.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let (kind, first, behind) = match kind.as_str() {
+        "documentChar" => ("char_location", "start_char_index", "end_char_index"),
+        "documentPage" => ("page_location", "start_page_number", "end_page_number"),
+        "documentChunk" => ("content_block_location", "start_block_index", "end_block_index"),
+        _ => return None,
+    };
+    let place = json!({
+        "type": kind,
+        "cited_text": cited,
+        "document_index": number("documentIndex"),
+        "document_title": citation.get("title"),
+        first: number("start"),
+        behind: number("end"),
+    });
+    Some((Lineage::Anthropic, place))
 }
 
 fn picture(format: &str, data: String) -> ChatEvent {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::protocol::chat::ids::{CallIndex, CallPiece};
-use crate::protocol::chat::{ChatEvent, Citation, FinishReason, ReplyFault};
+use crate::protocol::chat::{ChatEvent, Citation, FinishReason, Lineage, ReplyFault};
 use crate::protocol::frames::{EventReader, RawEvent, parse_json};
 use crate::protocol::usage::Usage;
 
@@ -171,6 +171,21 @@ fn logprob(told: &Value) -> Value {
     json!({"token": token, "logprob": logprob, "bytes": token.as_bytes(), "top_logprobs": []})
 }
 
+/// A document that is cited as a whole, in Anthropic's form. Its number stands at the end of the id that it was given.
+fn whole_document(id: Option<String>, title: &Option<String>, cited_text: &Option<String>) -> Value {
+    let id = id.unwrap_or_default();
+    let number = id.rsplit([':', '_', '-']).next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
+    json!({
+        "type": "search_result_location",
+        "cited_text": cited_text.as_deref().unwrap_or_default(),
+        "source": id,
+        "title": title,
+        "search_result_index": number,
+        "start_block_index": 0,
+        "end_block_index": 1,
+    })
+}
+
 /// The sources of a passage of the answer, one event each.
 fn cite(citations: &Value, out: &mut Vec<ChatEvent>) {
     let one = citations.is_object().then_some(citations);
@@ -184,9 +199,10 @@ fn cite(citations: &Value, out: &mut Vec<ChatEvent>) {
                 found.find(|text| !text.is_empty()).map(str::to_owned)
             };
             let id = source.get("id").and_then(Value::as_str).map(str::to_owned);
-            let (url, title) = (text(&["url"]), text(&["title"]).or(id));
+            let (url, title) = (text(&["url"]), text(&["title"]).or_else(|| id.clone()));
             let cited_text = text(&["snippet", "text"]);
-            let citation = Citation { url, title, cited_text, start, end, native: None };
+            let native = url.is_none().then(|| (Lineage::Anthropic, whole_document(id, &title, &cited_text)));
+            let citation = Citation { url, title, cited_text, start, end, native };
             out.push(ChatEvent::Citation { choice: 0, citation });
         }
     }

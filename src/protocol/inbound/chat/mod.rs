@@ -25,11 +25,15 @@ impl Inbound for Chat {
         read::read(body)
     }
 
-    fn stream(&self, identity: ReplyIdentity, echo: Echo) -> Box<dyn StreamWriter> {
-        Box::new(write::ChunkWriter::new(identity, echo.include_usage))
+    fn echo(&self, chat: &ChatRequest) -> Echo {
+        Echo { include_usage: chat.include_usage, older_calls: chat.tools.older, ..Echo::default() }
     }
 
-    fn whole(&self, identity: ReplyIdentity, _: Echo) -> Box<dyn BodyWriter> {
-        Box::new(write::CompletionWriter::new(identity))
+    fn stream(&self, identity: ReplyIdentity, echo: Echo) -> Box<dyn StreamWriter> {
+        Box::new(write::ChunkWriter::new(identity, &echo))
+    }
+
+    fn whole(&self, identity: ReplyIdentity, echo: Echo) -> Box<dyn BodyWriter> {
+        Box::new(write::CompletionWriter::new(identity, &echo))
     }
 }

@@ -67,10 +67,12 @@ pub(super) fn read(body: &[u8]) -> Result<ChatRequest, Problem> {
         (Some(choice), _) => (Some(choice), "tool_choice"),
         (None, older) => (older, "function_call"),
     };
+    let older = request.tools.is_none() && request.functions.is_some();
     chat.tools = Tools {
         offered: tools(request.tools.unwrap_or_default(), request.functions.unwrap_or_default())?,
         choice: choice.map(|choice| tool_choice(&choice, place)).transpose()?,
-        parallel: request.parallel_tool_calls,
+        parallel: request.parallel_tool_calls.or(older.then_some(false)),
+        older,
     };
     let mut extra = request.extra;
     extra.retain(|_, value| !value.is_null());

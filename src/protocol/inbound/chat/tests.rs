@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::config::Provider;
-use crate::protocol::chat::{ChatEvent, FinishReason, ReplyFault};
+use crate::protocol::chat::{ChatEvent, Citation, FinishReason, Lineage, ReplyFault};
 use crate::protocol::inbound::{Echo, Inbound as _, ReplyIdentity, chat::Chat};
 use crate::protocol::usage::{Told, Usage};
 use crate::providers::outbound::{decode_body as body_of, decoder};
@@ -362,4 +362,50 @@ fn usage_that_nobody_told_is_not_made_up() {
     let told = Told { usage: Usage { input: 1, ..Usage::default() }, ..Told::default() };
     let writer = Chat.whole(identity(), Echo::default());
     assert_eq!(writer.finish(Some(&told))["usage"]["prompt_tokens"], 1);
+}
+
+#[test]
+fn callers_of_functions_get_their_calls_in_the_older_form() {
+    let function = json!({"name": "f", "parameters": {"type": "object", "properties": {}}});
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": "Hi"}], "functions": [function]});
+    let chat = Chat.read(body.to_string().as_bytes()).unwrap();
+    assert_eq!(chat.tools.parallel, Some(false));
+    let start = |index| ChatEvent::CallStart { choice: 0, index, id: "c".into(), name: "f".into(), custom: false };
+    let fragment = |index| ChatEvent::CallArguments { choice: 0, index, fragment: "{}".into() };
+    let finish = ChatEvent::Finish { choice: 0, reason: FinishReason::ToolCalls };
+    let events = [start(0), fragment(0), start(1), fragment(1), finish];
+    let identity = || ReplyIdentity { id: "1".into(), created: 1, model: "m".into() };
+
+    let mut whole = Chat.whole(identity(), Chat.echo(&chat));
+    events.iter().for_each(|event| whole.add(event.clone()));
+    let choice = whole.finish(None)["choices"][0].take();
+    assert_eq!(choice["finish_reason"], "function_call");
+    assert_eq!(choice["message"]["function_call"], json!({"name": "f", "arguments": "{}"}));
+    assert_eq!(choice["message"].get("tool_calls"), None);
+
+    let mut out = Vec::new();
+    let mut stream = Chat.stream(identity(), Chat.echo(&chat));
+    events.iter().for_each(|event| stream.write(event, &mut out));
+    stream.end(None, None, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    assert!(!text.contains("tool_calls"), "{text}");
+    assert_eq!(text.matches(r#""function_call":{"#).count(), 2, "{text}");
+    assert!(text.contains(r#""finish_reason":"function_call""#), "{text}");
+}
+
+#[test]
+fn sources_without_an_address_are_told_beside_the_annotations() {
+    let place = json!({"type": "page_location", "cited_text": "t", "document_index": 0, "document_title": "D",
+        "start_page_number": 1, "end_page_number": 2});
+    let native = Some((Lineage::Anthropic, place.clone()));
+    let in_document = Citation { title: Some("D".into()), native, ..Citation::default() };
+    let on_the_web = Citation { url: Some("https://a.example".into()), ..Citation::default() };
+    let mut whole = Chat.whole(ReplyIdentity { id: "1".into(), created: 1, model: "m".into() }, Echo::default());
+    for citation in [in_document, on_the_web] {
+        whole.add(ChatEvent::Citation { choice: 0, citation });
+    }
+    let message = whole.finish(None)["choices"][0]["message"].take();
+    assert_eq!(message["citations"], json!([place]));
+    let expected = json!({"url": "https://a.example", "title": "", "start_index": 0, "end_index": 0});
+    assert_eq!(message["annotations"], json!([{"type": "url_citation", "url_citation": expected}]));
 }

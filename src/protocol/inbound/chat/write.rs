@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use serde_json::{Map, Value, json};
 
-use super::super::{BodyWriter, ReplyIdentity, StreamWriter};
+use super::super::{BodyWriter, Echo, ReplyIdentity, StreamWriter};
 use crate::protocol::chat::{ChatEvent, Citation, FinishReason, Lineage, MediaKind, ReasoningPart, Signature};
 use crate::protocol::cost_tag::CostTag;
 use crate::protocol::sse;
@@ -52,12 +52,26 @@ fn annotation(citation: &Citation) -> Option<Value> {
     }
     let mut told = json!({"url": citation.url.as_ref()?, "title": citation.title.as_deref().unwrap_or_default()});
     let members = told.as_object_mut()?;
-    for (name, at) in [("start_index", citation.start), ("end_index", citation.end)] {
-        if let Some(at) = at {
-            members.insert(name.to_owned(), at.into());
-        }
-    }
+    // Neither may be missing.
+    let start = citation.start.unwrap_or(0);
+    members.insert("start_index".to_owned(), start.into());
+    members.insert("end_index".to_owned(), citation.end.unwrap_or(start).into());
     Some(json!({"type": "url_citation", "url_citation": told}))
+}
+
+/// Why a choice has ended, as callers of the newer or the older form of calls know it.
+fn word(reason: &FinishReason, older_calls: bool) -> &'static str {
+    match reason {
+        FinishReason::ToolCalls if older_calls => "function_call",
+        reason => reason.as_openai(),
+    }
+}
+
+/// A source as a member of the message: OpenAI's annotations are addresses alone, so that what stands in a document
+/// comes beside them, in Anthropic's form.
+fn cited(citation: &Citation) -> Option<(&'static str, Value)> {
+    let annotated = annotation(citation).map(|annotation| ("annotations", json!([annotation])));
+    annotated.or_else(|| Some(("citations", json!([citation.in_document()?]))))
 }
 
 /// A medium as a member of the message: pictures as OpenRouter gives them, sound as OpenAI does.
@@ -77,6 +91,7 @@ fn medium(kind: MediaKind, media_type: &str, data: &str) -> (&'static str, Value
 pub(super) struct ChunkWriter {
     identity: ReplyIdentity,
     include_usage: bool,
+    older_calls: bool,
     /// Choices that have begun, with the reason for which each has ended.
     choices: BTreeMap<u32, Option<FinishReason>>,
     /// Calls of tools that take free text.
@@ -84,9 +99,10 @@ pub(super) struct ChunkWriter {
 }
 
 impl ChunkWriter {
-    pub(super) fn new(identity: ReplyIdentity, include_usage: bool) -> Self {
+    pub(super) fn new(identity: ReplyIdentity, echo: &Echo) -> Self {
         let identity = ReplyIdentity { id: prefixed(&identity.id), ..identity };
-        Self { identity, include_usage, choices: BTreeMap::new(), custom: Vec::new() }
+        let Echo { include_usage, older_calls, .. } = *echo;
+        Self { identity, include_usage, older_calls, choices: BTreeMap::new(), custom: Vec::new() }
     }
 
     fn begin(&mut self, choice: u32, out: &mut Vec<u8>) {
@@ -122,7 +138,7 @@ impl ChunkWriter {
             "index": choice,
             "delta": delta,
             "logprobs": logprobs,
-            "finish_reason": finish.map(FinishReason::as_openai),
+            "finish_reason": finish.map(|reason| word(reason, self.older_calls)),
         }]);
         let chunk = self.envelope(choices, self.include_usage.then_some(Value::Null));
         sse::write_data(out, chunk.to_string().as_bytes());
@@ -163,6 +179,17 @@ impl StreamWriter for ChunkWriter {
                     self.member(*choice, member, out);
                 }
             }
+            // One call is all that the older form has.
+            ChatEvent::CallStart { index, .. }
+            | ChatEvent::CallArguments { index, .. }
+            | ChatEvent::Proof { index: Some(index), .. }
+                if self.older_calls && *index > 0 => {}
+            ChatEvent::CallStart { choice, name, .. } if self.older_calls => {
+                self.delta(*choice, json!({"function_call": {"name": name, "arguments": ""}}), out);
+            }
+            ChatEvent::CallArguments { choice, fragment, .. } if self.older_calls => {
+                self.delta(*choice, json!({"function_call": {"arguments": fragment}}), out);
+            }
             ChatEvent::CallStart { choice, index, id, name, custom } => {
                 let call = if *custom {
                     self.custom.push((*choice, *index));
@@ -187,8 +214,8 @@ impl StreamWriter for ChunkWriter {
                 self.delta(*choice, json!({"extra_content": extra_content(signature)}), out);
             }
             ChatEvent::Citation { choice, citation } => {
-                if let Some(annotation) = annotation(citation) {
-                    self.delta(*choice, json!({"annotations": [annotation]}), out);
+                if let Some((name, value)) = cited(citation) {
+                    self.delta(*choice, json!({name: value}), out);
                 }
             }
             ChatEvent::Media { choice, kind, media_type, data } => {
@@ -221,6 +248,7 @@ impl StreamWriter for ChunkWriter {
 #[derive(Debug)]
 pub(super) struct CompletionWriter {
     identity: ReplyIdentity,
+    older_calls: bool,
     choices: BTreeMap<u32, Choice>,
 }
 
@@ -246,8 +274,9 @@ struct Call {
 }
 
 impl CompletionWriter {
-    pub(super) fn new(identity: ReplyIdentity) -> Self {
-        Self { identity: ReplyIdentity { id: prefixed(&identity.id), ..identity }, choices: BTreeMap::new() }
+    pub(super) fn new(identity: ReplyIdentity, echo: &Echo) -> Self {
+        let identity = ReplyIdentity { id: prefixed(&identity.id), ..identity };
+        Self { identity, older_calls: echo.older_calls, choices: BTreeMap::new() }
     }
 
     fn choice(&mut self, index: u32) -> &mut Choice {
@@ -293,8 +322,7 @@ impl BodyWriter for CompletionWriter {
                 self.choice(choice).insert(Some(("extra_content", extra_content(&signature))));
             }
             ChatEvent::Citation { choice, citation } => {
-                let annotation = annotation(&citation).map(|annotation| ("annotations", json!([annotation])));
-                self.choice(choice).insert(annotation);
+                self.choice(choice).insert(cited(&citation));
             }
             ChatEvent::Media { choice, kind, media_type, data } => {
                 self.choice(choice).insert(Some(medium(kind, &media_type, &data)));
@@ -305,7 +333,8 @@ impl BodyWriter for CompletionWriter {
     }
 
     fn finish(self: Box<Self>, told: Option<&Told>) -> Value {
-        let choices: Vec<Value> = self.choices.into_iter().map(|(index, choice)| choice.into_json(index)).collect();
+        let choices = self.choices.into_iter().map(|(index, choice)| choice.into_json(index, self.older_calls));
+        let choices: Vec<Value> = choices.collect();
         let mut body = json!({
             "id": self.identity.id,
             "object": "chat.completion",
@@ -332,7 +361,7 @@ impl Choice {
         }
     }
 
-    fn into_json(self, index: u32) -> Value {
+    fn into_json(self, index: u32, older_calls: bool) -> Value {
         let mut message = Map::new();
         message.insert("role".to_owned(), "assistant".into());
         let content = if self.calls.is_empty() && self.refusal.is_none() {
@@ -347,14 +376,19 @@ impl Choice {
         }
         message.extend(self.members);
         if !self.calls.is_empty() {
-            let calls: Vec<Value> = self.calls.into_values().map(Call::into_json).collect();
-            message.insert("tool_calls".to_owned(), calls.into());
+            let mut calls = self.calls.into_values();
+            if older_calls {
+                let call = calls.next().map(|call| json!({"name": call.name, "arguments": call.arguments}));
+                message.insert("function_call".to_owned(), call.into());
+            } else {
+                message.insert("tool_calls".to_owned(), calls.map(Call::into_json).collect());
+            }
         }
         json!({
             "index": index,
             "message": message,
             "logprobs": self.logprobs,
-            "finish_reason": self.finish.unwrap_or(FinishReason::Stop).as_openai(),
+            "finish_reason": word(&self.finish.unwrap_or(FinishReason::Stop), older_calls),
         })
     }
 }

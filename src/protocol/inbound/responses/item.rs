@@ -192,6 +192,13 @@ pub(super) fn annotation(citation: &Citation) -> Option<Value> {
         }
         return Some(Value::Object(flat));
     }
+    if let Some(place) = citation.in_document() {
+        let number = place.get("document_index").or_else(|| place.get("search_result_index"));
+        let id = format!("document_{}", number.and_then(Value::as_u64).unwrap_or(0));
+        let at = citation.end.or(citation.start).unwrap_or(0);
+        let name = citation.title.as_ref().unwrap_or(&id);
+        return Some(json!({"type": "file_citation", "file_id": id, "filename": name, "index": at}));
+    }
     let url = citation.url.as_ref()?;
     Some(json!({
         "type": "url_citation",

@@ -28,7 +28,12 @@ impl Inbound for Responses {
     }
 
     fn echo(&self, chat: &ChatRequest) -> Echo {
-        Echo { include_usage: true, members: repeated(chat), reasoning_proofs: chat.reasoning.include_encrypted }
+        Echo {
+            include_usage: true,
+            members: repeated(chat),
+            reasoning_proofs: chat.reasoning.include_encrypted,
+            ..Echo::default()
+        }
     }
 
     fn stream(&self, identity: ReplyIdentity, echo: Echo) -> Box<dyn StreamWriter> {
