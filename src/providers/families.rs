@@ -146,6 +146,10 @@ const GEMINI_BUDGET: Traits =
     Traits { reasons: true, budgets: Some((1, 24_576)), switched_off: SwitchedOff::Always, ..GEMINI_2 };
 const GEMINI: Traits = Traits { efforts: &[Minimal, Low, Medium, High], thinking_level: true, ..REASONING };
 
+/// Flash from 3.6 on, and 3.5 Flash-Lite: sets its sampling itself, and the user has the last word.
+/// <https://ai.google.dev/gemini-api/docs/whats-new-gemini-3.6>
+const GEMINI_FIXED: Traits = Traits { sampling: Taken::Never, prefill: false, ..GEMINI };
+
 const GROK: Traits = Traits { efforts: &[Low, Medium, High, XHigh], ..REASONING };
 
 /// DeepSeek and Zhipu: tools as the model sees fit, JSON without a schema.
@@ -215,9 +219,11 @@ static FAMILIES: &[(&[&str], Traits)] = &[
     (&["gemini-2.5-flash-lite*"], Traits { budgets: Some((512, 24_576)), ..GEMINI_BUDGET }),
     (&["gemini-2.5*"], GEMINI_BUDGET),
     (
-        &["gemini-*-pro*", "gemini-pro*", "gemini-3.7-flash*", "gemini-3.8-flash*", "gemini-flash-latest*"],
-        Traits { efforts: &[Low, Medium, High], ..GEMINI },
+        &["gemini-3.7-flash*", "gemini-3.8-flash*", "gemini-flash-latest*"],
+        Traits { efforts: &[Low, Medium, High], ..GEMINI_FIXED },
     ),
+    (&["gemini-3.5-flash-lite*", "gemini-3.6-flash*"], GEMINI_FIXED),
+    (&["gemini-*-pro*", "gemini-pro*"], Traits { efforts: &[Low, Medium, High], ..GEMINI }),
     (&["gemini*"], GEMINI),
     (&["gemma*"], Traits { forced_tools: Taken::Never, system: false, ..NO_SCHEMA }),
     (&["grok-3-mini*"], Traits { efforts: &[Low, High], ..GROK }),

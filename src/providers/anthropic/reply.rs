@@ -37,6 +37,8 @@ pub(super) struct Reader {
     /// Characters of the answer so far.
     said: u64,
     stopped: bool,
+    /// Whether it has said why.
+    explained: bool,
 }
 
 impl EventReader for Reader {
@@ -77,6 +79,7 @@ impl EventReader for Reader {
             self.block_stop(index, out);
         }
         self.message_delta(body, body, out);
+        self.stop(out);
         Ok(())
     }
 
@@ -100,6 +103,11 @@ impl Reader {
         // Blocks that were never closed.
         while let Some(index) = self.blocks.keys().next().copied() {
             self.block_stop(index, out);
+        }
+        // It is complete; why it has ended it need not have said.
+        if !self.explained {
+            let reason = if self.calls > 0 { FinishReason::ToolCalls } else { FinishReason::Stop };
+            out.push(ChatEvent::Finish { choice: 0, reason });
         }
     }
 
@@ -196,6 +204,7 @@ impl Reader {
             Some("pause_turn") => FinishReason::Pause,
             Some(_) => FinishReason::Stop,
         };
+        self.explained = true;
         out.push(ChatEvent::Finish { choice: 0, reason });
     }
 

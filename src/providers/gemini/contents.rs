@@ -97,6 +97,11 @@ pub(super) fn write(chat: &ChatRequest, wire: Wire, notes: &mut Notes) -> Result
             }
         }
     }
+    let is_models = |content: &Value| content.get("role").is_some_and(|role| role == "model");
+    if !wire.family.traits.prefill && contents.last().is_some_and(is_models) {
+        writer.notes.drop_named("prefill")?;
+        contents.push(content("user", vec![json!({"text": "Go on from where you stopped."})]));
+    }
     if !wire.family.traits.system && !instructions.is_empty() {
         match contents.first_mut().and_then(|first| first.get_mut("parts")?.as_array_mut()) {
             Some(first) => _ = first.splice(0..0, instructions.drain(..)),

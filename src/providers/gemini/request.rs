@@ -7,7 +7,7 @@ use super::{Host, Wire, contents, tools};
 use crate::config::StructuredOutput;
 use crate::error::Problem;
 use crate::protocol::chat::{ChatRequest, Effort, Format, Reasoning, ThinkMode};
-use crate::providers::families::{SwitchedOff, Traits};
+use crate::providers::families::{SwitchedOff, Taken, Traits};
 use crate::providers::notes::{Notes, Param};
 use crate::providers::schema::{Subset, fit};
 
@@ -32,6 +32,10 @@ const HAS: &[Param] = &[
     Param::Citations,
     Param::Strict,
 ];
+
+/// What models do not take that set their sampling themselves.
+const SAMPLING: &[Param] =
+    &[Param::Temperature, Param::TopP, Param::TopK, Param::PresencePenalty, Param::FrequencyPenalty];
 
 /// Members of Google's own.
 const EXTRAS: &[&str] = &["google", "safety_settings", "safetySettings", "cached_content", "cachedContent"];
@@ -80,11 +84,15 @@ fn generation_config(chat: &ChatRequest, wire: Wire, notes: &mut Notes) -> Resul
     let (sampling, output) = (&chat.sampling, &chat.output);
     let mut config = Map::new();
     put(&mut config, "maxOutputTokens", output.max_tokens);
-    put(&mut config, "temperature", sampling.temperature);
-    put(&mut config, "topP", sampling.top_p);
-    put(&mut config, "topK", sampling.top_k);
-    put(&mut config, "presencePenalty", sampling.presence_penalty);
-    put(&mut config, "frequencyPenalty", sampling.frequency_penalty);
+    if wire.family.traits.sampling == Taken::Never {
+        notes.lacking(chat, SAMPLING)?;
+    } else {
+        put(&mut config, "temperature", sampling.temperature);
+        put(&mut config, "topP", sampling.top_p);
+        put(&mut config, "topK", sampling.top_k);
+        put(&mut config, "presencePenalty", sampling.presence_penalty);
+        put(&mut config, "frequencyPenalty", sampling.frequency_penalty);
+    }
     put(&mut config, "seed", sampling.seed.map(small_seed));
     put(&mut config, "stopSequences", (!sampling.stop.is_empty()).then(|| sampling.stop.clone()));
     put(&mut config, "candidateCount", sampling.n.filter(|n| *n != 1));

@@ -141,8 +141,7 @@ impl EventReader for Reader {
         for choice in reply.choices.iter_mut().flatten() {
             if choice.finish_reason.as_ref().is_none_or(String::is_empty) {
                 let calls = choice.message.as_ref().and_then(|message| message.tool_calls.as_ref());
-                let word = if calls.is_some_and(|calls| !calls.is_empty()) { "tool_calls" } else { "stop" };
-                choice.finish_reason = Some(word.to_owned());
+                choice.finish_reason = Some(why(calls.is_some_and(|calls| !calls.is_empty())).to_owned());
             }
         }
         if reply.choices.as_ref().is_none_or(Vec::is_empty) && reply.error.is_none() {
@@ -151,10 +150,24 @@ impl EventReader for Reader {
         self.take(reply, out)
     }
 
-    fn ended(&mut self, _: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
-        let finished = !self.choices.is_empty() && self.choices.values().all(|choice| choice.finished);
-        if finished || (self.done && self.started) { Ok(()) } else { Err(ReplyFault::Truncated) }
+    fn ended(&mut self, out: &mut Vec<ChatEvent>) -> Result<(), ReplyFault> {
+        let open = self.choices.iter().filter(|(_, choice)| !choice.finished);
+        let open: Vec<(u32, &str)> = open.map(|(choice, state)| (*choice, why(!state.calls.is_empty()))).collect();
+        if self.choices.is_empty() || (!open.is_empty() && !self.done) {
+            return Err(ReplyFault::Truncated);
+        }
+        // The mark says that the reply is complete; why it has ended nobody said.
+        for (choice, word) in open {
+            let finish_reason = Some(word.to_owned());
+            self.take_choice(Choice { index: Some(choice), finish_reason, ..Choice::default() }, out)?;
+        }
+        Ok(())
     }
+}
+
+/// Why a choice has ended that does not say it.
+fn why(has_calls: bool) -> &'static str {
+    if has_calls { "tool_calls" } else { "stop" }
 }
 
 /// An error within a reply, its code in OpenAI's words.

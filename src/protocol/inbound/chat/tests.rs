@@ -409,3 +409,16 @@ fn sources_without_an_address_are_told_beside_the_annotations() {
     let expected = json!({"url": "https://a.example", "title": "", "start_index": 0, "end_index": 0});
     assert_eq!(message["annotations"], json!([{"type": "url_citation", "url_citation": expected}]));
 }
+
+#[test]
+fn a_stream_that_is_marked_as_complete_ends_whether_it_says_why_or_not() {
+    let chunk = |delta: Value| json!({"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta}]});
+    let call = json!({"tool_calls": [{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}]});
+    for (delta, reason) in [(json!({"content": "x"}), FinishReason::Stop), (call, FinishReason::ToolCalls)] {
+        let (events, end) = decode(&[chunk(delta.clone())]);
+        assert_eq!(end, Ok(()));
+        assert_eq!(events.last(), Some(&ChatEvent::Finish { choice: 0, reason }));
+        let unmarked = format!("data: {}\n\n", chunk(delta));
+        assert_eq!(decode_text(&unmarked).1, Err(ReplyFault::Truncated));
+    }
+}

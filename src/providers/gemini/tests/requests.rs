@@ -482,3 +482,19 @@ fn members_of_googles_own_are_put_into_the_body() {
         assert_eq!(refusal(API, &chat).0, at);
     }
 }
+
+#[test]
+fn newer_flash_models_set_their_sampling_and_leave_the_last_word_to_the_user() {
+    let mut chat = chat(vec![(Role::User, vec![text("Hi")]), (Role::Assistant, vec![text("Well,")])]);
+    (chat.sampling.temperature, chat.sampling.top_k) = (Some(0.5), Some(3));
+    chat.sampling.presence_penalty = Some(0.5);
+    for model in ["gemini-3.6-flash", "gemini-3.5-flash-lite", "gemini-3.8-flash"] {
+        let (body, dropped, _) = sent(API, model, &chat).unwrap();
+        assert_eq!(dropped, ["prefill", "temperature", "top_k", "presence_penalty"], "{model}");
+        assert_eq!(body.pointer("/contents/2/role").unwrap(), "user");
+        assert_eq!(body.get("generationConfig"), None);
+    }
+    let (body, dropped, _) = sent(API, "gemini-3.5-flash", &chat).unwrap();
+    assert_eq!(dropped, Vec::<String>::new());
+    assert_eq!(body["contents"].as_array().unwrap().len(), 2);
+}
