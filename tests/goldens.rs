@@ -174,6 +174,7 @@ fn assert_choices(id: &str, got: &Reply, expected: &Reply) {
         assert_eq!(got.refusal, expected.refusal, "{id}");
         assert_eq!(got.thinking_blocks, expected.thinking_blocks, "{id}");
         assert_eq!(got.annotations, expected.annotations, "{id}");
+        assert_eq!(got.citations, expected.citations, "{id}");
         assert_eq!(got.finish, expected.finish, "{id}");
         let calls = |calls: &[oracle::Call]| -> Vec<(String, String, Value)> {
             calls.iter().map(|call| (call.id.clone(), call.name.clone(), call.parsed())).collect()

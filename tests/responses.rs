@@ -307,9 +307,9 @@ fn goes_out_and_comes_back(id: &str, mut chat: ChatRequest) {
     };
     let sent = request(&chat, target, &mut Notes::new(Api::Responses, false)).unwrap();
     let mut again = Responses.read(&sent.body).unwrap();
-    // Members of this API's own are not sent on, and what is left to the provider is said.
+    // Members of this API's own are not sent on but for wishes of tools, and what is left to the provider is said.
     again.caller.store = chat.caller.store;
-    chat.extra.clear();
+    chat.extra.retain(|name, _| name == "include");
     for tool in &mut chat.tools.offered {
         if let llm_gateway::protocol::chat::ToolBody::Function(function) = &mut tool.body {
             function.strict = function.strict.or(Some(false));

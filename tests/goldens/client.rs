@@ -114,6 +114,7 @@ fn read_message(choice: &mut Choice, message: &Value) {
     let list = |name: &str| message[name].as_array().into_iter().flatten().cloned();
     choice.thinking_blocks.extend(list("thinking_blocks"));
     choice.annotations.extend(list("annotations"));
+    choice.citations.extend(list("citations"));
 }
 
 /// Checks that the counts nest as OpenAI's do and pulls them apart. Cache writes are told without their lifetime.

@@ -23,6 +23,8 @@ pub(crate) struct Choice {
     pub(crate) calls: Vec<Call>,
     pub(crate) thinking_blocks: Vec<Value>,
     pub(crate) annotations: Vec<Value>,
+    /// Places in documents that have no address, in Anthropic's form.
+    pub(crate) citations: Vec<Value>,
     /// OpenAI's word; empty while there is none.
     pub(crate) finish: String,
 }
@@ -150,12 +152,18 @@ fn add_content(choice: &mut Choice, message: &Value) {
 /// The addresses that Perplexity has beside its choices, in each chunk again.
 fn add_sources(reply: &mut Reply, body: &Value) {
     for url in body["citations"].as_array().into_iter().flatten() {
-        let annotation = json!({"type": "url_citation", "url_citation": {"url": url, "title": ""}});
+        let annotation = url_citation(url, &json!(""), 0, 0);
         let choice = reply.choices.entry(0).or_default();
         if !choice.annotations.contains(&annotation) {
             choice.annotations.push(annotation);
         }
     }
+}
+
+/// OpenAI's annotation; the places count characters of the answer.
+fn url_citation(url: &Value, title: &Value, start: usize, end: usize) -> Value {
+    let told = json!({"url": url, "title": title, "start_index": start, "end_index": end});
+    json!({"type": "url_citation", "url_citation": told})
 }
 
 fn chat_finish(word: &Value) -> String {
@@ -197,7 +205,18 @@ fn message(message: &Value) -> Expected {
     let mut choice = Choice { finish: message_finish(&message["stop_reason"]), ..Choice::default() };
     for block in message["content"].as_array().unwrap() {
         match block["type"].as_str().unwrap() {
-            "text" => choice.text.push_str(block["text"].as_str().unwrap()),
+            "text" => {
+                let start = choice.text.chars().count();
+                choice.text.push_str(block["text"].as_str().unwrap());
+                let end = choice.text.chars().count();
+                for cited in block["citations"].as_array().into_iter().flatten() {
+                    if cited["url"].is_string() {
+                        choice.annotations.push(url_citation(&cited["url"], &cited["title"], start, end));
+                    } else {
+                        choice.citations.push(cited.clone());
+                    }
+                }
+            }
             "thinking" => {
                 choice.reasoning.push_str(block["thinking"].as_str().unwrap());
                 choice.thinking_blocks.push(block.clone());

@@ -10,8 +10,12 @@ use crate::protocol::usage::{BillingFacts, Told};
 
 /// What a content block becomes.
 enum Block {
-    /// The answer's character with which it begins.
-    Text(u64),
+    /// Its sources are told before the text that they belong to, and wait for its end.
+    Text {
+        /// The answer's character with which it begins.
+        start: u64,
+        citations: Vec<Value>,
+    },
     Thinking {
         text: String,
         signature: String,
@@ -117,10 +121,8 @@ impl Reader {
             "text" => {
                 let start = self.said;
                 self.say(text("text"), out);
-                for citation in block.get("citations").and_then(Value::as_array).into_iter().flatten() {
-                    self.cite(start, citation, out);
-                }
-                Block::Text(start)
+                let citations = block.get("citations").and_then(Value::as_array).cloned().unwrap_or_default();
+                Block::Text { start, citations }
             }
             "thinking" => {
                 push_reasoning(&text("thinking"), out);
@@ -141,16 +143,11 @@ impl Reader {
 
     fn block_delta(&mut self, index: u64, delta: &Value, out: &mut Vec<ChatEvent>) {
         let text = |name: &str| delta.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        if let Some(Block::Text(start)) = self.blocks.get(&index) {
-            let start = *start;
-            match delta.get("type").and_then(Value::as_str) {
-                Some("text_delta") => self.say(text("text"), out),
-                Some("citations_delta") => self.cite(start, delta.get("citation").unwrap_or(&Value::Null), out),
-                _ => {}
-            }
-            return;
-        }
         match (self.blocks.get_mut(&index), delta.get("type").and_then(Value::as_str).unwrap_or_default()) {
+            (Some(Block::Text { .. }), "text_delta") => self.say(text("text"), out),
+            (Some(Block::Text { citations, .. }), "citations_delta") => {
+                citations.extend(delta.get("citation").cloned());
+            }
             (Some(Block::Thinking { text: all, .. }), "thinking_delta") => {
                 all.push_str(&text("thinking"));
                 push_reasoning(&text("thinking"), out);
@@ -169,6 +166,11 @@ impl Reader {
 
     fn block_stop(&mut self, index: u64, out: &mut Vec<ChatEvent>) {
         match self.blocks.remove(&index) {
+            Some(Block::Text { start, citations }) => {
+                for citation in &citations {
+                    self.cite(start, citation, out);
+                }
+            }
             // A call without arguments still has arguments in OpenAI's terms: an empty object.
             Some(Block::Tool { index, initial, has_arguments: false }) => {
                 out.push(ChatEvent::CallArguments { choice: 0, index, fragment: initial.to_string() });
