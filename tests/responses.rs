@@ -194,7 +194,7 @@ fn actual(id: &str, events: &[ChatEvent]) -> Said {
             ChatEvent::CallArguments { index, fragment, .. } => calls.get_mut(index).unwrap().2 += fragment,
             ChatEvent::Citation { .. } => said.sources += 1,
             ChatEvent::Hosted { value, .. } => said.others.push(value["type"].as_str().unwrap().to_owned()),
-            ChatEvent::Media { .. } => said.others.push("image_generation_call".to_owned()),
+            ChatEvent::Picture { .. } => said.others.push("image_generation_call".to_owned()),
             ChatEvent::Usage(Usage { cache_read, output_reasoning, .. }) => {
                 let ChatEvent::Usage(usage) = event else { continue };
                 said.usage = (usage.input_total(), usage.output_total(), *cache_read, *output_reasoning);

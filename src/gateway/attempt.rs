@@ -9,6 +9,7 @@ use super::patience::Patience;
 use super::plan::{Lane, Plan};
 use super::relay::{self, Outgoing, Surroundings};
 use super::reply::{Form, Wanted, form, is_sound, processor, whole_reply};
+use super::streams;
 use super::upload::Upload;
 use crate::error::Problem;
 use crate::http::shell::now_ms;
@@ -30,7 +31,7 @@ pub struct Failed {
     /// Bytes of a reply that had begun well; the provider presumably charges for them.
     pub reply_bytes: Option<usize>,
     /// What the provider said of its own limits.
-    pub headroom: Headroom,
+    pub headroom: Box<Headroom>,
     /// The minted token that was not accepted.
     pub refused_token: Option<Used>,
     /// What the caller is told if nobody else answers.
@@ -44,7 +45,7 @@ impl Failed {
             fault,
             retry_after_ms: None,
             reply_bytes: None,
-            headroom: Headroom::default(),
+            headroom: Box::default(),
             refused_token: None,
             answer: Box::new(Err(problem)),
         }
@@ -58,7 +59,7 @@ pub struct Served {
     /// Its stream, if it is one.
     pub outgoing: Option<Outgoing>,
     /// What the provider said of its own limits.
-    pub headroom: Headroom,
+    pub headroom: Box<Headroom>,
 }
 
 /// Notes that a provider is going to be asked; both times are in milliseconds.
@@ -128,7 +129,7 @@ impl Attempting<'_, '_> {
         let upstream_id = upstream.header("x-request-id").or_else(|| upstream.header("request-id"));
         record.upstream_request_id = upstream_id.unwrap_or_default().to_owned();
         let header = |name: &str| upstream.header(name).map(str::to_owned);
-        let headroom = headroom::read(&header, began);
+        let headroom = Box::new(headroom::read(&header, began));
         if !(200..300).contains(&upstream.status) {
             let retry_after_ms = headroom::retry_after_ms(&header, began);
             return Err(Failed { headroom, retry_after_ms, ..self.refused(upstream).await });
@@ -168,7 +169,7 @@ impl Attempting<'_, '_> {
             return Err(self.refused(upstream).await);
         }
         let max_bytes = self.exchange.settings().http.max_reply_bytes;
-        let read = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
+        let read = streams::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
         let bytes = read.as_ref().map_or_else(|partial| partial.bytes, Vec::len);
         let form = form(upstream.header("content-type"), self.wanted.stream);
         let (plan, wanted) = (self.plan, self.wanted);
@@ -233,7 +234,7 @@ impl Attempting<'_, '_> {
             started: self.started,
         };
         let begun = match &upstream.body {
-            Some(body) => relay::opaque(body, around).await,
+            Some(body) => relay::opaque(body, upstream.length(), around).await,
             None => Err(ReplyFault::Truncated),
         };
         let outgoing = begun.map_err(|fault| match broken(self.exchange, &upstream, &fault, 0) {
@@ -250,7 +251,7 @@ impl Attempting<'_, '_> {
     async fn whole(&mut self, upstream: Upstream, form: Form) -> Result<Reply, Failed> {
         let settings = self.exchange.settings();
         let (max_bytes, tells_cost) = (settings.http.max_reply_bytes, settings.billing.tell_cost);
-        let read = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
+        let read = streams::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
         let bytes = read.as_ref().map_or_else(|partial| partial.bytes, Vec::len);
         let (plan, wanted) = (self.plan, self.wanted.clone());
         let worked = read
@@ -279,7 +280,7 @@ impl Attempting<'_, '_> {
     /// An error of the provider's: unmodified where it is in the caller's dialect, otherwise told in it.
     async fn refused(&mut self, upstream: Upstream) -> Failed {
         let max_bytes = self.exchange.settings().http.max_error_bytes;
-        let body = relay::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
+        let body = streams::whole(upstream.body.as_ref(), self.patience, &upstream.abort, max_bytes).await;
         let body = upstream.scrubber.body(body.unwrap_or_default());
         let json = serde_json::from_slice::<serde_json::Value>(&body).ok();
         // Some say in headers alone what went wrong.

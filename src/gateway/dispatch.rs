@@ -47,11 +47,10 @@ const READ: &[&str] = &[
     "x-should-retry",
     "x-request-id",
     "request-id",
+    "content-length",
+    "content-encoding",
     BEDROCK_INPUT_TOKENS,
 ];
-
-/// How long a reply is that is passed on unread.
-const LENGTH: &[&str] = &["content-length", "content-encoding"];
 
 /// A reply that has begun.
 pub struct Upstream {
@@ -73,6 +72,12 @@ impl Upstream {
     /// A header as text.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// How many bytes its body has, if it says so. What the runtime has unpacked has another length than announced.
+    pub fn length(&self) -> Option<u64> {
+        let is_packed = self.header("content-encoding").is_some_and(|coding| coding != "identity");
+        self.header("content-length").filter(|_| !is_packed)?.trim().parse().ok()
     }
 }
 
@@ -179,7 +184,7 @@ pub async fn dispatch(
         }
     };
     let mut headers = HeaderMap::new();
-    let of_paths: &[&[&str]] = if plan.lane == Lane::Proxy { &[REPLY_HEADERS, LENGTH] } else { &[] };
+    let of_paths: &[&[&str]] = if plan.lane == Lane::Proxy { &[REPLY_HEADERS] } else { &[] };
     for name in READ.iter().chain(headroom::READ).chain(of_paths.iter().copied().flatten()) {
         if let Ok(Some(value)) = reply.headers().get(name)
             && let Ok(value) = credentials.scrubber.text(value).parse()

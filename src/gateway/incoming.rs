@@ -3,7 +3,7 @@
 use js_sys::Uint8Array;
 use web_sys::ReadableStream;
 
-use super::relay::{CHUNK_BYTES, Pieces, append};
+use super::streams::{CHUNK_BYTES, Pieces, append};
 use crate::error::{Kind, Problem};
 use crate::http::middleware::too_large;
 use crate::http::shell::within;

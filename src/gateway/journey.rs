@@ -37,7 +37,6 @@ use crate::providers::outbound::Serves;
 use crate::providers::{StandIns, UpstreamRequest};
 use crate::routing::attempts::{self, Attempts, Next, Policy};
 use crate::routing::board::{Availability, Observation};
-use crate::routing::headroom::Headroom;
 use crate::routing::outcome::{Blame, Fault};
 use crate::routing::tree::Candidate;
 use crate::store::routing::{deciding, in_flight, random, saw, with_budget};
@@ -255,7 +254,7 @@ impl<'a> Journey<'a> {
         if plan.lane == Lane::Estimated {
             enter(exchange, &plan, self.sight.principal, envelope);
             let reply = count::estimate(envelope.api, envelope.input.measure().tokens(plan.family()));
-            return Tried::Served(Box::new(Served { reply, outgoing: None, headroom: Headroom::default() }));
+            return Tried::Served(Box::new(Served { reply, outgoing: None, headroom: Box::default() }));
         }
         match self.goes_on(exchange, &plan, envelope).await {
             Ok(None) => {}
@@ -291,7 +290,7 @@ impl<'a> Journey<'a> {
         let result = attempting.run(request, self.env, self.client.clone()).await;
         let ended = now_ms();
         let millis = ended.saturating_sub(sent);
-        let headroom = result.as_ref().map_or_else(|failed| failed.headroom, |served| served.headroom);
+        let headroom = result.as_ref().map_or_else(|failed| *failed.headroom, |served| *served.headroom);
         exchange.providers_limits = (headroom, ended);
         let headroom = Some(headroom).filter(|headroom| !headroom.is_empty());
         let seen = Observation {

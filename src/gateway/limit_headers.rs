@@ -5,7 +5,7 @@ use crate::config::Disclose;
 use crate::error::Dialect;
 use crate::limits::ask::RuleState;
 use crate::limits::rule::{Dimension, LimitMode, Scope};
-use crate::routing::headroom::Headroom;
+use crate::routing::headroom::{Headroom, Share};
 
 /// One header: its name and its value.
 pub type Header = (&'static str, String);
@@ -21,6 +21,16 @@ const ANTHROPIC_REQUESTS: [&str; 3] = [
 ];
 const ANTHROPIC_TOKENS: [&str; 3] =
     ["anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining", "anthropic-ratelimit-tokens-reset"];
+const ANTHROPIC_INPUT_TOKENS: [&str; 3] = [
+    "anthropic-ratelimit-input-tokens-limit",
+    "anthropic-ratelimit-input-tokens-remaining",
+    "anthropic-ratelimit-input-tokens-reset",
+];
+const ANTHROPIC_OUTPUT_TOKENS: [&str; 3] = [
+    "anthropic-ratelimit-output-tokens-limit",
+    "anthropic-ratelimit-output-tokens-remaining",
+    "anthropic-ratelimit-output-tokens-reset",
+];
 
 /// Whether callers are told of a limit of this scope.
 pub fn is_disclosed(scope: Scope, disclose: Disclose) -> bool {
@@ -52,22 +62,8 @@ pub fn headers(states: &[RuleState], disclose: Disclose, dialect: Dialect, now: 
         let anthropic = [
             (tightest(&[Dimension::Requests]), ANTHROPIC_REQUESTS),
             (tightest(&all_tokens), ANTHROPIC_TOKENS),
-            (
-                tightest(&[Dimension::InputTokens]),
-                [
-                    "anthropic-ratelimit-input-tokens-limit",
-                    "anthropic-ratelimit-input-tokens-remaining",
-                    "anthropic-ratelimit-input-tokens-reset",
-                ],
-            ),
-            (
-                tightest(&[Dimension::OutputTokens]),
-                [
-                    "anthropic-ratelimit-output-tokens-limit",
-                    "anthropic-ratelimit-output-tokens-remaining",
-                    "anthropic-ratelimit-output-tokens-reset",
-                ],
-            ),
+            (tightest(&[Dimension::InputTokens]), ANTHROPIC_INPUT_TOKENS),
+            (tightest(&[Dimension::OutputTokens]), ANTHROPIC_OUTPUT_TOKENS),
         ];
         for (state, names) in anthropic {
             if let Some(state) = state {
@@ -96,17 +92,25 @@ pub fn of_provider(
         let mut enforced = states.iter().filter(|state| state.mode == LimitMode::Enforce);
         enforced.any(|state| state.scope != Scope::Provider && dimensions.contains(&state.dimension))
     };
-    let tokens = [Dimension::TotalTokens, Dimension::InputTokens, Dimension::OutputTokens];
+    let requests = is_ours(&[Dimension::Requests]);
+    let tokens = is_ours(&[Dimension::TotalTokens, Dimension::InputTokens, Dimension::OutputTokens]);
     let mut headers = Vec::new();
+    let mut tell = |names: [&'static str; 3], share: Share, reset: Option<String>| {
+        let told = [Some(share.limit.to_string()), Some(share.remaining.to_string()), reset];
+        headers.extend(names.into_iter().zip(told).filter_map(|(name, value)| Some((name, value?))));
+    };
     for (share, is_ours, openai, anthropic) in [
-        (left.requests, is_ours(&[Dimension::Requests]), OPENAI_REQUESTS, ANTHROPIC_REQUESTS),
-        (left.tokens, is_ours(&tokens), OPENAI_TOKENS, ANTHROPIC_TOKENS),
+        (left.requests, requests, Some(OPENAI_REQUESTS), ANTHROPIC_REQUESTS),
+        (left.tokens, tokens, Some(OPENAI_TOKENS), ANTHROPIC_TOKENS),
+        (left.input_tokens, tokens, None, ANTHROPIC_INPUT_TOKENS),
+        (left.output_tokens, tokens, None, ANTHROPIC_OUTPUT_TOKENS),
     ] {
         let Some(share) = share.filter(|_| !is_ours) else { continue };
-        let told = |reset: String| [share.limit.to_string(), share.remaining.to_string(), reset];
-        headers.extend(openai.into_iter().zip(told(duration(share.reset_ms))));
+        if let Some(openai) = openai {
+            tell(openai, share, share.reset_ms.map(duration));
+        }
         if dialect == Dialect::Anthropic {
-            headers.extend(anthropic.into_iter().zip(told(reset_at(now, share.reset_ms))));
+            tell(anthropic, share, share.reset_ms.map(|reset_ms| reset_at(now, reset_ms)));
         }
     }
     headers
@@ -182,7 +186,6 @@ pub fn rfc3339(millis: u64) -> String {
 mod tests {
     use super::*;
     use crate::limits::rule::Period;
-    use crate::routing::headroom::Share;
 
     fn state(scope: Scope, dimension: Dimension, limit: u64, remaining: u64) -> RuleState {
         RuleState {
@@ -208,12 +211,13 @@ mod tests {
 
     #[test]
     fn a_providers_limits_are_told_where_the_gateway_has_none() {
-        let share = |limit| Some(Share { limit, remaining: 1, reset_ms: 1_500 });
-        let left = Headroom { requests: share(10), tokens: share(20) };
-        let told = |states: &[RuleState], disclose, dialect| {
-            let headers = of_provider(&left, states, disclose, dialect, 500);
+        let share = |limit| Some(Share { limit, remaining: 1, reset_ms: Some(1_500) });
+        let left = Headroom { requests: share(10), tokens: share(20), output_tokens: share(20), ..Headroom::default() };
+        let of = |left: &Headroom, states: &[RuleState], disclose, dialect| {
+            let headers = of_provider(left, states, disclose, dialect, 500);
             headers.into_iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
         };
+        let told = |states: &[RuleState], disclose, dialect| of(&left, states, disclose, dialect);
         let requests =
             ["x-ratelimit-limit-requests: 10", "x-ratelimit-remaining-requests: 1", "x-ratelimit-reset-requests: 1.5s"];
         let tokens =
@@ -228,7 +232,12 @@ mod tests {
         assert_eq!(told(&[], Disclose::None, Dialect::Anthropic), Vec::<String>::new());
         let both = told(&[], Disclose::All, Dialect::Anthropic);
         assert!(both.contains(&"anthropic-ratelimit-tokens-reset: 1970-01-01T00:00:02Z".to_owned()), "{both:?}");
-        assert_eq!(both.len(), 12);
+        assert!(both.contains(&"anthropic-ratelimit-output-tokens-limit: 20".to_owned()), "{both:?}");
+        assert_eq!(both.len(), 15);
+        let endless = Some(Share { limit: 9, remaining: 3, reset_ms: None });
+        let left = Headroom { requests: endless, ..Headroom::default() };
+        let lines = of(&left, &[], Disclose::All, Dialect::OpenAi);
+        assert_eq!(lines, ["x-ratelimit-limit-requests: 9", "x-ratelimit-remaining-requests: 3"]);
     }
 
     #[test]

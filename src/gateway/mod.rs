@@ -7,7 +7,7 @@
 //!    [`reservation`]
 //! 5. `journey`: one `attempt` after the other until somebody answers; `dispatch`: the upstream request, within the time
 //!    that [`patience`] allows; [`mod@fault`]: what went wrong; [`explain`]: why it went where it went
-//! 6. [`reply`] and `relay`: the reply to the caller, with [`meter`] reading along; [`mod@count`]: what is only counted
+//! 6. [`reply`] and `relay`, by `streams`: the reply to the caller, with [`meter`] reading along; [`mod@count`]: what is only counted
 //!    `shadow`: a copy of it to a model that is tried out
 //! 7. `settle`: what the request used, its log line, and what it is charged ([`charge`])
 //!
@@ -71,5 +71,7 @@ pub mod settle;
 pub mod shadow;
 #[cfg(target_arch = "wasm32")]
 pub mod stored;
+#[cfg(target_arch = "wasm32")]
+pub mod streams;
 #[cfg(target_arch = "wasm32")]
 pub mod upload;

@@ -19,6 +19,7 @@ use super::plan::Plan;
 use super::proxy::{self, Address, Named, REPLY_HEADERS, Seen};
 use super::recognise::Recogniser;
 use super::relay::{self, Opaque, Outgoing, Surroundings};
+use super::streams;
 use super::upload::Upload;
 use crate::config::{Disclose, ProviderDialect};
 use crate::error::Problem;
@@ -175,7 +176,7 @@ fn take(
                     return Ok(taken);
                 };
                 taken.held.grow(piece.length() as usize)?;
-                relay::append(&mut taken.first, &piece);
+                streams::append(&mut taken.first, &piece);
             }
             taken.seen.announce(length.unwrap_or(taken.first.len() as u64));
             taken.upload = Some(Upload { incoming, form: None, length, held: std::mem::take(&mut taken.held) });
@@ -281,14 +282,11 @@ async fn serve(
         started,
     };
     let content_type = upstream.header("content-type").unwrap_or_default();
-    // What the runtime has unpacked has another length.
-    let is_packed = upstream.header("content-encoding").is_some_and(|coding| coding != "identity");
-    let length = upstream.header("content-length").filter(|_| !is_packed);
     let passing = Opaque {
         recogniser: Recogniser::new(Some(content_type), proxy::may_use_tokens(&exchange.method)),
         estimated,
         events: content_type.trim_start().to_ascii_lowercase().starts_with("text/event-stream"),
-        length: length.and_then(|length| length.parse().ok()),
+        length: upstream.length(),
     };
     let outgoing = relay::passed(body, passing, around);
     let outgoing = outgoing.map_err(|fault| Failed::without_reply(Fault::Gateway, fault_problem(&fault)))?;
@@ -305,7 +303,7 @@ async fn refused(
     patience: Patience,
 ) -> Failed {
     let max_bytes = exchange.settings().http.max_error_bytes;
-    let body = relay::whole(upstream.body.as_ref(), patience, &upstream.abort, max_bytes).await.unwrap_or_default();
+    let body = streams::whole(upstream.body.as_ref(), patience, &upstream.abort, max_bytes).await.unwrap_or_default();
     let body = upstream.scrubber.body(body);
     let json = serde_json::from_slice::<serde_json::Value>(&body).ok();
     let said = json.as_ref().unwrap_or(&serde_json::Value::Null);

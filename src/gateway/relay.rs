@@ -13,10 +13,7 @@ use futures::future::{Either, LocalBoxFuture, select};
 use js_sys::Uint8Array;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use web_sys::{
-    ReadableStream, ReadableStreamByobReader, ReadableStreamGetReaderOptions, ReadableStreamReaderMode,
-    StreamPipeOptions, WritableStream, WritableStreamDefaultWriter,
-};
+use web_sys::{ReadableStream, StreamPipeOptions, WritableStream};
 
 use super::dispatch::UpstreamAbort;
 use super::fault::{fault_problem, scrubbed};
@@ -25,6 +22,7 @@ use super::patience::Patience;
 use super::recognise::Recogniser;
 use super::reply::StreamProcessor;
 use super::settle::settle;
+use super::streams::{CHUNK_BYTES, Pieces, pipe, pipe_of, write};
 use crate::http::shell::{now_ms, sleep, within};
 use crate::protocol::chat::ReplyFault;
 use crate::protocol::inbound::error_event;
@@ -32,52 +30,10 @@ use crate::providers::Api;
 use crate::providers::auth::scrub::Scrubber;
 use crate::telemetry::RequestRecord;
 
-/// How much is read at once where every byte is looked at.
-pub(super) const CHUNK_BYTES: u32 = 32 * 1024;
 /// How much of a native stream's second branch is read at once …
 const BLOCK_BYTES: u32 = 256 * 1024;
 /// … and how long it waits between two reads, in milliseconds, while the stream is running.
 const BLOCK_INTERVAL_MS: u64 = 500;
-
-#[wasm_bindgen]
-extern "C" {
-    /// Passes bytes from its writable to its readable side without script.
-    pub type IdentityTransformStream;
-
-    /// One.
-    #[wasm_bindgen(constructor, catch)]
-    pub fn new() -> Result<IdentityTransformStream, JsValue>;
-
-    /// Where bytes come out.
-    #[wasm_bindgen(method, getter)]
-    pub fn readable(this: &IdentityTransformStream) -> ReadableStream;
-
-    /// Where bytes go in.
-    #[wasm_bindgen(method, getter)]
-    pub fn writable(this: &IdentityTransformStream) -> WritableStream;
-
-    /// As [`IdentityTransformStream`], for so many bytes: the request or reply that is made of it has their number as its
-    /// length, and fails where they are others.
-    type FixedLengthStream;
-
-    #[wasm_bindgen(constructor, catch)]
-    fn new(length: f64) -> Result<FixedLengthStream, JsValue>;
-
-    #[wasm_bindgen(method, getter)]
-    fn readable(this: &FixedLengthStream) -> ReadableStream;
-
-    #[wasm_bindgen(method, getter)]
-    fn writable(this: &FixedLengthStream) -> WritableStream;
-
-    /// What a read of a stream resolves to.
-    type ReadResult;
-
-    #[wasm_bindgen(method, getter)]
-    fn done(this: &ReadResult) -> bool;
-
-    #[wasm_bindgen(method, getter)]
-    fn value(this: &ReadResult) -> Option<Uint8Array>;
-}
 
 /// What surrounds a streamed reply.
 pub struct Surroundings {
@@ -132,97 +88,6 @@ impl Outgoing {
     }
 }
 
-/// Reads a byte stream in pieces of up to a given size, each as soon as any of it is there.
-pub(super) struct Pieces {
-    reader: ReadableStreamByobReader,
-    size: u32,
-}
-
-impl Pieces {
-    pub(super) fn new(stream: &ReadableStream, size: u32) -> Self {
-        let options = ReadableStreamGetReaderOptions::new();
-        options.set_mode(ReadableStreamReaderMode::Byob);
-        Self { reader: stream.get_reader_with_options(&options).unchecked_into(), size }
-    }
-
-    pub(super) async fn next(&self) -> Result<Option<Uint8Array>, ReplyFault> {
-        let view = Uint8Array::new_with_length(self.size);
-        let read = JsFuture::from(self.reader.read_with_array_buffer_view(&view)).await;
-        let result: ReadResult = read.map_err(|_| ReplyFault::Broken)?.unchecked_into();
-        if result.done() {
-            return Ok(None);
-        }
-        Ok(result.value())
-    }
-
-    /// The next piece, or the fault that it did not come in time.
-    async fn next_within(&self, patience: Patience, last_byte: Option<u64>) -> Result<Option<Uint8Array>, ReplyFault> {
-        let (wait, fault) = patience.next(now_ms(), last_byte);
-        // A read of what is there already would win against any timer.
-        if wait == 0 {
-            return Err(fault);
-        }
-        within(wait, self.next()).await.unwrap_or(Err(fault))
-    }
-}
-
-/// A body that did not come to its end.
-pub struct Partial {
-    /// Why not.
-    pub fault: ReplyFault,
-    /// Bytes of it that came.
-    pub bytes: usize,
-}
-
-/// Reads a whole body of at most `max_bytes`.
-///
-/// # Errors
-/// [`Partial`] if it breaks off, takes too long or is too large; the upstream request is then ended.
-pub async fn whole(
-    body: Option<&ReadableStream>,
-    patience: Patience,
-    abort: &UpstreamAbort,
-    max_bytes: usize,
-) -> Result<Vec<u8>, Partial> {
-    let Some(body) = body else { return Ok(Vec::new()) };
-    let pieces = Pieces::new(body, CHUNK_BYTES);
-    let mut bytes: Vec<u8> = Vec::new();
-    let mut last_byte = None;
-    let fault = loop {
-        match pieces.next_within(patience, last_byte).await {
-            Ok(None) => return Ok(bytes),
-            Ok(Some(piece)) if bytes.len().saturating_add(piece.length() as usize) <= max_bytes => {
-                last_byte = Some(now_ms());
-                append(&mut bytes, &piece);
-            }
-            Ok(Some(_)) => break ReplyFault::TooLarge { max: max_bytes },
-            Err(fault) => break fault,
-        }
-    };
-    abort.abort();
-    Err(Partial { fault, bytes: bytes.len() })
-}
-
-pub(super) fn append(bytes: &mut Vec<u8>, piece: &Uint8Array) {
-    let at = bytes.len();
-    bytes.resize(at.saturating_add(piece.length() as usize), 0);
-    if let Some(end) = bytes.get_mut(at..) {
-        piece.copy_to(end);
-    }
-}
-
-/// A readable and a writable side between which the runtime passes bytes.
-pub(super) fn pipe() -> Result<(ReadableStream, WritableStream), JsValue> {
-    let pipe = IdentityTransformStream::new()?;
-    Ok((pipe.readable(), pipe.writable()))
-}
-
-/// As [`pipe`], for so many bytes.
-pub(super) fn pipe_of(length: u64) -> Result<(ReadableStream, WritableStream), JsValue> {
-    let pipe = FixedLengthStream::new(length as f64)?;
-    Ok((pipe.readable(), pipe.writable()))
-}
-
 /// Passes a stream on as it is. Waits for its first bytes, as [`processed`] does: they are read on the second branch, so
 /// that the first one stays the runtime's.
 ///
@@ -271,11 +136,11 @@ pub async fn native(body: &ReadableStream, api: Api, around: Surroundings) -> Re
 
 /// Passes bytes on of which nobody knows what they are. Waits for the first of them. They are moved piece by piece and
 /// never gathered: the caller takes one before the next is read. A reply that breaks off breaks the caller's off as well,
-/// since nothing in it could tell.
+/// since nothing in it could tell. `length` is what was announced, if anything was.
 ///
 /// # Errors
 /// The fault with which the reply began.
-pub async fn opaque(body: &ReadableStream, around: Surroundings) -> Result<Outgoing, ReplyFault> {
+pub async fn opaque(body: &ReadableStream, length: Option<u64>, around: Surroundings) -> Result<Outgoing, ReplyFault> {
     let pieces = Pieces::new(body, CHUNK_BYTES);
     let begun = match pieces.next_within(around.patience, None).await {
         Ok(Some(piece)) => Ok(piece),
@@ -289,7 +154,7 @@ pub async fn opaque(body: &ReadableStream, around: Surroundings) -> Result<Outgo
             return Err(fault);
         }
     };
-    let (readable, writable) = pipe().map_err(|_| ReplyFault::Broken)?;
+    let (readable, writable) = length.map_or_else(pipe, pipe_of).map_err(|_| ReplyFault::Broken)?;
     let sink = writable.clone();
     let first_byte = now_ms().saturating_sub(around.started);
     let task = Box::new(move |mut record: RequestRecord| -> LocalBoxFuture<'static, RequestRecord> {
@@ -621,8 +486,4 @@ impl Processed {
         around.abort.abort();
         Some(self.processor.broken_off(scrubbed(fault, &around.scrubber)))
     }
-}
-
-pub(super) async fn write(writer: &WritableStreamDefaultWriter, bytes: &[u8]) -> Result<(), JsValue> {
-    JsFuture::from(writer.write_with_chunk(&Uint8Array::from(bytes))).await.map(drop)
 }

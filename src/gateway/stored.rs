@@ -14,7 +14,7 @@ use super::patience::Patience;
 use super::pipeline::Inbound;
 use super::plan::{Lane, Plan};
 use super::proxy::{passed_query, secrets};
-use super::relay;
+use super::streams;
 use crate::error::{Kind, Problem};
 use crate::http::routes::{Stored, StoredAction};
 use crate::http::shell::now_ms;
@@ -139,7 +139,7 @@ impl Keeper<'_> {
         let upstream = dispatch(plan, &request, self.exchange, sender).await?;
         self.exchange.record.upstream_status = Some(upstream.status);
         let max_bytes = self.exchange.settings().http.max_reply_bytes;
-        let body = relay::whole(upstream.body.as_ref(), patience, &upstream.abort, max_bytes).await;
+        let body = streams::whole(upstream.body.as_ref(), patience, &upstream.abort, max_bytes).await;
         let body =
             body.map_err(|partial| Failed::without_reply(fault_of(&partial.fault), fault_problem(&partial.fault)))?;
         match upstream.status {

@@ -8,7 +8,7 @@ use web_sys::{ReadableStream, WritableStreamDefaultWriter};
 use super::forms::{self, FIELDS, model_after_file};
 use super::held::Held;
 use super::incoming::Incoming;
-use super::relay::{pipe, pipe_of, write};
+use super::streams::{pipe, pipe_of, write};
 use crate::error::Problem;
 use crate::protocol::multipart::{self, Form, MultipartFault, Pipe};
 use crate::protocol::sound;

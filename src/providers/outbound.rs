@@ -10,7 +10,7 @@ use super::side::Side;
 use super::{Api, AuthKind, ReportedError, Source, StandIns, Target, UpstreamRequest};
 use crate::config::Provider;
 use crate::error::{Kind, Problem};
-use crate::protocol::chat::{ChatEvent, ChatRequest, ReplyDecoder, ReplyFault};
+use crate::protocol::chat::{ChatEvent, ChatRequest, Part, ReplyDecoder, ReplyFault, Within};
 use crate::protocol::frames::{Decoding, EventReader, Framing, Sse, read_whole};
 
 /// How a provider serves an API.
@@ -46,6 +46,12 @@ pub trait Outbound: Sync {
 
     /// Whether it has tools that take free text. Where it has not, they come to [`Self::translate`] as functions.
     fn takes_custom_tools(&self, _target: Target<'_>) -> bool {
+        false
+    }
+
+    /// Whether its models can be shown the pictures that a model of theirs has made. Where they can not, such pictures are
+    /// left out before [`Self::translate`].
+    fn takes_own_pictures(&self, _target: Target<'_>) -> bool {
         false
     }
 
@@ -112,10 +118,31 @@ pub fn translated(dialect: &dyn Outbound, target: Target<'_>, chat: &ChatRequest
         Some((chat, names)) => (chat, names.clone()),
         None => (chat, Vec::new()),
     };
-    let mut request = dialect.translate(chat, target, &mut notes)?;
+    let shown = match dialect.takes_own_pictures(target) {
+        true => None,
+        false => without_own_pictures(chat, &mut notes)?,
+    };
+    let mut request = dialect.translate(shown.as_ref().unwrap_or(chat), target, &mut notes)?;
     request.stand_ins = StandIns { answer_tool: notes.answers_by_tool(), custom_tools };
     request.dropped_params = notes.into_dropped();
     Ok(request)
+}
+
+/// The conversation without the pictures of earlier replies, if it has any.
+fn without_own_pictures(chat: &ChatRequest, notes: &mut Notes) -> Result<Option<ChatRequest>, Problem> {
+    let is_own = |part: &Part| matches!(part.at.within, Within::Image(_));
+    if !chat.messages.iter().any(|message| message.parts.iter().any(is_own)) {
+        return Ok(None);
+    }
+    let mut chat = chat.clone();
+    for message in &mut chat.messages {
+        if message.parts.iter().any(is_own) {
+            notes.drop_named(&format!("{}.images", message.at))?;
+            message.parts.retain(|part| !is_own(part));
+        }
+    }
+    chat.messages.retain(|message| !message.parts.is_empty());
+    Ok(Some(chat))
 }
 
 /// Reads a reply to a request in which this stood in for something else.

@@ -31,10 +31,19 @@ impl Outbound for Vertex {
         of(target).serves(api, target)
     }
 
-    fn faithful(&self, _: Api, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
+    fn faithful(&self, api: Api, source: &Source<'_>, target: Target<'_>) -> Result<UpstreamRequest, Problem> {
+        let mut notes = Notes::new(api, target.strict_params);
+        if source.members.position("cache_control").is_ok_and(|found| found.is_some()) {
+            notes.drop_named("cache_control")?;
+        }
         let version = format!("\"anthropic_version\":\"{CLAUDE_VERSION}\"");
         let body = source.members.without(CLAUDE_LACKS, &version);
-        Ok(UpstreamRequest::post(claude_path(target.upstream_model, source.stream), body))
+        let request = UpstreamRequest::post(claude_path(target.upstream_model, source.stream), body);
+        Ok(UpstreamRequest { dropped_params: notes.into_dropped(), ..request })
+    }
+
+    fn takes_own_pictures(&self, target: Target<'_>) -> bool {
+        of(target).takes_own_pictures(target)
     }
 
     fn translate(&self, chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Result<UpstreamRequest, Problem> {
@@ -142,6 +151,7 @@ mod tests {
         let body = r#"{"anthropic_version":"vertex-2023-10-16","max_tokens": 5,"stream":true,"x":[1.0]}"#;
         assert_eq!(String::from_utf8(request.body).unwrap(), body);
         assert_eq!(request.path, "/publishers/anthropic/models/claude-opus-4-8:streamRawPredict");
+        assert_eq!(request.dropped_params, ["cache_control"], "marks within the messages are all that it knows");
         with_target("gemini-3-flash", |target| assert_eq!(Vertex.serves(Api::Messages, target), Serves::Translated));
     }
 

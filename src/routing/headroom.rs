@@ -37,6 +37,12 @@ pub struct Headroom {
     /// Of its limit on tokens: of the scarcest, if there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens: Option<Share>,
+    /// Of its limit on input tokens, where they have one of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_tokens: Option<Share>,
+    /// Of its limit on output tokens, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_tokens: Option<Share>,
 }
 
 /// What is left of one limit.
@@ -46,8 +52,9 @@ pub struct Share {
     pub limit: u64,
     /// What is left of it.
     pub remaining: u64,
-    /// After how many milliseconds it is whole again.
-    pub reset_ms: u64,
+    /// After how many milliseconds it is whole again. A share of which nobody says so holds for the moment alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_ms: Option<u64>,
 }
 
 impl Headroom {
@@ -56,9 +63,6 @@ impl Headroom {
         *self == Self::default()
     }
 }
-
-/// The limits on tokens that Anthropic tells apart.
-const ANTHROPIC_TOKENS: [&str; 3] = ["tokens", "input-tokens", "output-tokens"];
 
 /// Longer than this, in milliseconds, nothing is believed to last: a day.
 const LONGEST_MS: u64 = 86_400_000;
@@ -73,10 +77,13 @@ pub fn read(header: &dyn Fn(&str) -> Option<String>, now_ms: u64) -> Headroom {
         let name = |part: &str| header(&format!("anthropic-ratelimit-{what}-{part}"));
         share(name("limit"), name("remaining"), name("reset"), now_ms)
     };
-    let tokens = ANTHROPIC_TOKENS.into_iter().filter_map(anthropic).chain(openai("tokens"));
+    let (input_tokens, output_tokens) = (anthropic("input-tokens"), anthropic("output-tokens"));
+    let tokens = [anthropic("tokens"), input_tokens, output_tokens, openai("tokens")].into_iter().flatten();
     Headroom {
         requests: anthropic("requests").or_else(|| openai("requests")),
         tokens: tokens.min_by_key(|share| portion(1_000_000, share.remaining, share.limit)),
+        input_tokens,
+        output_tokens,
     }
 }
 
@@ -92,13 +99,15 @@ pub fn retry_after_ms(header: &dyn Fn(&str) -> Option<String>, now_ms: u64) -> O
     wait.map(|millis| millis.min(LONGEST_MS))
 }
 
-/// One share, if the headers tell what it needs. A limit that has no time of its reset says nothing that lasts.
+/// One share, if the headers tell what it needs.
 fn share(limit: Option<String>, remaining: Option<String>, reset: Option<String>, now_ms: u64) -> Option<Share> {
     let number = |text: Option<String>| decimal(text?.trim(), 1);
     let (limit, remaining) = (number(limit)?, number(remaining)?);
-    let reset = reset?;
-    let reset = reset.trim();
-    let reset_ms = duration(reset).or_else(|| Some(rfc3339(reset)?.saturating_sub(now_ms)))?.min(LONGEST_MS);
+    let reset_ms = reset.and_then(|reset| {
+        let reset = reset.trim();
+        duration(reset).or_else(|| Some(rfc3339(reset)?.saturating_sub(now_ms)))
+    });
+    let reset_ms = reset_ms.map(|millis| millis.min(LONGEST_MS));
     (limit > 0).then_some(Share { limit, remaining: remaining.min(limit), reset_ms })
 }
 
@@ -229,9 +238,10 @@ mod tests {
             ("x-ratelimit-remaining-tokens", "0"),
             ("x-ratelimit-reset-tokens", "6m0s"),
         ]);
-        let requests = Share { limit: 10_000, remaining: 9_999, reset_ms: 8_640 };
-        let tokens = Share { limit: 200_000, remaining: 0, reset_ms: 360_000 };
-        assert_eq!(read(&header, NOON), Headroom { requests: Some(requests), tokens: Some(tokens) });
+        let requests = Share { limit: 10_000, remaining: 9_999, reset_ms: Some(8_640) };
+        let tokens = Share { limit: 200_000, remaining: 0, reset_ms: Some(360_000) };
+        let expected = Headroom { requests: Some(requests), tokens: Some(tokens), ..Headroom::default() };
+        assert_eq!(read(&header, NOON), expected);
     }
 
     #[test]
@@ -247,16 +257,16 @@ mod tests {
             ("anthropic-ratelimit-output-tokens-remaining", "1000"),
             ("anthropic-ratelimit-output-tokens-reset", "2026-01-31T13:01:00.500+01:00"),
         ]);
-        let requests = Share { limit: 50, remaining: 49, reset_ms: 1_000 };
-        let tokens = Share { limit: 8_000, remaining: 1_000, reset_ms: 60_500 };
-        assert_eq!(read(&header, NOON), Headroom { requests: Some(requests), tokens: Some(tokens) });
+        let requests = Some(Share { limit: 50, remaining: 49, reset_ms: Some(1_000) });
+        let tokens = Some(Share { limit: 8_000, remaining: 1_000, reset_ms: Some(60_500) });
+        assert_eq!(read(&header, NOON), Headroom { requests, tokens, input_tokens: None, output_tokens: tokens });
     }
 
     #[test]
     fn what_is_incomplete_or_nonsense_says_nothing() {
         for headers in [
             &[("x-ratelimit-remaining-requests", "0"), ("x-ratelimit-reset-requests", "1s")][..],
-            &[("x-ratelimit-limit-requests", "10"), ("x-ratelimit-remaining-requests", "0")],
+            &[("x-ratelimit-limit-requests", "10"), ("x-ratelimit-reset-requests", "1s")],
             &[
                 ("x-ratelimit-limit-requests", "0"),
                 ("x-ratelimit-remaining-requests", "0"),
@@ -267,13 +277,18 @@ mod tests {
                 ("x-ratelimit-remaining-requests", "-1"),
                 ("x-ratelimit-reset-requests", "1s"),
             ],
-            &[
-                ("x-ratelimit-limit-requests", "1"),
-                ("x-ratelimit-remaining-requests", "1"),
-                ("x-ratelimit-reset-requests", "soon"),
-            ],
         ] {
             assert!(read(&reply(headers), NOON).is_empty(), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_need_not_say_when_it_is_whole_again() {
+        let told = [("x-ratelimit-limit-requests", "9"), ("x-ratelimit-remaining-requests", "1")];
+        let soon = [told.as_slice(), &[("x-ratelimit-reset-requests", "soon")]].concat();
+        for headers in [told.as_slice(), &soon] {
+            let requests = Some(Share { limit: 9, remaining: 1, reset_ms: None });
+            assert_eq!(read(&reply(headers), NOON), Headroom { requests, ..Headroom::default() });
         }
     }
 

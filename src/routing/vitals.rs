@@ -172,19 +172,20 @@ pub struct Left {
 }
 
 impl Left {
-    /// Each share that is not whole again yet, and how long ago it was told.
-    fn shares(&self, now: u64) -> impl Iterator<Item = (Share, u64)> + use<> {
+    /// Each share that is not whole again yet.
+    fn shares(&self, now: u64) -> impl Iterator<Item = Lasting> + use<> {
         let passed = now.saturating_sub(self.at);
         let both = [self.headroom.requests, self.headroom.tokens].into_iter().flatten();
-        both.filter(move |share| share.reset_ms > passed).map(move |share| (share, passed))
+        let lasting = move |share: Share| Some(Lasting { share, reset_ms: share.reset_ms?, passed });
+        both.filter_map(lasting).filter(|lasting| lasting.reset_ms > lasting.passed)
     }
 
     /// For how long nothing is left. Providers refill all the time and say when all is there again, so the next one of it is
     /// there much sooner.
     pub fn exhausted_ms(&self, now: u64) -> Option<u64> {
-        let empty = self.shares(now).filter(|(share, _)| share.remaining == 0);
-        let next = |(share, passed): (Share, u64)| {
-            let one = share.reset_ms.checked_div(share.limit).unwrap_or(share.reset_ms).max(1);
+        let empty = self.shares(now).filter(|lasting| lasting.share.remaining == 0);
+        let next = |Lasting { share, reset_ms, passed }: Lasting| {
+            let one = reset_ms.checked_div(share.limit).unwrap_or(reset_ms).max(1);
             one.checked_sub(passed).filter(|left| *left > 0)
         };
         empty.filter_map(next).max()
@@ -192,14 +193,14 @@ impl Left {
 
     /// After how many milliseconds that of which nothing is left is whole again.
     pub fn whole_ms(&self, now: u64) -> Option<u64> {
-        let empty = self.shares(now).filter(|(share, _)| share.remaining == 0);
-        empty.map(|(share, passed)| share.reset_ms.saturating_sub(passed)).max()
+        let empty = self.shares(now).filter(|lasting| lasting.share.remaining == 0);
+        empty.map(|lasting| lasting.reset_ms.saturating_sub(lasting.passed)).max()
     }
 
     /// By which factor its load is reduced so that it lasts until the reset, in permille.
     pub fn factor_permille(&self, now: u64) -> u64 {
-        let shares = self.shares(now).map(|(share, passed)| {
-            let refilled = portion(share.limit.saturating_sub(share.remaining), passed, share.reset_ms);
+        let shares = self.shares(now).map(|Lasting { share, reset_ms, passed }| {
+            let refilled = portion(share.limit.saturating_sub(share.remaining), passed, reset_ms);
             portion(1_000, share.remaining.saturating_add(refilled), share.limit)
         });
         let scarcest = shares.min().unwrap_or(1_000);
@@ -210,11 +211,27 @@ impl Left {
     pub fn now(&self, now: u64) -> Headroom {
         let passed = now.saturating_sub(self.at);
         let left = |share: Option<Share>| {
-            let share = share.filter(|share| share.reset_ms > passed)?;
-            Some(Share { reset_ms: share.reset_ms.saturating_sub(passed), ..share })
+            let share = share?;
+            let reset_ms = share.reset_ms.filter(|reset_ms| *reset_ms > passed)?.saturating_sub(passed);
+            Some(Share { reset_ms: Some(reset_ms), ..share })
         };
-        Headroom { requests: left(self.headroom.requests), tokens: left(self.headroom.tokens) }
+        let Headroom { requests, tokens, input_tokens, output_tokens } = self.headroom;
+        Headroom {
+            requests: left(requests),
+            tokens: left(tokens),
+            input_tokens: left(input_tokens),
+            output_tokens: left(output_tokens),
+        }
     }
+}
+
+/// A share that is not whole again yet.
+struct Lasting {
+    share: Share,
+    /// When it will be, in milliseconds after it was told.
+    reset_ms: u64,
+    /// How long ago that was.
+    passed: u64,
 }
 
 /// What is known of the health of one model at a provider, or of one provider. Times are milliseconds on its keeper's clock.
@@ -418,8 +435,8 @@ mod tests {
     fn the_load_is_reduced_when_little_is_left_and_ends_when_nothing_is() {
         let mut vitals = Vitals::default();
         let told = |remaining, reset_ms| {
-            let requests = Some(Share { limit: 1_000, remaining, reset_ms });
-            Headroom { requests, tokens: None }
+            let requests = Some(Share { limit: 1_000, remaining, reset_ms: Some(reset_ms) });
+            Headroom { requests, ..Headroom::default() }
         };
         for (remaining, weight) in [(1_000, 1_000), (200, 1_000), (100, 500), (20, 100), (1, LEAST_PERMILLE)] {
             vitals.told(5_000, told(remaining, 2_000));
@@ -460,8 +477,8 @@ mod tests {
                 vitals.rate.note(now, failed);
                 vitals.first_token.note(now, latency);
                 (least, most) = (least.min(latency.min(86_400_000)), most.max(latency.min(86_400_000)));
-                let tokens = Some(Share { limit: u64::MAX, remaining, reset_ms: 1_000 });
-                vitals.told(now, Headroom { requests: None, tokens });
+                let tokens = Some(Share { limit: u64::MAX, remaining, reset_ms: Some(1_000) });
+                vitals.told(now, Headroom { tokens, ..Headroom::default() });
                 let usual = vitals.first_token.usual_ms().unwrap();
                 let peak = vitals.first_token.peak_ms(now).unwrap();
                 let rounding = most / 100 + 1;

@@ -9,7 +9,7 @@ use worker::{AbortSignal, Env, Response};
 
 use crate::error::{Kind, Problem};
 use crate::gateway::attempt::Failed;
-use crate::gateway::relay::IdentityTransformStream;
+use crate::gateway::streams::IdentityTransformStream;
 use crate::routing::outcome::Fault;
 
 /// The binding's name.

@@ -85,16 +85,21 @@ pub enum ChatEvent {
         /// The source.
         citation: Citation,
     },
-    /// A picture or sound that the model made.
-    Media {
+    /// A picture that the model made.
+    Picture {
         /// Which choice.
         choice: u32,
-        /// Which of them.
-        kind: MediaKind,
         /// Its media type.
         media_type: String,
         /// Base64.
         data: String,
+    },
+    /// Some of the sound that the model made.
+    Sound {
+        /// Which choice.
+        choice: u32,
+        /// What of it came.
+        piece: SoundPiece,
     },
     /// What a provider's own tool did, in its own words.
     Hosted {
@@ -118,13 +123,17 @@ pub enum ChatEvent {
     Billed(BillingFacts),
 }
 
-/// What a medium is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MediaKind {
-    /// A picture.
-    Image,
-    /// Sound.
-    Audio,
+/// Sound in pieces, each of which can be decoded by itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SoundPiece {
+    /// The provider's name for all of it.
+    pub id: Option<String>,
+    /// Base64, padded.
+    pub data: String,
+    /// What is said in it.
+    pub transcript: String,
+    /// Until when the provider knows it by its name, in Unix seconds.
+    pub expires_at: Option<u64>,
 }
 
 /// A source.

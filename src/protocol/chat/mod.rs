@@ -12,7 +12,7 @@ mod message;
 mod place;
 mod request;
 
-pub use event::{ChatEvent, Citation, FinishReason, MediaKind};
+pub use event::{ChatEvent, Citation, FinishReason, SoundPiece};
 pub use fault::ReplyFault;
 pub use message::{CacheMark, Lineage, Message, Part, PartBody, ReasoningPart, Role, Signature, Source, TextPart};
 pub use place::{List, Place, Within};

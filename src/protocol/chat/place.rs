@@ -45,6 +45,8 @@ pub enum Within {
     Call(u32),
     /// One of its `thinking_blocks`.
     Thinking(u32),
+    /// One of its `images`.
+    Image(u32),
 }
 
 impl Place {
@@ -63,6 +65,12 @@ impl Place {
     #[must_use]
     pub fn part(self, nth: usize) -> Self {
         self.within(Within::Part(small(nth)))
+    }
+
+    /// A picture of the same item's.
+    #[must_use]
+    pub fn image(self, nth: usize) -> Self {
+        self.within(Within::Image(small(nth)))
     }
 
     /// A tool call of the same item.
@@ -93,6 +101,7 @@ impl fmt::Display for Place {
             Within::Part(nth) => write!(f, ".content[{nth}]"),
             Within::Call(nth) => write!(f, ".tool_calls[{nth}]"),
             Within::Thinking(nth) => write!(f, ".thinking_blocks[{nth}]"),
+            Within::Image(nth) => write!(f, ".images[{nth}]"),
         }
     }
 }

@@ -53,6 +53,15 @@ pub struct BillingFacts {
 }
 
 impl ServiceTier {
+    /// OpenAI's name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Batch => "batch",
+            Self::Flex => "flex",
+            Self::Priority => "priority",
+        }
+    }
+
     /// Reads any dialect's name of a tier.
     fn read(name: &str) -> Option<Self> {
         match name.to_ascii_lowercase().as_str() {

@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 
 use super::error;
 use crate::protocol::chat::ids::{CallIndex, CallPiece};
-use crate::protocol::chat::{
-    ChatEvent, Citation, FinishReason, Lineage, MediaKind, ReasoningPart, ReplyFault, Signature,
-};
+use crate::protocol::chat::{ChatEvent, Citation, FinishReason, Lineage, ReasoningPart, ReplyFault, Signature};
 use crate::protocol::frames::{EventReader, RawEvent, parse_json};
 use crate::protocol::usage::{BillingFacts, Usage};
 
@@ -299,7 +297,7 @@ fn place(citation: &Value, cited: &str) -> Option<(Lineage, Value)> {
 }
 
 fn picture(format: &str, data: String) -> ChatEvent {
-    ChatEvent::Media { choice: 0, kind: MediaKind::Image, media_type: format!("image/{format}"), data }
+    ChatEvent::Picture { choice: 0, media_type: format!("image/{format}"), data }
 }
 
 /// A picture that could not be made has an error in its place.

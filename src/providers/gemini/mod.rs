@@ -52,6 +52,10 @@ impl Outbound for Gemini {
         if translated { Serves::Translated } else { Serves::chat_translated(api) }
     }
 
+    fn takes_own_pictures(&self, _: Target<'_>) -> bool {
+        true
+    }
+
     fn count(&self, request: UpstreamRequest, _: Target<'_>) -> Option<UpstreamRequest> {
         let model = request.path.trim_start_matches('/').strip_suffix(":generateContent")?.to_owned();
         let path = |_: &str| Some(format!("/{model}:countTokens"));

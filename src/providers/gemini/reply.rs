@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::error;
 use crate::protocol::chat::{
-    ChatEvent, Citation, FinishReason, Lineage, MediaKind, ReasoningPart, ReplyFault, Signature,
+    ChatEvent, Citation, FinishReason, Lineage, ReasoningPart, ReplyFault, Signature, SoundPiece,
 };
 use crate::protocol::frames::{EventReader, RawEvent, parse_json};
 use crate::protocol::usage::{BillingFacts, Usage};
@@ -223,10 +223,12 @@ impl Candidate<'_> {
         }
         if let Some(data) = part.pointer("/inlineData/data").and_then(Value::as_str) {
             let media_type = part.pointer("/inlineData/mimeType").and_then(Value::as_str).unwrap_or("image/png");
-            let kind = if media_type.starts_with("audio/") { MediaKind::Audio } else { MediaKind::Image };
             let (media_type, data) = (media_type.to_owned(), data.to_owned());
             self.state.has_spoken = true;
-            self.out.push(ChatEvent::Media { choice, kind, media_type, data });
+            self.out.push(match media_type.starts_with("audio/") {
+                true => ChatEvent::Sound { choice, piece: SoundPiece { data, ..SoundPiece::default() } },
+                false => ChatEvent::Picture { choice, media_type, data },
+            });
         }
         if !text.is_empty() {
             self.state.has_spoken = true;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::think::{Said, ThinkTags};
 use crate::protocol::chat::ids::{CallIndex, CallPiece};
 use crate::protocol::chat::{
-    ChatEvent, Citation, FinishReason, Lineage, MediaKind, ReasoningPart, ReplyFault, Signature, Source,
+    ChatEvent, Citation, FinishReason, Lineage, ReasoningPart, ReplyFault, Signature, SoundPiece, Source,
 };
 use crate::protocol::frames::{EventReader, RawEvent};
 use crate::protocol::usage::{BillingFacts, Usage};
@@ -60,8 +60,11 @@ struct Delta {
     reasoning_details: Option<Vec<Value>>,
     annotations: Option<Vec<Value>>,
     tool_calls: Option<Vec<CallDelta>>,
+    /// The older form, which has one call.
+    function_call: Option<FunctionDelta>,
     /// OpenRouter's pictures.
     images: Option<Vec<Value>>,
+    audio: Option<AudioDelta>,
     /// Google's proofs.
     extra_content: Option<Value>,
 }
@@ -81,6 +84,15 @@ struct CallDelta {
 struct FunctionDelta {
     name: Option<String>,
     arguments: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct AudioDelta {
+    id: Option<String>,
+    data: Option<String>,
+    transcript: Option<String>,
+    expires_at: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -140,8 +152,11 @@ impl EventReader for Reader {
         // A whole body has ended, whether it says why or not.
         for choice in reply.choices.iter_mut().flatten() {
             if choice.finish_reason.as_ref().is_none_or(String::is_empty) {
-                let calls = choice.message.as_ref().and_then(|message| message.tool_calls.as_ref());
-                choice.finish_reason = Some(why(calls.is_some_and(|calls| !calls.is_empty())).to_owned());
+                let calls = |message: &Delta| {
+                    message.function_call.is_some()
+                        || message.tool_calls.as_ref().is_some_and(|calls| !calls.is_empty())
+                };
+                choice.finish_reason = Some(why(choice.message.as_ref().is_some_and(calls)).to_owned());
             }
         }
         if reply.choices.as_ref().is_none_or(Vec::is_empty) && reply.error.is_none() {
@@ -299,11 +314,19 @@ impl ChoiceState {
         for image in delta.images.unwrap_or_default() {
             let source = image.pointer("/image_url/url").and_then(Value::as_str).and_then(Source::from_url);
             if let Some(Source::Base64 { media_type, data }) = source {
-                out.push(ChatEvent::Media { choice, kind: MediaKind::Image, media_type, data });
+                out.push(ChatEvent::Picture { choice, media_type, data });
             }
+        }
+        if let Some(AudioDelta { id, data, transcript, expires_at }) = delta.audio {
+            let (data, transcript) = (data.unwrap_or_default(), transcript.unwrap_or_default());
+            out.push(ChatEvent::Sound { choice, piece: SoundPiece { id, data, transcript, expires_at } });
         }
         if let Some(signature) = google_signature(delta.extra_content.as_ref()) {
             out.push(ChatEvent::Proof { choice, index: None, signature });
+        }
+        if let Some(function) = delta.function_call {
+            let call = CallDelta { index: Some(0), function: Some(function), ..CallDelta::default() };
+            self.calls.take(choice, piece(call), out);
         }
         for call in delta.tool_calls.unwrap_or_default() {
             let signature = google_signature(call.extra_content.as_ref());

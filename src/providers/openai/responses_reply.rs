@@ -11,9 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::protocol::chat::ids::{CallIndex, CallPiece};
-use crate::protocol::chat::{
-    ChatEvent, Citation, FinishReason, Lineage, MediaKind, ReasoningPart, ReplyFault, Signature,
-};
+use crate::protocol::chat::{ChatEvent, Citation, FinishReason, Lineage, ReasoningPart, ReplyFault, Signature};
 use crate::protocol::frames::{EventReader, RawEvent, parse_json};
 use crate::protocol::usage::{BillingFacts, Usage};
 
@@ -151,9 +149,8 @@ impl Reader {
             }
             Some("image_generation_call") if word(item, "result").is_some_and(|image| !image.is_empty()) => {
                 let format = word(item, "output_format").unwrap_or("png");
-                out.push(ChatEvent::Media {
+                out.push(ChatEvent::Picture {
                     choice: 0,
-                    kind: MediaKind::Image,
                     media_type: format!("image/{format}"),
                     data: word(item, "result").unwrap_or_default().to_owned(),
                 });

@@ -72,7 +72,7 @@ fn all_is_well_only_while_nothing_speaks_against_anybody() {
     for fault in [Fault::RateLimited, Fault::Unreachable, Fault::Auth] {
         assert!(!calm(&board(fault, 3), NOW));
     }
-    let share = |remaining| Some(Share { limit: 100, remaining, reset_ms: 60_000 });
+    let share = |remaining| Some(Share { limit: 100, remaining, reset_ms: Some(60_000) });
     for (remaining, expected) in [(50, true), (10, false)] {
         let headroom = Headroom { requests: share(remaining), ..Headroom::default() };
         let told = Observation { headroom: Some(headroom), ..seen(NOW, None) };
@@ -113,8 +113,8 @@ fn an_empty_account_is_left_alone_and_told_once() {
 #[test]
 fn a_429_that_does_not_say_how_long_looks_at_the_headers() {
     let mut board = Board::default();
-    let requests = Some(Share { limit: 10, remaining: 0, reset_ms: 2_500 });
-    let headroom = Some(Headroom { requests, tokens: None });
+    let requests = Some(Share { limit: 10, remaining: 0, reset_ms: Some(2_500) });
+    let headroom = Some(Headroom { requests, ..Headroom::default() });
     board.observe(NOW, &terms(), &Observation { headroom, ..seen(NOW, Some(Fault::RateLimited)) }, 0);
     assert_eq!(availability(&board, NOW), Availability::Skipped(Skip::CoolingDown { ms_left: 2_500 }));
     let mut board = Board::default();
@@ -125,8 +125,8 @@ fn a_429_that_does_not_say_how_long_looks_at_the_headers() {
 #[test]
 fn nothing_left_of_a_limit_is_a_pause_until_the_next_is_there() {
     let mut board = Board::default();
-    let tokens = Some(Share { limit: 10, remaining: 0, reset_ms: 7_000 });
-    let headroom = Some(Headroom { requests: None, tokens });
+    let tokens = Some(Share { limit: 10, remaining: 0, reset_ms: Some(7_000) });
+    let headroom = Some(Headroom { tokens, ..Headroom::default() });
     board.observe(NOW, &terms(), &Observation { headroom, ..seen(NOW, None) }, 0);
     assert_eq!(availability(&board, NOW + 100), Availability::Skipped(Skip::NoHeadroom { ms_left: 600 }));
     assert_eq!(availability(&board, NOW + 700), Availability::Ready);

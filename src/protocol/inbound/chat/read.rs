@@ -134,8 +134,18 @@ fn messages(messages: Vec<wire::Message>) -> Result<Vec<Message>, Problem> {
         {
             *place = Some(signature);
         }
+        for (nth, image) in message.images.into_iter().flatten().enumerate() {
+            let at = at.image(nth);
+            let (url, detail) = address(image.image_url);
+            let source = source(&url, &format!("{at}.image_url.url"))?;
+            parts.push(part(PartBody::Image { source, detail }, at));
+        }
         for (nth, call) in message.tool_calls.into_iter().flatten().enumerate() {
             parts.push(tool_call(call, at.call(nth))?);
+        }
+        if message.audio.is_some_and(|audio| !audio.is_null()) && parts.is_empty() && message.function_call.is_none() {
+            let advice = "names sound that this model does not know; give what was said as `content`";
+            return Err(invalid(&format!("{at}.audio"), advice));
         }
         if let Some(call) = message.function_call {
             let id = format!("call_{nth}");

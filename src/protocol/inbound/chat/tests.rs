@@ -1,10 +1,10 @@
 use serde_json::{Value, json};
 
 use crate::config::Provider;
-use crate::protocol::chat::{ChatEvent, Citation, FinishReason, Lineage, ReplyFault};
+use crate::protocol::chat::{ChatEvent, Citation, FinishReason, Lineage, PartBody, ReplyFault};
 use crate::protocol::inbound::{Echo, Inbound as _, ReplyIdentity, chat::Chat};
-use crate::protocol::usage::{Told, Usage};
-use crate::providers::outbound::{decode_body as body_of, decoder};
+use crate::protocol::usage::{BillingFacts, ServiceTier, Told, Usage};
+use crate::providers::outbound::{decode_body as body_of, decoder, translated};
 use crate::providers::{StandIns, Target, outbound, usage_of};
 
 fn provider() -> Provider {
@@ -421,4 +421,75 @@ fn a_stream_that_is_marked_as_complete_ends_whether_it_says_why_or_not() {
         let unmarked = format!("data: {}\n\n", chunk(delta));
         assert_eq!(decode_text(&unmarked).1, Err(ReplyFault::Truncated));
     }
+}
+
+#[test]
+fn sound_and_calls_in_the_older_form_come_through() {
+    let sound = |audio: Value| delta(json!({"audio": audio}));
+    let call = |call: Value| delta(json!({"function_call": call}));
+    let (events, result) = decode(&[
+        sound(json!({"id": "audio_9"})),
+        sound(json!({"data": "YQ==", "transcript": "He"})),
+        sound(json!({"data": "Yg==", "transcript": "llo"})),
+        sound(json!({"data": "Y2Rl", "expires_at": 99})),
+        call(json!({"name": "f", "arguments": ""})),
+        call(json!({"arguments": "{}"})),
+        finish("function_call"),
+    ]);
+    assert_eq!(result, Ok(()));
+    let message = &body(&events)["choices"][0]["message"];
+    let whole = json!({"id": "audio_9", "data": "YWJjZGU=", "transcript": "Hello", "expires_at": 99});
+    assert_eq!(message["audio"], whole);
+    assert_eq!(message["tool_calls"][0]["function"], json!({"name": "f", "arguments": "{}"}));
+    let pieces: Vec<Value> = chunks(&events, false)
+        .into_iter()
+        .filter_map(|mut chunk| Some(chunk["choices"][0]["delta"].take()["audio"].take()).filter(Value::is_object))
+        .collect();
+    assert_eq!(pieces.len(), 4);
+    assert_eq!(pieces[1]["data"], "YQ==");
+    let in_one = json!({"role": "assistant", "content": null, "audio": whole});
+    let whole_body = chunk(json!([{"index": 0, "message": in_one, "finish_reason": "stop"}]));
+    let events = decode_body(whole_body.to_string().as_bytes()).unwrap();
+    assert_eq!(body(&events)["choices"][0]["message"]["audio"], whole);
+}
+
+#[test]
+fn the_tier_that_served_a_request_is_told() {
+    let facts = BillingFacts { service_tier: Some(ServiceTier::Flex), ..BillingFacts::default() };
+    let told = Told { usage: Usage { output: 1, ..Usage::default() }, facts };
+    let whole = |told| Chat.whole(identity(), Echo::default()).finish(Some(told));
+    assert_eq!(whole(&told)["service_tier"], "flex");
+    assert_eq!(whole(&Told::from(told.usage)).get("service_tier"), None);
+    let mut out = Vec::new();
+    Chat.stream(identity(), Echo { include_usage: true, ..Echo::default() }).end(Some(&told), None, &mut out);
+    assert!(String::from_utf8(out).unwrap().contains(r#""service_tier":"flex""#));
+}
+
+#[test]
+fn pictures_and_sound_of_earlier_replies_go_back_or_are_told_of() {
+    let picture = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}});
+    let ask = |answer: Value| {
+        let messages = json!([{"role": "user", "content": "draw"}, answer, {"role": "user", "content": "bluer"}]);
+        Chat.read(json!({"model": "m", "messages": messages}).to_string().as_bytes())
+    };
+    let chat = ask(json!({"role": "assistant", "content": "here", "images": [picture]})).unwrap();
+    let [text, image] = chat.messages[1].parts.as_slice() else { panic!("{:?}", chat.messages[1]) };
+    assert!(matches!(&text.body, PartBody::Text { text, .. } if text == "here"));
+    assert_eq!((image.at.to_string().as_str(), chat.messages.len()), ("messages[1].images[0]", 3));
+    let sent = |provider: Value| {
+        let provider: Provider = serde_json::from_value(provider).unwrap();
+        let request = translated(outbound(provider.dialect()), target(&provider), &chat).unwrap();
+        (String::from_utf8(request.body).unwrap(), request.dropped_params)
+    };
+    let (body, dropped) = sent(json!({"dialect": "gemini"}));
+    assert!(body.contains(r#""inlineData":{"mimeType":"image/png","data":"AAAA"}"#), "{body}");
+    assert_eq!(dropped, Vec::<String>::new());
+    let (body, dropped) = sent(json!({"dialect": "anthropic"}));
+    assert!(body.contains("here") && !body.contains("AAAA"), "{body}");
+    assert_eq!(dropped, ["messages[1].images"]);
+
+    let sound = json!({"id": "audio_1"});
+    let refused = ask(json!({"role": "assistant", "audio": sound})).unwrap_err();
+    assert_eq!((refused.status, refused.param.as_deref()), (400, Some("messages[1].audio")));
+    assert!(ask(json!({"role": "assistant", "audio": sound, "content": "as I said"})).is_ok());
 }

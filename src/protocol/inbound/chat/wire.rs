@@ -87,9 +87,20 @@ pub(super) struct Message {
     pub(super) reasoning_details: Option<Value>,
     #[serde(default)]
     pub(super) extra_content: Option<Value>,
+    /// Pictures of an earlier reply.
+    #[serde(default)]
+    pub(super) images: Option<Vec<EarlierImage>>,
+    /// Sound of an earlier reply, by the provider's name for it.
+    #[serde(default)]
+    pub(super) audio: Option<Value>,
     /// A prompt-cache marker for the whole message.
     #[serde(default)]
     pub(super) cache_control: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct EarlierImage {
+    pub(super) image_url: ImageUrl,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::super::{BodyWriter, Echo, ReplyIdentity, StreamWriter};
-use crate::protocol::chat::{ChatEvent, Citation, FinishReason, Lineage, MediaKind, ReasoningPart, Signature};
+use crate::protocol::chat::{ChatEvent, Citation, FinishReason, Lineage, ReasoningPart, Signature, SoundPiece};
 use crate::protocol::cost_tag::CostTag;
 use crate::protocol::sse;
 use crate::protocol::usage::Told;
@@ -74,14 +76,25 @@ fn cited(citation: &Citation) -> Option<(&'static str, Value)> {
     annotated.or_else(|| Some(("citations", json!([citation.in_document()?]))))
 }
 
-/// A medium as a member of the message: pictures as OpenRouter gives them, sound as OpenAI does.
-fn medium(kind: MediaKind, media_type: &str, data: &str) -> (&'static str, Value) {
-    match kind {
-        MediaKind::Image => {
-            let url = format!("data:{media_type};base64,{data}");
-            ("images", json!([{"type": "image_url", "image_url": {"url": url}}]))
-        }
-        MediaKind::Audio => ("audio", json!({"data": data})),
+/// A picture as a member of the message, as OpenRouter gives it.
+fn picture(media_type: &str, data: &str) -> (&'static str, Value) {
+    let url = format!("data:{media_type};base64,{data}");
+    ("images", json!([{"type": "image_url", "image_url": {"url": url}}]))
+}
+
+/// The name of sound; what its provider gave none has one that is of no further use.
+fn sound_id(piece: &SoundPiece, identity: &ReplyIdentity) -> String {
+    piece.id.clone().unwrap_or_else(|| format!("audio_{}", identity.id.trim_start_matches("chatcmpl-")))
+}
+
+/// Puts base64 behind base64.
+fn append_base64(all: &mut String, more: &str) {
+    let is_whole = all.len().is_multiple_of(4) && !all.ends_with('=');
+    if !is_whole && let (Ok(mut bytes), Ok(rest)) = (STANDARD.decode(&*all), STANDARD.decode(more)) {
+        bytes.extend(rest);
+        *all = STANDARD.encode(bytes);
+    } else {
+        all.push_str(more);
     }
 }
 
@@ -218,8 +231,21 @@ impl StreamWriter for ChunkWriter {
                     self.delta(*choice, json!({name: value}), out);
                 }
             }
-            ChatEvent::Media { choice, kind, media_type, data } => {
-                self.member(*choice, medium(*kind, media_type, data), out);
+            ChatEvent::Picture { choice, media_type, data } => {
+                self.member(*choice, picture(media_type, data), out);
+            }
+            ChatEvent::Sound { choice, piece } => {
+                let mut audio = Map::new();
+                audio.insert("id".to_owned(), sound_id(piece, &self.identity).into());
+                for (name, text) in [("data", &piece.data), ("transcript", &piece.transcript)] {
+                    if !text.is_empty() {
+                        audio.insert(name.to_owned(), text.as_str().into());
+                    }
+                }
+                if let Some(expires_at) = piece.expires_at {
+                    audio.insert("expires_at".to_owned(), expires_at.into());
+                }
+                self.delta(*choice, json!({"audio": audio}), out);
             }
             // Held back to the end: some providers repeat or revise the reason, the caller gets one.
             ChatEvent::Finish { choice, reason } => {
@@ -236,7 +262,11 @@ impl StreamWriter for ChunkWriter {
             self.chunk(choice, json!({}), Some(&reason.unwrap_or(FinishReason::Stop)), None, out);
         }
         if let Some(told) = told.filter(|_| self.include_usage) {
-            let chunk = self.envelope(json!([]), Some(told.usage.to_openai())).to_string().into_bytes();
+            let mut chunk = self.envelope(json!([]), Some(told.usage.to_openai()));
+            if let (Some(tier), Some(chunk)) = (told.facts.service_tier, chunk.as_object_mut()) {
+                chunk.insert("service_tier".to_owned(), tier.as_str().into());
+            }
+            let chunk = chunk.to_string().into_bytes();
             let tagged = cost.and_then(|cost| cost.write_into(&chunk, &["usage"]));
             sse::write_data(out, &tagged.unwrap_or(chunk));
         }
@@ -260,6 +290,7 @@ struct Choice {
     /// Lists and objects of the message, by their names.
     members: Map<String, Value>,
     calls: BTreeMap<u32, Call>,
+    sound: Option<SoundPiece>,
     logprobs: Option<Value>,
     finish: Option<FinishReason>,
 }
@@ -324,8 +355,15 @@ impl BodyWriter for CompletionWriter {
             ChatEvent::Citation { choice, citation } => {
                 self.choice(choice).insert(cited(&citation));
             }
-            ChatEvent::Media { choice, kind, media_type, data } => {
-                self.choice(choice).insert(Some(medium(kind, &media_type, &data)));
+            ChatEvent::Picture { choice, media_type, data } => {
+                self.choice(choice).insert(Some(picture(&media_type, &data)));
+            }
+            ChatEvent::Sound { choice, piece } => {
+                let sound = self.choice(choice).sound.get_or_insert_default();
+                append_base64(&mut sound.data, &piece.data);
+                sound.transcript.push_str(&piece.transcript);
+                sound.id = sound.id.take().or(piece.id);
+                sound.expires_at = piece.expires_at.or(sound.expires_at);
             }
             ChatEvent::Finish { choice, reason } => self.choice(choice).finish = Some(reason),
             ChatEvent::Hosted { .. } | ChatEvent::Usage(_) | ChatEvent::Billed(_) => {}
@@ -333,7 +371,8 @@ impl BodyWriter for CompletionWriter {
     }
 
     fn finish(self: Box<Self>, told: Option<&Told>) -> Value {
-        let choices = self.choices.into_iter().map(|(index, choice)| choice.into_json(index, self.older_calls));
+        let (identity, older_calls) = (&self.identity, self.older_calls);
+        let choices = self.choices.into_iter().map(|(index, choice)| choice.into_json(index, older_calls, identity));
         let choices: Vec<Value> = choices.collect();
         let mut body = json!({
             "id": self.identity.id,
@@ -344,6 +383,9 @@ impl BodyWriter for CompletionWriter {
         });
         if let (Some(told), Some(body)) = (told, body.as_object_mut()) {
             body.insert("usage".to_owned(), told.usage.to_openai());
+            if let Some(tier) = told.facts.service_tier {
+                body.insert("service_tier".to_owned(), tier.as_str().into());
+            }
         }
         body
     }
@@ -361,7 +403,7 @@ impl Choice {
         }
     }
 
-    fn into_json(self, index: u32, older_calls: bool) -> Value {
+    fn into_json(self, index: u32, older_calls: bool, identity: &ReplyIdentity) -> Value {
         let mut message = Map::new();
         message.insert("role".to_owned(), "assistant".into());
         let content = if self.calls.is_empty() && self.refusal.is_none() {
@@ -375,6 +417,15 @@ impl Choice {
             message.insert("reasoning_content".to_owned(), reasoning.into());
         }
         message.extend(self.members);
+        if let Some(sound) = self.sound {
+            let audio = json!({
+                "id": sound_id(&sound, identity),
+                "data": sound.data,
+                "transcript": sound.transcript,
+                "expires_at": sound.expires_at.unwrap_or(identity.created),
+            });
+            message.insert("audio".to_owned(), audio);
+        }
         if !self.calls.is_empty() {
             let mut calls = self.calls.into_values();
             if older_calls {

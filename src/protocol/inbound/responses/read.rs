@@ -291,7 +291,11 @@ fn part_body(part: &Map<String, Value>, at: &dyn Display) -> Result<PartBody, Pr
         "input_file" => {
             let source = match (text(part, "file_data", at)?, text(part, "file_url", at)?) {
                 (Some(data), _) if data.starts_with("data:") => source(&data, at, "file_data")?,
-                (Some(data), _) => Source::Base64 { media_type: String::new(), data },
+                (Some(data), _) => {
+                    let name = text(part, "filename", at)?;
+                    let media_type = document_type(name.as_deref().unwrap_or_default(), &data).to_owned();
+                    Source::Base64 { media_type, data }
+                }
                 (None, Some(url)) => source(&url, at, "file_url")?,
                 (None, None) => Source::File {
                     family: Lineage::OpenAi,
@@ -313,6 +317,19 @@ fn part_body(part: &Map<String, Value>, at: &dyn Display) -> Result<PartBody, Pr
             return Err(Problem::invalid(&format!("{at}.type"), message));
         }
     })
+}
+
+/// The media type of a document that comes as base64 alone: by how it begins, or by its name.
+fn document_type(name: &str, data: &str) -> &'static str {
+    // `%PDF-` in base64.
+    if data.starts_with("JVBERi") {
+        return "application/pdf";
+    }
+    match name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase()).as_deref() {
+        Some("pdf") => "application/pdf",
+        Some("txt" | "md" | "csv" | "html" | "json") => "text/plain",
+        _ => "",
+    }
 }
 
 fn source(url: &str, at: &dyn Display, name: &str) -> Result<Source, Problem> {

@@ -9,11 +9,11 @@ use serde_json::{Map, Value, json};
 
 use super::item::{Body, Item, Piece, annotation, hosted, proof_of_event, proof_of_reasoning};
 use crate::error::{Dialect, Problem};
-use crate::protocol::chat::{ChatEvent, Citation, FinishReason, MediaKind, ReasoningPart, Signature};
+use crate::protocol::chat::{ChatEvent, Citation, FinishReason, ReasoningPart, Signature};
 use crate::protocol::cost_tag::CostTag;
 use crate::protocol::inbound::{Echo, ReplyIdentity, StreamWriter};
 use crate::protocol::sse;
-use crate::protocol::usage::Told;
+use crate::protocol::usage::{ServiceTier, Told};
 
 /// Writes one reply.
 pub(super) struct Writer {
@@ -80,7 +80,7 @@ impl Writer {
             ChatEvent::CallArguments { choice: 0, index, fragment } => self.arguments(*index, fragment, out),
             ChatEvent::Proof { choice: 0, index, signature } => self.proof(*index, signature, out),
             ChatEvent::Citation { choice: 0, citation } => self.citation(citation, out),
-            ChatEvent::Media { choice: 0, kind: MediaKind::Image, media_type, data } => {
+            ChatEvent::Picture { choice: 0, media_type, data } => {
                 let format = media_type.strip_prefix("image/").unwrap_or(media_type);
                 self.whole(json!({"type": "image_generation_call", "result": data, "output_format": format}), out);
             }
@@ -111,6 +111,9 @@ impl Writer {
         }
         if let Some(told) = told {
             response.insert("usage".to_owned(), told.usage.to_responses());
+            // What was asked for need not be what was had.
+            let tier = told.facts.service_tier.map_or("default", ServiceTier::as_str);
+            response.insert("service_tier".to_owned(), tier.into());
         }
         response
     }

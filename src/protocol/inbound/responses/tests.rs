@@ -7,10 +7,10 @@ use super::super::{Echo, Inbound, ReplyIdentity};
 use super::Responses;
 use crate::error::Problem;
 use crate::protocol::chat::{
-    ChatEvent, ChatRequest, Citation, Effort, FinishReason, Format, Lineage, MediaKind, PartBody, ReasoningPart, Role,
-    Signature, Source, ToolBody, ToolChoice,
+    ChatEvent, ChatRequest, Citation, Effort, FinishReason, Format, Lineage, PartBody, ReasoningPart, Role, Signature,
+    Source, ToolBody, ToolChoice,
 };
-use crate::protocol::usage::{Told, Usage};
+use crate::protocol::usage::{BillingFacts, ServiceTier, Told, Usage};
 
 fn read(body: Value) -> Result<ChatRequest, Problem> {
     Responses.read(body.to_string().as_bytes())
@@ -537,7 +537,7 @@ fn any_events() -> impl Strategy<Value = Vec<ChatEvent>> {
         1 => word.prop_map(|url| ChatEvent::Citation {
             choice: 0, citation: Citation { url: Some(url), ..Default::default() }
         }),
-        1 => Just(ChatEvent::Media { choice: 0, kind: MediaKind::Image, media_type: "image/png".into(), data: "AA".into() }),
+        1 => Just(ChatEvent::Picture { choice: 0, media_type: "image/png".into(), data: "AA".into() }),
         1 => Just(ChatEvent::Hosted { choice: 0, family: Lineage::OpenAi, value: json!({"type": "mcp_call", "id": "m"}) }),
         1 => Just(finish(FinishReason::Length)),
         1 => Just(finish(FinishReason::Refusal)),
@@ -568,4 +568,34 @@ proptest! {
         let text: String = pieces.filter_map(|piece| piece["text"].as_str()).collect();
         prop_assert_eq!(text, events.iter().filter_map(said).collect::<String>());
     }
+}
+
+#[test]
+fn a_document_in_base64_alone_has_the_type_that_it_shows() {
+    for (name, data, expected) in [
+        (json!("a.bin"), "JVBERi0xLjQ=", "application/pdf"),
+        (json!("a.PDF"), "AAAA", "application/pdf"),
+        (json!("notes.md"), "AAAA", "text/plain"),
+        (json!(null), "AAAA", ""),
+    ] {
+        let file = json!({"type": "input_file", "filename": name, "file_data": data});
+        let chat = chat(json!([{"role": "user", "content": [file]}]));
+        let PartBody::Document { source: Source::Base64 { media_type, .. }, .. } = &chat.messages[0].parts[0].body
+        else {
+            panic!("{:?}", chat.messages[0]);
+        };
+        assert_eq!(media_type, expected);
+    }
+}
+
+#[test]
+fn the_tier_is_the_one_that_was_had() {
+    let chat = read(json!({"model": "m", "input": "x", "service_tier": "flex"})).unwrap();
+    let tier = |told: Told| {
+        let body = Responses.whole(identity(), Responses.echo(&chat)).finish(Some(&told));
+        body["service_tier"].as_str().map(str::to_owned)
+    };
+    let facts = BillingFacts { service_tier: Some(ServiceTier::Priority), ..BillingFacts::default() };
+    assert_eq!(tier(Told { facts, ..told() }).as_deref(), Some("priority"));
+    assert_eq!(tier(told()).as_deref(), Some("default"));
 }

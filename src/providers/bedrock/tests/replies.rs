@@ -3,9 +3,7 @@
 use http::HeaderValue;
 
 use super::*;
-use crate::protocol::chat::{
-    ChatEvent, Citation, FinishReason, Lineage, MediaKind, ReasoningPart, ReplyFault, Signature,
-};
+use crate::protocol::chat::{ChatEvent, Citation, FinishReason, Lineage, ReasoningPart, ReplyFault, Signature};
 use crate::protocol::frames::RawEvent;
 use crate::protocol::usage::{BillingFacts, Usage};
 
@@ -187,8 +185,7 @@ fn citations_and_pictures_are_kept() {
             ..Citation::default()
         },
     };
-    let picture =
-        ChatEvent::Media { choice: 0, kind: MediaKind::Image, media_type: "image/png".into(), data: "eHk=".into() };
+    let picture = ChatEvent::Picture { choice: 0, media_type: "image/png".into(), data: "eHk=".into() };
     let (events, _) = streamed(&[
         delta(0, json!({"text": "a"})),
         delta(0, json!({"citation": citation})),

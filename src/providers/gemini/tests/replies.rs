@@ -1,5 +1,5 @@
 use super::*;
-use crate::protocol::chat::{ChatEvent, Citation, FinishReason, MediaKind, ReplyDecoder, ReplyFault};
+use crate::protocol::chat::{ChatEvent, Citation, FinishReason, ReplyDecoder, ReplyFault, SoundPiece};
 use crate::protocol::frames::{Decoding, Sse, read_whole};
 
 fn reader() -> Box<dyn EventReader> {
@@ -79,12 +79,6 @@ fn parts_become_events_in_their_order() {
     };
     let arguments = |index, fragment: &str| ChatEvent::CallArguments { choice: 0, index, fragment: fragment.into() };
     let proof = |index, value| ChatEvent::Proof { choice: 0, index, signature: signature(value) };
-    let media = |kind, media_type: &str, data: &str| ChatEvent::Media {
-        choice: 0,
-        kind,
-        media_type: media_type.into(),
-        data: data.into(),
-    };
     let thought =
         ReasoningPart { text: "thinking hard".into(), signature: Some(signature("t")), ..ReasoningPart::default() };
     assert_eq!(
@@ -96,9 +90,9 @@ fn parts_become_events_in_their_order() {
             said("answer"),
             proof(None, "s"),
             ChatEvent::Hosted { choice: 0, family: Lineage::Gemini, value: hosted },
-            media(MediaKind::Image, "image/png", "BBBB"),
+            ChatEvent::Picture { choice: 0, media_type: "image/png".into(), data: "BBBB".into() },
             proof(None, "i"),
-            media(MediaKind::Audio, "audio/L16;rate=24000", "CCCC"),
+            ChatEvent::Sound { choice: 0, piece: SoundPiece { data: "CCCC".into(), ..SoundPiece::default() } },
             start(0, "call_r_0", "f"),
             arguments(0, r#"{"b":1,"a":[2]}"#),
             proof(Some(0), "c"),

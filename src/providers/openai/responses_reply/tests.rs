@@ -127,7 +127,7 @@ fn pictures_are_media_and_calls_without_arguments_have_an_empty_object() {
     ]);
     let events = stream(&[completed(&output), json!({"type": "response.output_text.delta", "delta": "late"})]).unwrap();
     assert!(
-        events.iter().any(|event| matches!(event, ChatEvent::Media { media_type, .. } if media_type == "image/webp"))
+        events.iter().any(|event| matches!(event, ChatEvent::Picture { media_type, .. } if media_type == "image/webp"))
     );
     assert!(events.contains(&ChatEvent::CallArguments { choice: 0, index: 0, fragment: "{}".to_owned() }));
     assert!(!events.iter().any(|event| matches!(event, ChatEvent::Text { .. })));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::billing::Nanodollars;
-use crate::protocol::chat::{ChatEvent, Citation, FinishReason, MediaKind};
+use crate::protocol::chat::{ChatEvent, Citation, FinishReason};
 use crate::protocol::cost_tag::CostTag;
 use crate::protocol::usage::{Told, Usage};
 
@@ -246,7 +246,7 @@ fn what_the_api_has_no_block_for_is_left_out() {
     let value = json!({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "q"}});
     let hosted = |family| ChatEvent::Hosted { choice: 0, family, value: value.clone() };
     let data = || "AA".to_owned();
-    let media = ChatEvent::Media { choice: 0, kind: MediaKind::Image, media_type: "image/png".into(), data: data() };
+    let media = ChatEvent::Picture { choice: 0, media_type: "image/png".into(), data: data() };
     let second = ChatEvent::Text { choice: 1, text: "z".into(), logprobs: None };
     let events = [media, hosted(Lineage::OpenAi), hosted(Lineage::Anthropic), second, finish(FinishReason::Stop)];
     assert_eq!(whole(&events, None)["content"], json!([value]));
