@@ -23,6 +23,10 @@ fields! {
         /// For `entra`: the application's id. For `baidu`: the application's API key.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub client_id: Option<String>, chars 1 ..= 128;
+        /// For `entra`: what tokens are for, if that is not Azure's AI services (`https://ai.azure.com/.default`, a government
+        /// cloud's).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub scope: Option<String>, chars 1 ..= 256;
         /// Where tokens are minted, if that is not the usual place. Which addresses may stand here is as for `base_url`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub token_url: Option<String>, chars 1 ..= 2048;
@@ -80,6 +84,7 @@ impl ProviderAuth {
             ("region", &self.region, &[SigV4], true),
             ("tenant", &self.tenant, &[Entra], true),
             ("client_id", &self.client_id, &[Entra, Baidu], true),
+            ("scope", &self.scope, &[Entra], false),
             ("token_url", &self.token_url, minted, false),
         ] {
             let usual = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -88,7 +93,10 @@ impl ProviderAuth {
                     found.add(&at(path, name), "must be set for this method");
                 }
                 Some(_) if !of.contains(&self.method) => found.add(&at(path, name), "is not for this method"),
-                Some(value) if name != "token_url" && !value.chars().all(usual) => {
+                Some(value) if name == "scope" && !value.chars().all(|c| c.is_ascii_graphic()) => {
+                    found.add(&at(path, name), "must be one scope");
+                }
+                Some(value) if !["scope", "token_url"].contains(&name) && !value.chars().all(usual) => {
                     found.add(&at(path, name), "must consist of letters, digits, \"-\", \"_\" and \".\"");
                 }
                 _ => {}
@@ -122,6 +130,10 @@ mod tests {
         assert_eq!(problems("bedrock", json!({"method": "sigv4", "region": "us-east-1"})), none);
         assert_eq!(problems("vertex", json!({"method": "google_service_account"})), none);
         assert_eq!(problems("openai", entra.clone()), none);
+        let scoped = |scope: &str| json!({"method": "entra", "tenant": "t", "client_id": "c", "scope": scope});
+        assert_eq!(problems("openai", scoped("https://ai.azure.com/.default")), none);
+        assert_eq!(problems("openai", scoped("one two")), ["scope"]);
+        assert_eq!(problems("bedrock", json!({"method": "sigv4", "region": "r", "scope": "s"})), ["scope"]);
         assert_eq!(problems("generic", json!({"method": "baidu", "client_id": "c"})), none);
 
         assert_eq!(problems("openai", json!({"method": "sigv4", "region": "r"})), ["method"]);

@@ -86,6 +86,14 @@ const PROVIDERS = {
       reply: { text: "/result" },
     },
   },
+  ernie: {
+    dialect: "wenxinworkshop",
+    base_url: MOCK,
+    credential: "BAIDU_SECRET",
+    health: HEALTH,
+    auth: { method: "baidu", client_id: "ernie", token_url: `${MOCK}/ernie/oauth/2.0/token` },
+  },
+  scribe: { ...entra("ENTRA_SECRET"), forward_headers: ["x-mock"] },
 };
 
 const BEDROCK_MODEL = "us.anthropic.claude-sonnet-4-5-20250929-v1:0";
@@ -104,6 +112,8 @@ const MODELS = {
   entra: model("entra", "gpt-test"),
   refused: model("refused", "gpt-test"),
   baidu: model("baidu", "completions_pro"),
+  ernie: model("ernie", "ernie-4.0-8k"),
+  scribe: model("scribe", "whisper-1"),
 };
 
 const ROUTES = Object.fromEntries(
@@ -229,6 +239,40 @@ describe("credentials that need work", { concurrency: 4 }, () => {
     assert.equal((await minted("/rejected/")).length, 2);
     const line = await logOf(gateway, tag);
     assert.deepEqual([line.outcome, line.attempts ?? 1], ["completed", 1], "it is one attempt");
+  });
+
+  test("fetches another token when Baidu refuses one, which it says with status 200", async () => {
+    const stream = async (tag) => {
+      const body = { model: "ernie", messages: ask({ tag, text: TEXT, token_reject: 1 }), stream: true };
+      const chunks = await Array.fromAsync(await openai.chat.completions.create(body));
+      return chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join("");
+    };
+    assert.equal(await say("ernie"), TEXT);
+    const before = (await minted("/ernie/")).length;
+    for (const [nth, again] of [(tag) => say("ernie", { tag, token_reject: 1 }), stream].entries()) {
+      const tag = freshId();
+      assert.equal(await again(tag), TEXT);
+      assert.equal((await journalOf(mock, tag)).length, 2);
+      assert.equal((await minted("/ernie/")).length, before + nth + 1);
+    }
+  });
+
+  test("an upload goes out once: held, it is sent again with another token; passed through, its caller is told", async () => {
+    const transcribe = (size, directives = {}) => {
+      const tag = freshId();
+      const told = Object.entries({ tag, ...directives }).map(([name, value]) => `${name}=${value}`).join(";");
+      const file = new File([Buffer.alloc(size, 7)], "a.wav", { type: "audio/wav" });
+      const asked = openai.audio.transcriptions.create({ model: "scribe", file }, { headers: { "x-mock": told } });
+      return { tag, asked };
+    };
+    assert.ok((await transcribe(10_000).asked).text);
+    const held = transcribe(10_000, { token_reject: 1 });
+    assert.ok((await held.asked).text);
+    assert.deepEqual((await journalOf(mock, held.tag)).map(({ status }) => status), [401, 200]);
+    const passed = transcribe(12 * 1024 * 1024, { token_reject: 1 });
+    await fails(passed.asked, 502, "upstream_credential_refused");
+    assert.deepEqual((await journalOf(mock, passed.tag)).map(({ status }) => status), [401]);
+    assert.ok((await transcribe(12 * 1024 * 1024).asked).text, "the next one has another token");
   });
 
   test("gives up on tokens that are refused however often, and leaves the endpoint alone for a while", async () => {

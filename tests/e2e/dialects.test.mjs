@@ -208,6 +208,36 @@ describe("the openai package, whatever the provider speaks", () => {
         assert.equal(finish_reason, "tool_calls");
       });
 
+      test("calls a tool that takes free text, whole and streamed, and takes its result", async () => {
+        const shell = { name: "run_shell", description: "Runs a script." };
+        const messages = [{ role: "user", content: "List \"all\" files\n\\ 你好 👩‍🚀" }];
+        const offered = [{ type: "custom", custom: shell }];
+        const tool_choice = { type: "custom", custom: { name: "run_shell" } };
+        const { choices } = await create({ messages, tools: offered, tool_choice });
+        const [{ message, finish_reason }] = choices;
+        const [call] = message.tool_calls;
+        assert.deepEqual([finish_reason, call.type, call.custom.name, call.function], ["tool_calls", "custom", "run_shell", undefined]);
+        assert.match(call.custom.input, /List "all" files/);
+        let input = "";
+        for await (const { choices } of await create({ messages, tools: offered, tool_choice, stream: true })) {
+          for (const piece of choices[0]?.delta.tool_calls ?? []) input += piece.custom?.input ?? "";
+        }
+        assert.equal(input, call.custom.input);
+        const result = { role: "tool", tool_call_id: call.id, content: "it is sunny" };
+        const second = await create({ messages: [...messages, message, result], tools: offered });
+        assert.match(second.choices[0].message.content, /sunny/);
+
+        // The same by Responses, where such a call is an item of its own.
+        const ask = { model, tools: [{ type: "custom", ...shell }], store: false };
+        const asked = [{ role: "user", content: messages[0].content }];
+        const response = await openai.responses.create({ ...ask, input: asked, tool_choice: { type: "custom", name: "run_shell" } });
+        const item = response.output.find(({ type }) => type === "custom_tool_call");
+        assert.deepEqual([item.name, item.input], ["run_shell", input]);
+        const output = { type: "custom_tool_call_output", call_id: item.call_id, output: "it is sunny" };
+        const later = await openai.responses.create({ ...ask, input: [...asked, item, output] });
+        assert.match(later.output_text, /sunny/);
+      });
+
       test("calls several tools at once in a stream and takes their results, proofs included", async () => {
         const messages = [{ role: "user", content: `What is the weather? ${directive({ tools: 2, signature: 1, reasoning: 5 })}` }];
         const runner = openai.chat.completions.stream({ model, messages, tools, reasoning_effort: "low", max_completion_tokens: 9000 });

@@ -25,6 +25,7 @@ const provider = (dialect, base_url) => ({ dialect, base_url, credential: "OPENA
 const PROVIDERS = {
   gemini: provider("gemini", `${MOCK}/v1beta`),
   bedrock: provider("bedrock", MOCK),
+  cohere: provider("cohere", MOCK),
   broken: provider("openai", `${MOCK}/v1`),
 };
 
@@ -54,6 +55,15 @@ const MODELS = {
     many: true,
     dimensions: 256,
   },
+  "embed-cohere": {
+    provider: "cohere",
+    upstream_model: "embed-v4.0",
+    path: "/v2/embed",
+    lane: "translated",
+    told: true,
+    many: true,
+    dimensions: 256,
+  },
   "embed-nova": {
     provider: "bedrock",
     upstream_model: "amazon.nova-2-multimodal-embeddings-v1:0",
@@ -71,7 +81,7 @@ describe("embeddings", () => {
       Object.entries(MODELS).map(([name, { provider, upstream_model }]) => [name, { provider, upstream_model }]),
     );
     models["embed-broken"] = { provider: "broken", upstream_model: "text-embedding-3-small" };
-    const prices = { embed: { input: "2" }, "embed-titan": { input: "2" } };
+    const prices = Object.fromEntries(["embed", "embed-titan", "embed-cohere"].map((name) => [name, { input: "2" }]));
     const routes = { either: { targets: [{ model: "embed-broken" }, { model: "embed", priority: 1 }] } };
     const routing = { max_attempts: 3 };
     at = await start({

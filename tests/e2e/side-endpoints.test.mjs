@@ -39,6 +39,7 @@ describe("what is no chat", () => {
     const models = {
       "omni-moderation-latest": of("omni-moderation-latest"),
       ranker: of("rerank-v3.5"),
+      "cohere-ranker": of("rerank-v3.5", "cohere"),
       painter: of("gpt-image-1"),
       "old-painter": of("dall-e-3"),
       voice: of("gpt-4o-mini-tts"),
@@ -47,6 +48,7 @@ describe("what is no chat", () => {
     };
     const prices = {
       ranker: { per_search: "0.002", input: "1" },
+      "cohere-ranker": { per_search: "0.002" },
       painter: { input: "5", output_image: "40" },
       "old-painter": { per_image: "0.04" },
       voice: { input: "1", output_audio: "10" },
@@ -64,6 +66,7 @@ describe("what is no chat", () => {
       config: config({
         providers: {
           failing: provider,
+          cohere: { ...provider, dialect: "cohere", base_url: MOCK },
           hasty: { ...provider, timeouts: { idle_ms: 300 } },
         },
         models: { ...models, "hasty-voice": of("tts-1", "hasty") },
@@ -114,6 +117,22 @@ describe("what is no chat", () => {
     assert.equal(line.cost_nanodollars, line.usage.input * 1_000 + line.usage.web_searches * 2_000_000);
   });
 
+  test("documents are ranked by Cohere, in the same form", async () => {
+    const tag = freshId();
+    const query = `Where is the sea? ${directive({ tag })}`;
+    const documents = ["a hill", { text: "Where is the sea?" }];
+    const body = { model: "cohere-ranker", query, documents, top_n: 1, return_documents: true };
+    const reply = await send(post("/v1/rerank", body, { "x-request-id": tag }));
+    assert.equal(reply.status, 200, reply.text);
+    const [{ index, relevance_score, document }] = reply.json.results;
+    assert.deepEqual([index, document, relevance_score > 0], [1, { text: "Where is the sea?" }, true]);
+    assert.equal((await received(mock, tag)).path, "/v2/rerank");
+    const line = await logOf(gateway, tag);
+    assert.deepEqual([line.lane, line.usage.web_searches, line.cost_nanodollars], ["translated", 1, 2_000_000]);
+    const wrong = await send(post("/v1/rerank", { ...body, documents: ["a", 5] }));
+    assert.deepEqual([wrong.status, wrong.json.error.param], [400, "documents[1]"], wrong.text);
+  });
+
   test("images are made, and charged by the token or by the piece", async () => {
     const tag = freshId();
     const prompt = `The sea. ${directive({ tag })}`;
@@ -158,6 +177,15 @@ describe("what is no chat", () => {
     const line = await logOf(gateway, tag);
     assert.deepEqual([line.usage.characters, line.bytes_out, line.lane], [input.length, sound.length, "native"]);
     assert.deepEqual([line.cost_nanodollars, line.usage_estimated], [input.length * 15_000, true]);
+  });
+
+  test("speech whose length is announced has that length", async () => {
+    for (const directives of [{ whole: 1 }, {}]) {
+      const input = `The sea is wide. ${directive(directives)}`;
+      const reply = await openai.audio.speech.create({ model: "old-voice", voice: "alloy", input });
+      const { byteLength } = await reply.arrayBuffer();
+      assert.equal(reply.headers.get("content-length"), directives.whole ? `${byteLength}` : null);
+    }
   });
 
   test("speech comes as events, with what it used", async () => {

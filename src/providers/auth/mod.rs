@@ -114,7 +114,7 @@ pub fn scheme<'a>(
         minter,
         client_id: auth.client_id.as_deref().unwrap_or_default(),
         tenant: auth.tenant.as_deref().unwrap_or_default(),
-        scope: None,
+        scope: auth.scope.as_deref(),
         token_url: auth.token_url.as_deref(),
         credential,
     };

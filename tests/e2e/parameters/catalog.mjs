@@ -194,4 +194,4 @@ const auth = (...names) => names.map((name) => `providers.named.auth.${name}`);
 
 shownBy(CREDENTIALS, "signs requests to Amazon, over the bytes and at the time at which they go out", auth("method", "access_key_id", "region"));
 shownBy(CREDENTIALS, "takes a token endpoint that fails for a provider that cannot be reached, until it recovers", auth("token_url"));
-shownBy("src/providers/auth/minted.rs", "entra_and_baidu_are_sent_the_clients_secret", auth("tenant", "client_id"));
+shownBy("src/providers/auth/minted.rs", "entra_and_baidu_are_sent_the_clients_secret", auth("tenant", "client_id", "scope"));

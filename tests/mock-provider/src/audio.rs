@@ -58,6 +58,9 @@ impl Endpoint for Speech {
             "pcm" => "audio/pcm",
             _ => "audio/mpeg",
         };
+        if directives.whole {
+            return Ok(Reply::whole(kind, answer.text));
+        }
         let mut stream = EventStream::new(Framing::Raw, Event::fixed(Kind::Done, None, String::new()));
         let template =
             stream.template(Template { name: None, head: String::new(), source: answer.text, tail: String::new() });

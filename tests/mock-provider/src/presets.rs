@@ -124,7 +124,13 @@ const PRESETS: &[Preset] = &[
     Preset {
         name: "mistral",
         errors: Errors::Mistral,
-        refuses: &[Rule::MistralMembers(MISTRAL), Rule::MistralChoice, Rule::MistralCallIds, Rule::MistralOrder],
+        refuses: &[
+            Rule::MistralMembers(MISTRAL),
+            Rule::MistralChoice,
+            Rule::MistralCallIds,
+            Rule::MistralOrder,
+            Rule::MistralParts,
+        ],
         replies: &[
             Shape::UsageAlways,
             Shape::CallsWhole,

@@ -32,6 +32,11 @@ impl Reply {
         }
     }
 
+    /// A success of known length.
+    pub fn whole(content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        Self { content_type: Cow::Borrowed(content_type), ..Self::json(200, body) }
+    }
+
     pub fn stream(content_type: &'static str, stream: EventStream) -> Self {
         Self { status: 200, content_type: Cow::Borrowed(content_type), headers: Vec::new(), body: Body::Stream(stream) }
     }

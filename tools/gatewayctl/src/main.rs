@@ -1,6 +1,6 @@
-//! Checks configurations and translates between their forms, for people and for `scripts/config`, and imports prices. It also makes API keys and
-//! configuration snapshots as entries of the gateway's KV namespace, which is how tests fill a gateway before it starts; it
-//! writes nothing itself.
+//! Checks configurations and translates between their forms, for people and for `scripts/config`, and imports prices. It
+//! also makes API keys and configuration snapshots as entries of the gateway's KV namespace, which is how tests fill a
+//! gateway before it starts; it writes nothing itself.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program speaks on its standard streams")]
 
 use std::process::ExitCode;

@@ -15,6 +15,8 @@ pub(super) enum Rule {
     MistralCallIds,
     /// A user after a tool; an assistant at the end that is no prefix.
     MistralOrder,
+    /// Files and sound in OpenAI's form.
+    MistralParts,
     /// Members beyond these.
     GroqMembers(&'static [&'static str]),
     /// Members of messages beyond these.
@@ -125,6 +127,12 @@ impl Rule {
             },
             Self::MistralCallIds => mistral_ids(body),
             Self::MistralOrder => mistral_order(body),
+            Self::MistralParts => {
+                let foreign = |part: &Value| {
+                    part.get("file").is_some() || part.get("input_audio").is_some_and(|sound| !sound.is_string())
+                };
+                refuse(messages(body).iter().flat_map(parts).any(foreign), "Input tag found does not match any chunk")
+            }
             Self::GroqMembers(known) => match names(body).find(|name| !known.contains(&name.as_str())) {
                 Some(name) => Err(ApiError::invalid(format!("property '{name}' is unsupported"))),
                 None => Ok(()),
