@@ -184,6 +184,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_chat_is_priced_by_what_is_counted_of_it() {
+        let mut catalogs = Catalogs::open().unwrap();
+        let mut price = |model| json!(catalogs.price("openai", model));
+        assert_eq!(price("whisper-1"), json!({"per_audio_minute": "0.006"}));
+        assert_eq!(price("tts-1"), json!({"per_million_characters": "15"}));
+        assert_eq!(price("gpt-4o-transcribe"), json!({"input": "2.5", "output": "10", "input_audio": "2.5"}));
+        assert_eq!(price("gpt-image-1.5")["output_image"], "32");
+        // What a picture costs depends on its size and quality.
+        assert_eq!(price("dall-e-3"), json!(null));
+    }
+
+    #[test]
     fn a_name_stands_for_the_same_model_elsewhere() {
         let mut catalogs = Catalogs::open().unwrap();
         let mut input = |catalog, model| catalogs.price(catalog, model).and_then(|price| price.input);

@@ -25,8 +25,19 @@ pub(super) struct Imported {
     pub(super) notes: Vec<String>,
 }
 
-/// Kinds of models whose use is counted in tokens, searches and images.
-const MODES: &[&str] = &["chat", "completion", "embedding", "responses", "rerank", "moderation"];
+/// Kinds of models whose use is counted in tokens, searches, minutes of sound and characters.
+const MODES: &[&str] = &[
+    "chat",
+    "completion",
+    "embedding",
+    "responses",
+    "rerank",
+    "moderation",
+    "image_generation",
+    "image_edit",
+    "audio_transcription",
+    "audio_speech",
+];
 
 /// Under which conditions a member counts: input tokens, and a tier.
 type Conditions = (u64, Option<&'static str>);
@@ -41,7 +52,18 @@ pub(super) fn import(entry: &Entry) -> Result<Imported, String> {
     if !MODES.contains(&mode.as_str()) {
         return Err(format!("its mode is {}", if mode.is_empty() { "not told" } else { &mode }));
     }
-    let mut found = Found { rerank: mode == "rerank", ..Found::default() };
+    // A price by the picture depends on its size and quality, which the map has in names of models.
+    if mode.starts_with("image_") && !entry.contains_key("output_cost_per_image_token") {
+        return Err("its pictures are not priced by their tokens".to_owned());
+    }
+    let by_tokens = entry.contains_key("input_cost_per_audio_token") || entry.contains_key("input_cost_per_token");
+    let mut found = Found {
+        rerank: mode == "rerank",
+        speech: mode == "audio_speech",
+        // What can be charged by tokens or by time must not be charged twice.
+        by_time: mode == "audio_transcription" && !by_tokens,
+        ..Found::default()
+    };
     for (member, value) in entry {
         found.member(member, value.get());
     }
@@ -50,13 +72,17 @@ pub(super) fn import(entry: &Entry) -> Result<Imported, String> {
     }
     let parts = found.variants.values().map(|variant| variant.parts());
     let costs = parts.into_iter().any(|parts| {
-        [parts.input, parts.output].into_iter().flatten().any(|Picodollars(price)| price > 0)
-            || [parts.per_request, parts.per_search].into_iter().flatten().any(|Nanodollars(price)| price > 0)
+        let by_token = [parts.input, parts.output, parts.characters];
+        let by_piece = [parts.per_request, parts.per_search, parts.per_audio_minute];
+        by_token.into_iter().flatten().any(|Picodollars(price)| price > 0)
+            || by_piece.into_iter().flatten().any(|Nanodollars(price)| price > 0)
     });
     if !costs {
         return Err(match found.notes.is_empty() {
             true => "it has no price, or one of nothing".to_owned(),
-            false => format!("it is not priced by token, request or search ({})", found.notes.join("; ")),
+            false => {
+                format!("it is not priced by token, request, search, minute or character ({})", found.notes.join("; "))
+            }
         });
     }
     if let Some(special) = entry.get("provider_specific_entry") {
@@ -68,6 +94,9 @@ pub(super) fn import(entry: &Entry) -> Result<Imported, String> {
 #[derive(Debug, Default)]
 struct Found {
     rerank: bool,
+    speech: bool,
+    /// Whether sound is charged by how long it is.
+    by_time: bool,
     /// What is stated, by the conditions, in the order in which it has to count.
     variants: BTreeMap<Conditions, PriceVariant>,
     multipliers: Vec<PriceVariant>,
@@ -106,7 +135,10 @@ impl Found {
     /// Notes a part's price under conditions.
     fn state(&mut self, conditions: Conditions, part: &str, value: &str, member: &str) {
         let token = decimal::read(value, 12);
-        let piece = decimal::read(value, 9);
+        let piece = match part {
+            "input_cost_per_second" => minute(value),
+            _ => decimal::read(value, 9),
+        };
         let variant = self.variants.entry(conditions).or_default();
         let (slot, piece_slot) = match part {
             "input_cost_per_token" => (Some(&mut variant.input), None),
@@ -122,6 +154,8 @@ impl Found {
             "input_cost_per_request" => (None, Some(&mut variant.per_request)),
             "per_search" => (None, Some(&mut variant.per_search)),
             "input_cost_per_query" if self.rerank => (None, Some(&mut variant.per_search)),
+            "input_cost_per_second" if self.by_time => (None, Some(&mut variant.per_audio_minute)),
+            "input_cost_per_character" if self.speech => (Some(&mut variant.per_million_characters), None),
             // The same as cache_read, by an older name.
             "input_cost_per_token_cache_hit" => return,
             _ => (None, None),
@@ -217,6 +251,15 @@ impl Found {
     }
 }
 
+/// A price of seconds as one of minutes, in nano-dollars. The map has some that were divided by 60 and cut off.
+fn minute(value: &str) -> Option<decimal::Steps> {
+    const FINER: u64 = 1_000_000;
+    let second = decimal::read(value, 15)?;
+    let fine = second.steps.checked_mul(60)?;
+    let steps = fine.checked_add(FINER / 2)?.div_euclid(FINER);
+    Some(decimal::Steps { steps, exact: second.exact && fine.is_multiple_of(FINER) })
+}
+
 /// Splits the tier off a member's name.
 fn tier_of(member: &str) -> (&str, Option<&'static str>) {
     let tiers = ["batches", "flex", "priority"];
@@ -284,6 +327,29 @@ mod tests {
     }
 
     #[test]
+    fn pictures_and_sound_are_priced_as_they_are_counted() {
+        let price = |entry: Value| {
+            let imported = imported(entry).unwrap();
+            (serde_json::to_value(imported.price).unwrap(), imported.notes)
+        };
+        let pictures = json!({"mode": "image_generation", "input_cost_per_token": 5e-6, "input_cost_per_image_token": 8e-6,
+            "output_cost_per_image_token": 3e-5, "output_cost_per_image": 0.04});
+        let expected = json!({"input": "5", "input_image": "8", "output_image": "30"});
+        assert_eq!(price(pictures), (expected, vec!["output_cost_per_image is left out".to_owned()]));
+        let by_time =
+            json!({"mode": "audio_transcription", "input_cost_per_second": 0.0001, "output_cost_per_second": 0.0});
+        assert_eq!(price(by_time), (json!({"per_audio_minute": "0.006"}), vec![]));
+        let cut_off = json!({"mode": "audio_transcription", "input_cost_per_second": 0.000283333333333});
+        assert_eq!(price(cut_off).0, json!({"per_audio_minute": "0.017"}));
+        let by_tokens = json!({"mode": "audio_transcription", "input_cost_per_second": 0.0001,
+            "input_cost_per_audio_token": 2.5e-6, "input_cost_per_token": 2.5e-6, "output_cost_per_token": 1e-5});
+        let expected = json!({"input": "2.5", "output": "10", "input_audio": "2.5"});
+        assert_eq!(price(by_tokens), (expected, vec!["input_cost_per_second is left out".to_owned()]));
+        let speech = json!({"mode": "audio_speech", "input_cost_per_character": 1.5e-5});
+        assert_eq!(price(speech), (json!({"per_million_characters": "15"}), vec![]));
+    }
+
+    #[test]
     fn ranges_become_variants() {
         let range = |from: u32, input: f64| json!({"range": [from, 99.0], "input_cost_per_token": input});
         let entry = json!({"mode": "chat", "tiered_pricing": [range(0, 1e-6), range(32_000, 2e-6)]});
@@ -299,6 +365,9 @@ mod tests {
             json!({"mode": "chat", "input_cost_per_token": 0.0, "output_cost_per_token": 0}),
             json!({"mode": "chat"}),
             json!({"mode": "chat", "input_cost_per_character": 1e-6}),
+            json!({"mode": "chat", "input_cost_per_second": 1e-6}),
+            json!({"mode": "image_generation", "output_cost_per_image": 0.04}),
+            json!({"mode": "image_generation", "input_cost_per_token": 1e-6, "output_cost_per_token": 1e-6}),
             json!({"mode": "video_generation", "input_cost_per_token": 1e-6}),
             json!({"input_cost_per_token": 1e-6}),
         ] {
