@@ -279,6 +279,18 @@ pub fn takes_one_of_temperature_and_top_p(upstream_model: &str) -> bool {
     name.starts_with("claude") && ["-4-1", "-4-5", "-4-6"].iter().any(|version| name.contains(version))
 }
 
+/// Whether a model of OpenAI's takes markers behind what is to be cached: from GPT-5.6 on. An unknown name tells nothing,
+/// since models before refuse them.
+pub fn takes_cache_breakpoints(upstream_model: &str) -> bool {
+    let name = plain(upstream_model);
+    let version = name.strip_prefix("gpt-").map(|rest| rest.split('-').next().unwrap_or_default());
+    let Some((major, minor)) = version.map(|version| version.split_once('.').unwrap_or((version, "0"))) else {
+        return false;
+    };
+    let number = |text: &str| text.parse::<u32>().ok();
+    number(major).zip(number(minor)).is_some_and(|version| version >= (5, 6))
+}
+
 /// All that is known, in the order in which it is looked up.
 pub fn all() -> impl Iterator<Item = (&'static [&'static str], &'static Traits)> {
     FAMILIES.iter().map(|(patterns, traits)| (*patterns, traits))
@@ -425,6 +437,19 @@ mod tests {
         assert_eq!(of("claude-opus-4-1-20250805").json_schema, Taken::Always);
         assert_eq!(of("claude-haiku-4-5").sampling, Taken::WithoutReasoning);
         assert!(of("claude-sonnet-4-6").adaptive_thinking && of("claude-sonnet-4-6").budgets.is_some());
+        for (model, takes) in [
+            ("gpt-5.6-sol", true),
+            ("openai/gpt-5.10", true),
+            ("gpt-6-mini", true),
+            ("gpt-5.5", false),
+            ("gpt-5-mini", false),
+            ("gpt-4o", false),
+            ("gpt-oss-120b", false),
+            ("gpt-mine", false),
+            ("claude-opus-5", false),
+        ] {
+            assert_eq!(takes_cache_breakpoints(model), takes, "{model}");
+        }
         for model in ["claude-opus-4-7", "claude-opus-4-8", "claude-sonnet-5", "claude-opus-5", "claude-haiku-5"] {
             let traits = of(model);
             assert!(traits.adaptive_thinking && traits.budgets.is_none() && !traits.prefill, "{model}");

@@ -4,6 +4,7 @@
 //! decoded only for providers that are set to `normalize`, so that callers see strict OpenAI chunks.
 
 mod azure;
+mod breakpoints;
 mod error;
 mod reply;
 pub mod request;
@@ -17,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::auth::AuthKind;
 use super::counting;
-use super::families::traits;
+use super::families::{takes_cache_breakpoints, traits};
 use super::notes::Notes;
 use super::outbound::{Outbound, Serves};
 use super::{Api, ReportedError, Source, Target, UpstreamRequest, json_edit, quirks};
@@ -93,6 +94,7 @@ impl Outbound for OpenAi {
             lineage: row.lineage,
             reasoning_back: row.reasoning_back,
             open_sampling: !is_openais,
+            breakpoints: is_openais && takes_cache_breakpoints(target.upstream_model),
             row,
         };
         let body = request::body(chat, target.upstream_model, &form, notes)?;

@@ -7,9 +7,12 @@ import Anthropic from "@anthropic-ai/sdk";
 
 import { PIXEL, TEXT, clock, max_tokens, schema, weather } from "./anthropic.mjs";
 import {
+  HEALTH,
+  MOCK,
   PROVIDER_SECRETS,
   ask,
   assertNothingLeaked,
+  config,
   directive,
   freshId,
   journalOf,
@@ -249,6 +252,33 @@ describe("the @anthropic-ai/sdk package, answered by an OpenAI-like provider", {
     assert.deepEqual([broken.status, broken.json.error.type], [400, "invalid_request_error"]);
   });
 
+});
+
+test("markers of what is worth caching reach the newest of OpenAI's models, by either API", async () => {
+  const provider = { dialect: "openai", base_url: `${MOCK}/v1`, credential: "OPENAI_KEY", health: HEALTH };
+  const providers = { chat: provider, responses: { ...provider, wires: ["responses"] } };
+  const models = Object.fromEntries(
+    ["chat", "responses"].flatMap((provider) => ["gpt-5.5", "gpt-5.6"].map((upstream_model) => [`${provider}-${upstream_model}`, { provider, upstream_model }])),
+  );
+  const at = await start({ config: config({ providers, models }) });
+  try {
+    const anthropic = new Anthropic({ baseURL: at.url, apiKey: at.key, maxRetries: 0 });
+    const cache_control = { type: "ephemeral" };
+    for (const model of Object.keys(models)) {
+      const tag = freshId();
+      const [{ content }] = ask({ tag, text: TEXT });
+      const messages = [{ role: "user", content: [{ type: "text", text: content, cache_control }] }];
+      const system = [{ type: "text", text: "Be brief.", cache_control }];
+      const { data, response } = await anthropic.messages.create({ model, max_tokens, system, messages }).withResponse();
+      assert.equal(data.content[0].text, TEXT);
+      const { body } = await received(at.mock, tag);
+      const is_newest = model.endsWith("5.6");
+      assert.equal(body.split('"prompt_cache_breakpoint":{"mode":"explicit"}').length - 1, is_newest ? 2 : 0, body);
+      assert.equal(response.headers.get("x-gateway-dropped-params"), is_newest ? null : "cache_control");
+    }
+  } finally {
+    await at.stop();
+  }
 });
 
 test("no line of the log has a secret in it", assertNothingLeaked);

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::place::Place;
 
@@ -205,6 +205,11 @@ impl Source {
 pub struct CacheMark(pub Value);
 
 impl CacheMark {
+    /// One that says no more.
+    pub fn plain() -> Self {
+        Self(json!({"type": "ephemeral"}))
+    }
+
     /// How long: `5m`, `1h`.
     pub fn ttl(&self) -> Option<&str> {
         self.0.get("ttl")?.as_str()

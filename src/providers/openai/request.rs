@@ -6,6 +6,7 @@ use super::super::families::{Taken, Traits, traits};
 use super::super::notes::{Notes, Param};
 use super::super::preset::{PLAIN, Row};
 use super::super::quirks::ReasoningWire;
+use super::breakpoints;
 use crate::error::Problem;
 use crate::protocol::Api;
 use crate::protocol::chat::{
@@ -26,6 +27,8 @@ pub struct ChatForm {
     pub open_sampling: bool,
     /// Whether a stream tells its usage only if asked.
     pub ask_for_usage: bool,
+    /// Whether the model takes OpenAI's markers for its prompt cache.
+    pub breakpoints: bool,
     /// What else is known of the provider.
     pub row: &'static Row,
 }
@@ -37,8 +40,16 @@ pub const OPENAI: ChatForm = ChatForm {
     reasoning_back: None,
     open_sampling: false,
     ask_for_usage: true,
+    breakpoints: false,
     row: &PLAIN,
 };
+
+impl ChatForm {
+    /// Whether there is any form of markers for prompt caches.
+    fn takes_marks(&self) -> bool {
+        self.row.cache_marks || self.breakpoints
+    }
+}
 
 /// The request's body.
 ///
@@ -50,7 +61,8 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
     let traits = traits(model);
     let effort = effort(chat, model, form.row.reasoning, notes)?;
     notes.lacking(chat, &[Param::Citations])?;
-    if !form.row.cache_marks {
+    let mut messages = messages(chat, form)?;
+    if !form.row.cache_marks && breakpoints::bound(&mut messages) == 0 {
         notes.lacking(chat, &[Param::CacheControl])?;
     }
     if !traits.stops {
@@ -70,7 +82,7 @@ pub fn body(chat: &ChatRequest, model: &str, form: &ChatForm, notes: &mut Notes)
             }
         };
         set("model", Some(model.into()));
-        set("messages", Some(messages(chat, form)?.into()));
+        set("messages", Some(messages.into()));
         set("stream", chat.stream.then_some(true.into()));
         set("stream_options", (chat.stream && form.ask_for_usage).then(|| json!({"include_usage": true})));
         set(form.max_tokens, output.max_tokens.map(Value::from));
@@ -210,7 +222,7 @@ pub fn effort(
 pub fn messages(chat: &ChatRequest, form: &ChatForm) -> Result<Vec<Value>, Problem> {
     let mut out = Vec::with_capacity(chat.messages.len().saturating_add(1));
     if !chat.instructions.is_empty() {
-        let is_marked = form.row.cache_marks && chat.instructions.iter().any(|part| part.cache.is_some());
+        let is_marked = form.takes_marks() && chat.instructions.iter().any(|part| part.cache.is_some());
         let content: Value = if is_marked {
             let part = |part: &TextPart| marked(json!({"type": "text", "text": part.text}), part.cache.as_ref(), form);
             chat.instructions.iter().map(part).collect()
@@ -238,10 +250,13 @@ pub fn messages(chat: &ChatRequest, form: &ChatForm) -> Result<Vec<Value>, Probl
     Ok(out)
 }
 
-/// A part, tool or result with the marker behind it, for providers that take markers.
+/// A content part or tool with the marker behind it, for providers that take markers there.
 fn marked(mut what: Value, mark: Option<&CacheMark>, form: &ChatForm) -> Value {
-    if let (true, Some(CacheMark(mark)), Some(what)) = (form.row.cache_marks, mark, what.as_object_mut()) {
-        what.insert("cache_control".to_owned(), mark.clone());
+    let Some(CacheMark(mark)) = mark else { return what };
+    if form.row.cache_marks {
+        what.as_object_mut().and_then(|what| what.insert("cache_control".to_owned(), mark.clone()));
+    } else if form.breakpoints && what.get("type").is_some_and(|kind| kind != "function" && kind != "custom") {
+        breakpoints::mark(&mut what);
     }
     what
 }
@@ -269,7 +284,7 @@ fn result(part: &Part, shown: &mut Vec<Value>, form: &ChatForm) -> Result<Value,
     }
     let text = texts.join("\n");
     let mark = part.cache.as_ref().or_else(|| parts.iter().rev().find_map(|part| part.cache.as_ref()));
-    let content = match mark.filter(|_| form.row.cache_marks) {
+    let content = match mark.filter(|_| form.takes_marks()) {
         Some(mark) => json!([marked(json!({"type": "text", "text": text}), Some(mark), form)]),
         None => text.into(),
     };
@@ -288,7 +303,10 @@ fn one(message: &Message, parts: &[&Part], form: &ChatForm) -> Result<Value, Pro
     let mut texts = Vec::new();
     let mut calls = Vec::new();
     let mut is_marked = false;
+    // OpenAI's own markers do not stand in what the model has said.
+    let takes_marks = form.takes_marks() && (form.row.cache_marks || role != "assistant");
     for part in parts {
+        let mark = part.cache.as_ref().filter(|_| takes_marks);
         match &part.body {
             PartBody::Call { id, name, arguments, custom, signature } => {
                 calls.push(call(id, name, arguments, *custom, signature.as_ref(), form));
@@ -296,13 +314,13 @@ fn one(message: &Message, parts: &[&Part], form: &ChatForm) -> Result<Value, Pro
             PartBody::Reasoning(reasoning) => give_back(reasoning, form, &mut out),
             PartBody::Text { text, signature } => {
                 texts.push(text.as_str());
-                content.push(marked(json!({"type": "text", "text": text}), part.cache.as_ref(), form));
-                is_marked |= part.cache.is_some() && form.row.cache_marks;
+                content.push(marked(json!({"type": "text", "text": text}), mark, form));
+                is_marked |= mark.is_some();
                 if let Some(proof) = signature.as_ref().filter(|signature| signature.family == form.lineage) {
                     out.insert("extra_content".to_owned(), google_proof(proof));
                 }
             }
-            _ => content.extend(content_part(part, form)?.map(|value| marked(value, part.cache.as_ref(), form))),
+            _ => content.extend(content_part(part, form)?.map(|value| marked(value, mark, form))),
         }
     }
     // One text, or texts of the assistant's, as text: what nearly every provider takes.
@@ -521,6 +539,7 @@ mod tests {
     use crate::protocol::chat::{List, TextPart};
     use crate::protocol::inbound::{Inbound as _, chat::Chat};
     use crate::providers::Target;
+    use crate::providers::families::takes_cache_breakpoints;
     use crate::providers::outbound::translated;
 
     fn sent(model: &str, chat: &ChatRequest) -> (Value, Vec<String>) {
@@ -594,6 +613,41 @@ mod tests {
         let by_address = json!({"messages": [{"role": "user", "content": [
             {"type": "file", "file": {"file_data": "https://a.example/a.pdf"}}]}]});
         assert_eq!(refused("gpt-4.1", by_address), "messages[0].content[0]");
+    }
+
+    #[test]
+    fn the_newest_models_get_markers_in_their_own_form() {
+        let mark = json!({"type": "ephemeral"});
+        let text = |text: &str| json!({"type": "text", "text": text, "cache_control": mark});
+        let mut chat = asked(json!({"messages": [
+            {"role": "user", "content": [text("Long."), text("Longer.")]},
+            {"role": "assistant", "content": [text("I see.")], "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f"}}]},
+            {"role": "tool", "tool_call_id": "c", "content": "R", "cache_control": mark},
+        ], "tools": [{"type": "function", "function": {"name": "f"}, "cache_control": mark}]}));
+        chat.instructions.push(TextPart { text: "Be kind.".into(), cache: Some(CacheMark::plain()) });
+        let sent = |chat: &ChatRequest, model: &str| {
+            let mut notes = Notes::new(Api::Messages, true);
+            let form = ChatForm { breakpoints: takes_cache_breakpoints(model), ..OPENAI };
+            let body = body(chat, model, &form, &mut notes).unwrap();
+            (body, notes.into_dropped())
+        };
+        let (body, dropped) = sent(&chat, "gpt-5.6-sol");
+        assert_eq!(dropped, Vec::<String>::new());
+        let breakpoint = json!({"mode": "explicit"});
+        for place in ["/messages/0/content/0", "/messages/1/content/0", "/messages/1/content/1"] {
+            assert_eq!(body.pointer(place).unwrap()["prompt_cache_breakpoint"], breakpoint, "{place}");
+        }
+        // Not what the model has said, nor more than there may be, nor tools.
+        assert_eq!(body.to_string().matches("breakpoint").count(), 3, "{body}");
+        assert!(!body.to_string().contains("cache_control"));
+        assert_eq!(body["messages"][2]["content"], "I see.");
+        chat.instructions.clear();
+        chat.messages.remove(0);
+        let (body, _) = sent(&chat, "gpt-5.6-sol");
+        let result = json!([{"type": "text", "text": "R", "prompt_cache_breakpoint": breakpoint}]);
+        assert_eq!(body["messages"][1]["content"], result);
+        assert_eq!(sent(&chat, "gpt-5.5").1, ["cache_control"]);
+        assert!(!sent(&chat, "gpt-5.5").0.to_string().contains("breakpoint"));
     }
 
     #[test]

@@ -10,12 +10,12 @@ use serde_json::{Map, Value, json};
 use crate::error::Problem;
 use crate::protocol::chat::ids::fit;
 use crate::protocol::chat::{
-    ChatRequest, Format, Function, Lineage, Message, Part, PartBody, Role, Signature, Source, Tool, ToolBody,
+    ChatRequest, Format, Function, Lineage, Message, Part, PartBody, Role, Signature, Source, TextPart, Tool, ToolBody,
 };
 use crate::protocol::{Api, responses as wire};
-use crate::providers::families::traits;
+use crate::providers::families::{takes_cache_breakpoints, traits};
 use crate::providers::notes::{Notes, Param};
-use crate::providers::openai::{request, scan_problem};
+use crate::providers::openai::{breakpoints, request, scan_problem};
 use crate::providers::quirks::ReasoningWire;
 use crate::providers::{self, Target, UpstreamRequest};
 
@@ -39,9 +39,21 @@ pub fn request(chat: &ChatRequest, target: Target<'_>, notes: &mut Notes) -> Res
         body.extend(value.map(|value| (name.to_owned(), value)));
     };
     set("model", Some(target.upstream_model.into()));
-    let instructions: Vec<&str> = chat.instructions.iter().map(|part| part.text.as_str()).collect();
-    set("instructions", (!instructions.is_empty()).then(|| instructions.join("\n\n").into()));
-    set("input", Some(input(chat, notes)?.into()));
+    let marks = takes_cache_breakpoints(target.upstream_model);
+    let mut input = input(chat, marks, notes)?;
+    if marks && chat.instructions.iter().any(|part| part.cache.is_some()) {
+        // Markers stand on parts, which `instructions` has none of.
+        let part = |part: &TextPart| marked(json!({"type": "input_text", "text": part.text}), part.cache.is_some());
+        let content: Vec<Value> = chat.instructions.iter().map(part).collect();
+        input.insert(0, json!({"type": "message", "role": "system", "content": content}));
+    } else {
+        let instructions: Vec<&str> = chat.instructions.iter().map(|part| part.text.as_str()).collect();
+        set("instructions", (!instructions.is_empty()).then(|| instructions.join("\n\n").into()));
+    }
+    if breakpoints::bound(&mut input) == 0 {
+        notes.lacking(chat, &[Param::CacheControl])?;
+    }
+    set("input", Some(input.into()));
     set("stream", chat.stream.then(|| true.into()));
     // What is kept there is kept under the operator's account, for nobody.
     set("store", Some(chat.caller.store.unwrap_or(false).into()));
@@ -128,6 +140,7 @@ const HAS: &[Param] = &[
     Param::ServiceTier,
     Param::Store,
     Param::PromptCacheKey,
+    Param::CacheControl,
     Param::PromptCacheRetention,
     Param::ReasoningSummary,
     Param::Detail,
@@ -182,7 +195,7 @@ fn tools(chat: &ChatRequest) -> Result<Vec<Value>, Problem> {
 
 // === The conversation ===
 
-fn input(chat: &ChatRequest, notes: &mut Notes) -> Result<Vec<Value>, Problem> {
+fn input(chat: &ChatRequest, marks: bool, notes: &mut Notes) -> Result<Vec<Value>, Problem> {
     let parts = chat.messages.iter().flat_map(|message| &message.parts);
     let custom: BTreeSet<&str> = parts
         .filter_map(|part| match &part.body {
@@ -195,7 +208,7 @@ fn input(chat: &ChatRequest, notes: &mut Notes) -> Result<Vec<Value>, Problem> {
         if message.role == Role::Assistant {
             said(message, &mut items, notes)?;
         } else {
-            asked(message, &custom, &mut items, notes)?;
+            asked(message, &custom, marks, &mut items, notes)?;
         }
     }
     Ok(items)
@@ -249,7 +262,13 @@ fn said(message: &Message, items: &mut Vec<Value>, notes: &mut Notes) -> Result<
 }
 
 /// What the model was told, and the results of its calls.
-fn asked(message: &Message, custom: &BTreeSet<&str>, items: &mut Vec<Value>, notes: &mut Notes) -> Result<(), Problem> {
+fn asked(
+    message: &Message,
+    custom: &BTreeSet<&str>,
+    marks: bool,
+    items: &mut Vec<Value>,
+    notes: &mut Notes,
+) -> Result<(), Problem> {
     let role = match message.role {
         Role::System => "system",
         Role::Developer => "developer",
@@ -262,18 +281,38 @@ fn asked(message: &Message, custom: &BTreeSet<&str>, items: &mut Vec<Value>, not
                 speak(role, &mut content, items);
                 let is_custom = custom.contains(id.as_str());
                 let kind = if is_custom { "custom_tool_call_output" } else { "function_call_output" };
-                items.push(json!({"type": kind, "call_id": call_id(id), "output": output(parts, *is_error)?}));
+                let mut output = output(parts, *is_error)?;
+                let is_marked = part.cache.is_some() || parts.iter().any(|part| part.cache.is_some());
+                if marks && is_marked {
+                    if let Value::String(text) = output {
+                        output = json!([{"type": "input_text", "text": text}]);
+                    }
+                    output.as_array_mut().and_then(|parts| parts.last_mut()).map(breakpoints::mark);
+                }
+                items.push(json!({"type": kind, "call_id": call_id(id), "output": output}));
             }
             PartBody::Hosted { family: Lineage::OpenAi, value } => {
                 speak(role, &mut content, items);
                 items.push(value.clone());
             }
             PartBody::Hosted { .. } => notes.drop_named(&part.at.to_string())?,
-            _ => content.extend(input_parts(part)?),
+            _ => {
+                content.extend(input_parts(part)?);
+                if let Some(last) = content.last_mut().filter(|_| marks && part.cache.is_some()) {
+                    breakpoints::mark(last);
+                }
+            }
         }
     }
     speak(role, &mut content, items);
     Ok(())
+}
+
+fn marked(mut part: Value, is_marked: bool) -> Value {
+    if is_marked {
+        breakpoints::mark(&mut part);
+    }
+    part
 }
 
 /// A message of what was gathered, if anything was.

@@ -224,7 +224,9 @@ fn content(content: Option<wire::Content>, at: Place) -> Result<Vec<Part>, Probl
     for (nth, one) in parts.into_iter().enumerate() {
         let at = at.part(nth);
         let (body, cache) = match one {
-            wire::Part::Text { text, cache_control } => (PartBody::Text { text, signature: None }, cache_control),
+            wire::Part::Text { text, cache_control, prompt_cache_breakpoint: openais } => {
+                (PartBody::Text { text, signature: None }, mark(cache_control, openais))
+            }
             wire::Part::Refusal { refusal } => (PartBody::Refusal(refusal), None),
             wire::Part::Thinking { thinking } => {
                 let text = match &thinking {
@@ -233,24 +235,33 @@ fn content(content: Option<wire::Content>, at: Place) -> Result<Vec<Part>, Probl
                 };
                 (PartBody::Reasoning(ReasoningPart { text, ..ReasoningPart::default() }), None)
             }
-            wire::Part::ImageUrl { image_url, cache_control } => {
+            wire::Part::ImageUrl { image_url, cache_control, prompt_cache_breakpoint: openais } => {
                 let (url, detail) = address(image_url);
-                (PartBody::Image { source: source(&url, &format!("{at}.image_url.url"))?, detail }, cache_control)
+                let source = source(&url, &format!("{at}.image_url.url"))?;
+                (PartBody::Image { source, detail }, mark(cache_control, openais))
             }
             wire::Part::VideoUrl { video_url } => {
                 let (url, _) = address(video_url);
                 (PartBody::Video { source: source(&url, &format!("{at}.video_url.url"))? }, None)
             }
-            wire::Part::File { file, cache_control } => (document(file, at)?, cache_control),
+            wire::Part::File { file, cache_control, prompt_cache_breakpoint: openais } => {
+                (document(file, at)?, mark(cache_control, openais))
+            }
             wire::Part::InputAudio { input_audio: wire::InputAudio { data, format } } => {
                 let source = Source::Base64 { media_type: format!("audio/{format}"), data };
                 (PartBody::Audio { source, format }, None)
             }
         };
-        out.push(Part { body, cache: cache.filter(|mark| !mark.is_null()).map(CacheMark), at });
+        out.push(Part { body, cache, at });
     }
     out.retain(says_something);
     Ok(out)
+}
+
+/// A marker in Anthropic's form, or else in OpenAI's.
+fn mark(anthropics: Option<Value>, openais: Option<Value>) -> Option<CacheMark> {
+    let given = |mark: Option<Value>| mark.filter(|mark| !mark.is_null());
+    given(anthropics).map(CacheMark).or_else(|| given(openais).map(|_| CacheMark::plain()))
 }
 
 fn says_something(part: &Part) -> bool {

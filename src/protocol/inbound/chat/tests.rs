@@ -493,3 +493,17 @@ fn pictures_and_sound_of_earlier_replies_go_back_or_are_told_of() {
     assert_eq!((refused.status, refused.param.as_deref()), (400, Some("messages[1].audio")));
     assert!(ask(json!({"role": "assistant", "audio": sound, "content": "as I said"})).is_ok());
 }
+
+#[test]
+fn markers_of_openais_own_are_markers() {
+    let openais = json!({"mode": "explicit"});
+    let part = json!({"type": "text", "text": "Long.", "prompt_cache_breakpoint": openais});
+    let body = json!({"model": "m", "messages": [{"role": "user", "content": [part, {"type": "text", "text": "?"}]}]});
+    let chat = Chat.read(body.to_string().as_bytes()).unwrap();
+    let marks: Vec<bool> = chat.messages[0].parts.iter().map(|part| part.cache.is_some()).collect();
+    assert_eq!(marks, [true, false]);
+    let provider: Provider = serde_json::from_value(json!({"dialect": "anthropic"})).unwrap();
+    let request = translated(outbound(provider.dialect()), target(&provider), &chat).unwrap();
+    let sent: Value = serde_json::from_slice(&request.body).unwrap();
+    assert_eq!(sent["messages"][0]["content"][0]["cache_control"], json!({"type": "ephemeral"}));
+}

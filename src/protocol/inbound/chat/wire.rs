@@ -151,6 +151,8 @@ pub(super) enum Part {
         text: String,
         #[serde(default)]
         cache_control: Option<Value>,
+        #[serde(default)]
+        prompt_cache_breakpoint: Option<Value>,
     },
     Refusal {
         refusal: String,
@@ -164,11 +166,15 @@ pub(super) enum Part {
         image_url: ImageUrl,
         #[serde(default)]
         cache_control: Option<Value>,
+        #[serde(default)]
+        prompt_cache_breakpoint: Option<Value>,
     },
     File {
         file: File,
         #[serde(default)]
         cache_control: Option<Value>,
+        #[serde(default)]
+        prompt_cache_breakpoint: Option<Value>,
     },
     InputAudio {
         input_audio: InputAudio,

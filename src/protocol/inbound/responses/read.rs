@@ -268,7 +268,9 @@ fn read_parts(parts: &[Value], list: &str, item: Place) -> Result<Vec<Part>, Pro
         let at = if list == "content" { item.part(nth) } else { item };
         let path = format!("{item}.{list}[{nth}]");
         let Value::Object(part) = part else { return Err(must_be_object(&path)) };
-        let cache = part.get("cache_control").filter(|mark| mark.is_object()).cloned().map(CacheMark);
+        let mark = |name: &str| part.get(name).filter(|mark| mark.is_object()).cloned();
+        let cache = mark("cache_control").map(CacheMark);
+        let cache = cache.or_else(|| mark("prompt_cache_breakpoint").map(|_| CacheMark::plain()));
         Ok(Part { body: part_body(part, &path)?, cache, at })
     };
     parts.iter().enumerate().map(read).collect()

@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::{Provider, StructuredOutput};
-use crate::protocol::chat::{Effort, List, Place, ReasoningPart, TextPart};
+use crate::protocol::chat::{CacheMark, Effort, List, Place, ReasoningPart};
 
 fn sent(chat: &ChatRequest) -> Result<(Value, Vec<String>), Problem> {
     sent_to("up", chat)
@@ -214,4 +214,31 @@ fn a_tool_that_failed_says_so() {
     assert_eq!(failed(vec![text("no such file")]), "The tool failed:\nno such file");
     let picture = PartBody::Image { source: Source::Url("https://i".into()), detail: None };
     assert_eq!(failed(vec![picture])[0], json!({"type": "input_text", "text": "The tool failed:\n"}));
+}
+
+#[test]
+fn the_newest_models_get_markers_for_their_prompt_cache() {
+    let mark = || Some(CacheMark::plain());
+    let marked = |message: Message| {
+        let parts = message.parts.into_iter().map(|part| Part { cache: mark(), ..part }).collect();
+        Message { parts, ..message }
+    };
+    let mut chat = chat(vec![
+        marked(message(Role::User, vec![text("a")])),
+        marked(message(Role::Assistant, vec![text("b"), call("c", false)])),
+        marked(message(Role::Tool, vec![result("c", vec![text("d")])])),
+    ]);
+    chat.instructions.push(TextPart { text: "Be kind.".into(), cache: mark() });
+    let (body, dropped) = sent_to("gpt-5.6", &chat).unwrap();
+    assert_eq!((dropped, body.get("instructions")), (vec![], None));
+    let breakpoint = json!({"mode": "explicit"});
+    let at = |place: &str| body.pointer(place).unwrap();
+    assert_eq!((at("/input/0/role"), at("/input/0/content/0/text")), (&json!("system"), &json!("Be kind.")));
+    for place in ["/input/0/content/0", "/input/1/content/0", "/input/4/output/0"] {
+        assert_eq!(at(place)["prompt_cache_breakpoint"], breakpoint, "{place}: {body}");
+    }
+    assert_eq!(body.to_string().matches("breakpoint").count(), 3);
+    let (body, dropped) = sent_to("gpt-5.5", &chat).unwrap();
+    assert_eq!((&body["instructions"], body.to_string().contains("breakpoint")), (&json!("Be kind."), false));
+    assert_eq!(dropped, ["cache_control"]);
 }
