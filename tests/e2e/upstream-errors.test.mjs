@@ -234,7 +234,9 @@ describe("errors of providers", () => {
       assert.equal(header("anthropic-ratelimit-requests-limit"), null);
       const translated = await asked(openai, "Claude itself", anthropics);
       assert.deepEqual([translated("x-ratelimit-limit-requests"), translated("x-ratelimit-remaining-requests")], ["50", "0"]);
-      assert.equal(translated("x-ratelimit-limit-tokens"), null);
+      // This one does not say when it is whole again.
+      const tokens = ["limit", "remaining", "reset"].map((what) => translated(`x-ratelimit-${what}-tokens`));
+      assert.deepEqual(tokens, ["400000", "399000", null]);
     });
 
     test("and under Anthropic's for callers of Messages", async () => {
@@ -243,6 +245,15 @@ describe("errors of providers", () => {
       assert.equal(header("anthropic-ratelimit-tokens-remaining"), "4000");
       const seconds = (Date.parse(header("anthropic-ratelimit-tokens-reset")) - Date.now()) / 1000;
       assert.ok(seconds > 60 && seconds <= 92, `${seconds}`);
+      const apart = {
+        "header.anthropic-ratelimit-input-tokens-limit": 700,
+        "header.anthropic-ratelimit-input-tokens-remaining": 600,
+        "header.anthropic-ratelimit-output-tokens-limit": 80,
+        "header.anthropic-ratelimit-output-tokens-remaining": 2,
+      };
+      const natively = await asked(anthropic, "Claude itself", { ...anthropics, ...apart });
+      const left = ["tokens", "input-tokens", "output-tokens"].map((what) => natively(`anthropic-ratelimit-${what}-remaining`));
+      assert.deepEqual(left, ["2", "600", "2"], "of all of them the scarcest");
     });
 
     test("come with a refusal as well", async () => {
