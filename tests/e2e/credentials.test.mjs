@@ -203,11 +203,10 @@ describe("credentials that need work", { concurrency: 4 }, () => {
     test(`mints a token for ${name} once and uses it for every request`, async () => {
       const first = freshId();
       assert.equal(await say(name, { tag: first }), TEXT);
-      const mine = ({ body, path }) => name !== "entra" || `${path}${body}`.includes("of-ENTRA_SECRET");
+      const ids = { entra: "client_id=of-ENTRA_SECRET", baidu: "client_id=an-application", gemini: "assertion=" };
+      const mine = ({ body, path }) => `${path}${body}`.includes(ids[name]);
       const before = (await minted(place)).filter(mine);
       assert.ok(before.length >= 1, "a token was minted");
-      const ids = { entra: "client_id=of-ENTRA_SECRET", baidu: "client_id=an-application", gemini: "assertion=" };
-      assert.ok(`${before[0].path}${before[0].body}`.includes(ids[name]));
       for (let n = 0; n < 3; n += 1) assert.equal(await say(name), TEXT);
       assert.equal((await minted(place)).filter(mine).length, before.length);
       const { path } = await received(mock, first);

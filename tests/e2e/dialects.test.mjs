@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 
+import Anthropic from "@anthropic-ai/sdk";
 import OpenAI from "openai";
 
 import { AI_PATH, PROVIDERS as MORE, given } from "./bindings.mjs";
@@ -255,6 +256,34 @@ describe("the openai package, whatever the provider speaks", () => {
         const second = await create({ messages: history, tools, reasoning_effort: "low", max_completion_tokens: 9000 });
         assert.equal(second.choices[0].finish_reason, "stop");
         assert.match(second.choices[0].message.content, /sunny/);
+      });
+
+      test("answers callers of Messages: whole, streamed, by a tool and with its result", async () => {
+        const anthropic = new Anthropic({ baseURL: at.url, apiKey: at.key, maxRetries: 0 });
+        const base = { model, max_tokens: 5000, system: "Be brief." };
+        const said = ({ content }) => content.map(({ text }) => text ?? "").join("");
+        const messages = ask({ text: TEXT, usage_in: 12, usage_out: 7 });
+        for (const message of [
+          await anthropic.messages.create({ ...base, messages }),
+          await anthropic.messages.stream({ ...base, messages }).finalMessage(),
+        ]) {
+          assert.deepEqual([said(message), message.stop_reason], [TEXT, "end_turn"]);
+          assert.deepEqual([message.usage.input_tokens, message.usage.output_tokens], [12, 7]);
+        }
+        const input_schema = { type: "object", properties: { zone: { type: "string" } }, required: ["zone"] };
+        const tools = [{ name: "get_time", description: "The time.", input_schema }];
+        const question = [{ role: "user", content: "Hello." }];
+        const first = await anthropic.messages.stream({ ...base, messages: question, tools, tool_choice: { type: "any" } }).finalMessage();
+        const call = first.content.find(({ type }) => type === "tool_use");
+        assert.deepEqual([call.name, typeof call.input.zone, first.stop_reason], ["get_time", "string", "tool_use"]);
+        const result = { type: "tool_result", tool_use_id: call.id, content: "it is sunny" };
+        const history = [...question, { role: "assistant", content: first.content }, { role: "user", content: [result] }];
+        const second = await anthropic.messages.create({ ...base, messages: history, tools });
+        assert.match(said(second), /sunny/);
+        for (const fault of [{ truncate_at: 3 }, { error_at: 3 }]) {
+          const broken = anthropic.messages.stream({ ...base, messages: ask({ chunks: 8, ...fault }) });
+          await assert.rejects(broken.finalMessage(), Anthropic.APIError);
+        }
       });
 
       test("answers in the form of a schema, also beside tools", async () => {
